@@ -1,0 +1,1 @@
+"""Images on disk become arrays in shards. No torch in this room."""

@@ -1,0 +1,67 @@
+"""Work on many items in all cores, in order, with a progress bar and flat memory."""
+
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_chunks(
+    function: Callable[[Sequence[T]], R],
+    items: Sequence[T],
+    *,
+    chunk: int,
+    label: str,
+    workers: int | None = None,
+) -> Iterator[R]:
+    """Yield `function(piece)` for consecutive pieces of `items`, in order.
+
+    At most two pieces per worker are under way or waiting, whatever the number of items.
+
+    Args:
+        function: picklable; gets `chunk` items (the last piece may be shorter).
+        items: all items, picklable.
+        chunk: items per piece.
+        label: what the progress bar says.
+        workers: processes; None uses all cores. 1, or a single piece, stays in this process.
+    """
+    workers = workers or usable_cores()
+    pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    # Mininterval keeps logs readable; a bar that ends within a second is never drawn.
+    with tqdm(total=len(items), desc=label, unit="img", delay=1.0, file=sys.stderr) as bar:
+        if workers == 1 or len(pieces) == 1:
+            for piece in pieces:
+                yield function(piece)
+                bar.update(len(piece))
+            return
+        # Not fork: pyarrow and OpenCV hold threads, whose locks a forked child may find taken.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool:
+            waiting: deque[tuple[int, Future[R]]] = deque()
+            try:
+                for piece in pieces:
+                    waiting.append((len(piece), pool.submit(function, piece)))
+                    if len(waiting) > 2 * workers:
+                        size, future = waiting.popleft()
+                        yield future.result()
+                        bar.update(size)
+                while waiting:
+                    size, future = waiting.popleft()
+                    yield future.result()
+                    bar.update(size)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise

@@ -1,0 +1,1 @@
+"""Metrics, intervals, retrieval and pictures from plain arrays."""

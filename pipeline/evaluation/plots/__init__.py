@@ -1,0 +1,1 @@
+"""Pictures. Each function takes plain values and returns a matplotlib figure."""

@@ -1,0 +1,111 @@
+"""Read params.yaml and report every mistake in it together."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import PipelineError, did_you_mean
+from pipeline.params._schema import Params
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number, as DVC does, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise PipelineError(
+                    f"params.yaml line {key.start_mark.line + 1}: the key '{key.value}' is given"
+                    " twice; keep one"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate `path`.
+
+    Raises:
+        PipelineError: the file is missing or not YAML, or values are wrong; names all of them.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(
+            f"cannot read {path} in {Path.cwd()}: {error}; run convoy in the folder that holds it"
+        ) from error
+    try:
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise PipelineError(
+            f"{path}: expected sections such as 'data:', found {type(raw).__name__}"
+        )
+    try:
+        # JSON mode keeps the types strict and still takes a list for a tuple.
+        return Params.model_validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        mistakes = [_describe(item) for item in error.errors(include_url=False)]
+        raise PipelineError(f"{path}: " + "; ".join(mistakes)) from error
+
+
+def _describe(item: Any) -> str:
+    """Turn one pydantic finding into 'key: got this, need that'."""
+    location = [str(part) for part in item["loc"] if not _is_union_branch(str(part))]
+    key = ".".join(location)
+    kind, context, found = item["type"], item.get("ctx", {}), item["input"]
+    got = f"got {json.dumps(found, default=str)}"
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        nearest = did_you_mean(location[-1], known)
+        return f"{key}: unknown key{nearest or ', valid: ' + ', '.join(known)}"
+    if kind == "missing":
+        return f"{key}: missing, add it"
+    if kind == "value_error":
+        return f"{key}: {context['error']}".replace(": [", "[")
+    if kind == "literal_error":
+        nearest = did_you_mean(str(found), re.findall(r"'([^']+)'", context["expected"]))
+        return f"{key}: {got}, need {context['expected']}{nearest}"
+    for name, words in (
+        ("ge", "at least"),
+        ("gt", "more than"),
+        ("le", "at most"),
+        ("lt", "less than"),
+    ):
+        if name in context:
+            return f"{key}: {got}, need {words} {context[name]:g}"
+    need = item["msg"].removeprefix("Input should be ")
+    return f"{key}: {got}, need {need}"
+
+
+def _is_union_branch(part: str) -> bool:
+    """Whether pydantic put this part in to name a branch of a union, not a key."""
+    return "[" in part or part in {"str", "none"}
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    """List the keys of the section at `location`."""
+    section: type[BaseModel] = Params
+    for part in location:
+        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        if not issubclass(field.annotation, BaseModel):
+            return []
+        section = field.annotation
+    return [field.alias or name for name, field in section.model_fields.items()]

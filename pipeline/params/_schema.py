@@ -1,0 +1,258 @@
+"""The shape of params.yaml: one class per section.
+
+No field has a default: params.yaml states every value, so that what DVC tracks there is all
+that a result can depend on.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from pipeline.errors import did_you_mean
+from pipeline.params._augmentations import AUGMENTATIONS, VIEWS, check_items
+from pipeline.params._networks import NETWORKS
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(min_length=1)]
+# A list of '- Name: {argument: value}', one name per item.
+Items = tuple[dict[str, dict[str, JsonValue]], ...]
+
+
+T = TypeVar("T")
+
+
+def _refuse(value: T, mistakes: list[str]) -> T:
+    """Return `value`, or raise all `mistakes` in one error that pydantic collects."""
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
+    return value
+
+
+class Section(BaseModel):
+    """A frozen section that knows each of its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Data(Section):
+    """Where the images are."""
+
+    root: Name
+
+
+class Sample(Section):
+    """The embedded data set, or a torchvision one by name."""
+
+    seed: Seed
+    source: Name
+    imbalance_ratio: Annotated[float, Field(ge=1.0)]
+
+
+class Index(Section):
+    """What counts as a usable image."""
+
+    max_pixels: Count
+    min_side: Count
+    max_bad_fraction: Fraction
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+
+
+class Split(Section):
+    """Which images train, which choose, which judge."""
+
+    seed: Seed
+    val: Annotated[float, Field(gt=0.0, lt=1.0)]
+    test: Annotated[float, Field(gt=0.0, lt=1.0)]
+    across_given_splits: Literal["stop", "allow", "drop"]
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> Self:
+        if self.val + self.test >= 1.0:
+            raise ValueError(f"val + test is {self.val + self.test:g}, need less than 1")
+        return self
+
+
+class Pack(Section):
+    """How an image file becomes an array."""
+
+    height: Count
+    width: Count
+    channels: Literal[1, 3]
+    resize: Literal["stretch", "crop", "pad"]
+    background: Annotated[int, Field(ge=0, le=255)]
+    bit_depth: Literal["auto", 8, 16]
+
+
+class Balance(Section):
+    """Synthetic images for the rare classes."""
+
+    seed: Seed
+    target: Literal["max", "median", "ratio", "effective"]
+    ratio: Annotated[float, Field(gt=0.0, le=1.0)]
+    beta: Annotated[float, Field(ge=0.0, lt=1.0)]
+    max_copies_per_image: Annotated[int, Field(ge=0)]
+    policy: Items
+    per_class: dict[str, Items]
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_is_known(cls, policy: Items) -> Items:
+        return _refuse(policy, check_items(policy, AUGMENTATIONS, "transform"))
+
+    @field_validator("per_class")
+    @classmethod
+    def _policies_are_known(cls, policies: dict[str, Items]) -> dict[str, Items]:
+        mistakes = []
+        for label, policy in policies.items():
+            mistakes += [f"{label}{m}" for m in check_items(policy, AUGMENTATIONS, "transform")]
+        return _refuse(policies, mistakes)
+
+
+class Model(Section):
+    """Which network."""
+
+    name: Name
+    args: dict[str, JsonValue]
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        known = did_you_mean(name, NETWORKS) + f" (valid: {', '.join(NETWORKS)})"
+        return _refuse(name, [] if name in NETWORKS else [f"unknown network {name}{known}"])
+
+
+class Optimizer(Section):
+    """The step rule. `lr` is the peak of the schedule, per step on one global batch."""
+
+    name: Literal["sgd", "adamw"]
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: NonNegative
+
+
+class Schedule(Section):
+    """How the learning rate moves over training, after a linear warm-up."""
+
+    name: Literal["constant", "cosine"]
+    warmup_epochs: NonNegative
+
+
+class EarlyStopping(Section):
+    """Stop after `patience` epochs whose validation loss is not `min_delta` below the best."""
+
+    patience: Count
+    min_delta: NonNegative
+
+
+class Training(Section):
+    """One training: the sections `train` and `finetune` share this shape."""
+
+    seed: Seed
+    images: Literal["data/packed/train", "data/balanced"]
+    weights: Name | None
+    trainable: Literal["all", "head"]
+    epochs: Count
+    global_batch_size: Count
+    optimizer: Optimizer
+    schedule: Schedule
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    mixup_alpha: NonNegative
+    early_stopping: EarlyStopping
+
+
+class Baseline(Section):
+    """The classical classifier on hand-crafted features."""
+
+    seed: Seed
+    classifier: Literal["logistic_regression", "random_forest", "svm"]
+    class_weight: Literal["balanced", "none"]
+
+
+class Evaluate(Section):
+    """How figures and their intervals are computed."""
+
+    seed: Seed
+    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    calibration_bins: Annotated[int, Field(ge=2)]
+
+
+class Tta(Section):
+    """Test-time augmentation: the views whose posteriors are averaged."""
+
+    seed: Seed
+    views: Annotated[Items, Field(min_length=1)]
+
+    @field_validator("views")
+    @classmethod
+    def _views_are_known(cls, views: Items) -> Items:
+        return _refuse(views, check_items(views, VIEWS, "view"))
+
+
+class Embed(Section):
+    """Nearest neighbours in the latent space."""
+
+    seed: Seed
+    recall_at: Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+class Register(Section):
+    """The registered model and its gate."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    min_gain_over_baseline: Annotated[float, Field(ge=-1.0, le=1.0)]
+
+
+class Report(Section):
+    """The page."""
+
+    title: Name
+
+
+class Resources(Section):
+    """What a training may use. Tracked by no stage: it changes speed, not results."""
+
+    workers: Count
+    cpus_per_worker: Count
+    gpus_per_worker: NonNegative
+    address: Name | None
+    storage: Name
+    max_failures: Annotated[int, Field(ge=0)]
+
+
+class Tracking(Section):
+    """The MLflow server; MLFLOW_TRACKING_URI overrides `uri`. Tracked by no stage."""
+
+    uri: Name
+    experiment: Name
+
+
+class Params(Section):
+    """params.yaml."""
+
+    data: Data
+    sample: Sample
+    index: Index
+    split: Split
+    pack: Pack
+    balance: Balance
+    model: Model
+    train: Training
+    finetune: Training
+    baseline: Baseline
+    evaluate: Evaluate
+    tta: Tta
+    embed: Embed
+    register_: Register = Field(alias="register")
+    report: Report
+    resources: Resources
+    tracking: Tracking
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return one section as plain values, for digests and logs."""
+        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True)[name]
+        return dumped

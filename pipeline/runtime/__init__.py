@@ -1,0 +1,1 @@
+"""Every side effect outside the repository: Ray, MLflow and the model registry."""

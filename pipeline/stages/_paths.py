@@ -1,0 +1,21 @@
+"""Where the stages leave their outputs; dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+SAMPLE = Path("data/sample")
+INDEX = Path("data/index.parquet")
+SPLIT = Path("data/split.parquet")
+PACKED = Path("data/packed")
+BALANCED = Path("data/balanced")
+EMBEDDINGS = Path("data/embeddings")
+PREDICTIONS = Path("data/predictions")  # <model>.parquet: test rows with posteriors
+
+MODELS = Path("models")
+BASE = MODELS / "base"
+TUNED = MODELS / "tuned"
+
+REPORTS = Path("reports")
+DATA_REPORT = REPORTS / "data.json"
+PICTURES = REPORTS / "pictures"  # one folder per stage
+
+STATE = Path(".convoy")  # caches and checkpoints that DVC does not track

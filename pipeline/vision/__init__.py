@@ -1,0 +1,1 @@
+"""Networks, training and prediction in plain torch: no Ray, MLflow, params.yaml or stdout."""
