@@ -1,0 +1,182 @@
+"""A trained model as two files that whoever predicts needs, and nothing else.
+
+`model.safetensors` holds the weights; `bundle.json` the network's name and arguments, the
+classes in order, how an image file becomes the network's input, and where the model comes from.
+Loading runs no code from either file. Equal trainings give equal bundles: nothing in them names
+a time, a machine or a tracking run, so that `digest` is the identity of the model.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.data.prepare import Preparing
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, write_json
+from pipeline.vision.networks import Classifier, build_network
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What bundle.json says.
+
+    Attributes:
+        network: name, as in params.yaml.
+        args: further arguments of the network.
+        classes: names in the order of the outputs.
+        preparing: how an image file becomes an array.
+        mean, std: per channel, of pixels in [0, 1]; the network sees (pixel - mean) / std.
+        origin: digests of data and params, and what the weights started from.
+        validation: metrics on the validation split.
+    """
+
+    network: str
+    args: dict[str, Any]
+    classes: tuple[str, ...]
+    preparing: Preparing
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of the network's input."""
+        return self.preparing.channels, self.preparing.height, self.preparing.width
+
+    def build(self) -> Classifier:
+        """Build the network with random weights."""
+        return build_network(self.network, self.args, self.shape, len(self.classes))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model, ready to predict; the network is in evaluation mode."""
+
+    description: Description
+    network: Classifier
+    folder: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
+        return self.description.classes
+
+    @property
+    def preparing(self) -> Preparing:
+        """How an image file becomes an array."""
+        return self.description.preparing
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, of pixels in [0, 1]."""
+        return self.description.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, of pixels in [0, 1]."""
+        return self.description.std
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the model: sha256 (hex) over both files."""
+        return bundle_digest(self.folder)
+
+
+def bundle_digest(folder: Path) -> str:
+    """Hash both files of a bundle: sha256, hex."""
+    digest = hashlib.sha256()
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        try:
+            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+        except FileNotFoundError as error:
+            raise _no_bundle(folder, f"{name} is missing") from error
+    return digest.hexdigest()
+
+
+def save_bundle(folder: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
+    """Write a bundle; `folder` is replaced when the new one is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
+        save_file(tensors, temporary / WEIGHTS_FILE)
+        write_json(temporary / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_description(folder: Path) -> Description:
+    """Read bundle.json.
+
+    Raises:
+        PipelineError: no bundle there, a damaged one, or one of another format.
+    """
+    path = folder / DESCRIPTION_FILE
+    if not path.is_file():
+        raise _no_bundle(folder, f"{DESCRIPTION_FILE} is missing")
+    raw = read_json(path)
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+        raise _no_bundle(folder, f"{path} has format {found}, this Convoy reads {FORMAT}")
+    try:
+        return Description(
+            network=raw["network"],
+            args=raw["args"],
+            classes=tuple(raw["classes"]),
+            preparing=Preparing(**raw["preparing"]),
+            mean=tuple(raw["mean"]),
+            std=tuple(raw["std"]),
+            origin=raw["origin"],
+            validation=raw["validation"],
+        )
+    except (KeyError, TypeError) as error:
+        raise _no_bundle(folder, f"{path} lacks {error}") from error
+
+
+def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
+    """Read a bundle and build its network.
+
+    Raises:
+        PipelineError: no bundle there, or files that do not belong together.
+    """
+    description = read_description(folder)
+    network = description.build()
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise _no_bundle(
+            folder, f"{WEIGHTS_FILE} does not hold a {description.network}: {error}"
+        ) from error
+    return Bundle(description, network.to(device or torch.device("cpu")).eval(), folder)
+
+
+def describe_digest(values: Any) -> str:
+    """Hash JSON values: sha256, hex, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _no_bundle(folder: Path, reason: str) -> PipelineError:
+    return PipelineError(
+        f"{folder} is not a model bundle: {reason}; expected the folder that training wrote,"
+        " such as models/tuned"
+    )
