@@ -217,7 +217,7 @@ class Resources(Section):
     """What a training may use. Tracked by no stage: it changes speed, not results."""
 
     workers: Count
-    cpus_per_worker: Count
+    cpus_per_worker: Count | None
     gpus_per_worker: NonNegative
     address: Name | None
     storage: Name
