@@ -1,0 +1,223 @@
+"""Metric blocks of the reports: every figure with its 95 % interval, and paired comparisons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation.metrics import Answers, Floats, Ints
+from pipeline.params import Evaluate
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+
+_CALIBRATED_DRAWS = 500
+
+Block = dict[str, Any]
+
+
+def measure(
+    labels: npt.NDArray[np.integer],
+    probabilities: Floats,
+    classes: Sequence[str],
+    how: Evaluate,
+) -> Block:
+    """Judge one model on one set.
+
+    Accuracy, and precision, recall and F1 of a class get Wilson's interval, the others that of a
+    bootstrap stratified by class. For balanced accuracy and macro-F1, means over classes, it
+    reaches at least as far as Wilson's for the effective number of images: it does not collapse
+    when there are no mistakes. ECE's starts at 0 where a calibrated model might show as much.
+
+    Args:
+        labels: n class numbers.
+        probabilities: n x k posteriors.
+        classes: k names.
+        how: seed, resamples and bins.
+
+    Returns:
+        {"images": n, metric: {"value": v, "ci95": [low, high]}, ..., "per_class": {name:
+        {"support": images, "precision": ..., "recall": ..., "f1": ...}}}. A value is None where
+        it is not defined, as the precision of a class never predicted.
+
+    Raises:
+        PipelineError: there are no rows, or a posterior is not a number.
+    """
+    _check(labels, probabilities)
+    given = metrics.answers(labels, probabilities)
+    value = _values(given, how)
+    drawn = _resampled(given, how)
+    hits, support = given.hits, given.support
+    interval = {
+        name: intervals.percentile_interval(drawn[name], value[name])
+        for name in ("balanced_accuracy", "macro_f1", "nll")
+    }
+    interval["accuracy"] = intervals.wilson(hits.sum(), support.sum())
+    interval["ece"] = _ece_interval(given, drawn["ece"], value["ece"], how)
+    balanced = value["balanced_accuracy"]
+    trials = np.asarray(intervals.effective_images(support[support > 0]))
+    arms = intervals.wilson(balanced * trials, trials) - balanced
+    for name in ("balanced_accuracy", "macro_f1"):
+        interval[name] = intervals.widen(interval[name], value[name], arms)
+    upper = {"nll": np.inf}
+    block: Block = {"images": len(given.labels)}
+    for name in METRICS:
+        block[name] = _figure(value[name], np.clip(interval[name], 0.0, upper.get(name, 1.0)))
+    block["per_class"] = _per_class(given, classes)
+    return block
+
+
+def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how: Evaluate) -> Block:
+    """Subtract the metrics of `second` from those of `first`, on the same rows.
+
+    Accuracy's interval is Bonett and Price's, the others are paired bootstraps; those of the
+    means over classes reach at least as far as Bonett and Price's for the effective number of
+    images. The p-value is McNemar's, exact: how often a fair coin would share the images that
+    only one model gets right at least this unevenly.
+
+    Returns:
+        {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
+        images that only the first gets right, "only_second": ..., "p_value": p}}
+    """
+    _check(labels, first)
+    _check(labels, second)
+    one, two = metrics.answers(labels, first), metrics.answers(labels, second)
+    value_one, value_two = _values(one, how), _values(two, how)
+    drawn_one, drawn_two = _resampled(one, how), _resampled(two, how)
+    only_one = one.labels[one.right & ~two.right]
+    only_two = one.labels[two.right & ~one.right]
+    value = {name: value_one[name] - value_two[name] for name in METRICS}
+    interval = {
+        name: intervals.percentile_interval(drawn_one[name] - drawn_two[name], value[name])
+        for name in ("balanced_accuracy", "macro_f1", "nll", "ece")
+    }
+    interval["accuracy"] = intervals.paired_proportions(
+        np.asarray(only_one.size), np.asarray(only_two.size), np.asarray(len(one.labels))
+    )
+    arms = _balanced_difference(one, only_one, only_two) - value["balanced_accuracy"]
+    for name in ("balanced_accuracy", "macro_f1"):
+        interval[name] = intervals.widen(interval[name], value[name], arms)
+    block: Block = {name: _figure(value[name], interval[name]) for name in METRICS}
+    block["mcnemar"] = {
+        "only_first": only_one.size,
+        "only_second": only_two.size,
+        "p_value": mcnemar(only_one.size, only_two.size),
+    }
+    return block
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return McNemar's exact two-sided p-value; 1 where the models never disagree."""
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def _check(labels: npt.NDArray[np.integer], probabilities: Floats) -> None:
+    if len(labels) == 0:
+        raise PipelineError(
+            "expected test images to judge by, found none; raise split.test or add images"
+        )
+    bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if bad:
+        raise PipelineError(
+            f"expected probabilities, found NaN or infinity for {bad} of {len(labels)} test"
+            " images; the training diverged, lower its optimizer.lr"
+        )
+
+
+def _values(given: Answers, how: Evaluate) -> dict[str, float]:
+    hits, support = given.hits, given.support
+    return {
+        "accuracy": float(given.right.mean()),
+        "balanced_accuracy": float(metrics.balanced_accuracy(hits, support)),
+        "macro_f1": float(metrics.macro_f1(hits, support, given.predictions)),
+        "nll": float(given.loss.mean()),
+        "ece": metrics.expected_calibration_error(given, how.calibration_bins),
+    }
+
+
+def _resampled(given: Answers, how: Evaluate) -> dict[str, Floats]:
+    """Compute what needs a bootstrap on each resample."""
+    k, bins = given.class_count, how.calibration_bins
+    # Wrong answers count into a class number k of their own, dropped below.
+    hit_class = np.where(given.right, given.labels, k)
+    gap = given.right - given.confidence
+    bin_of = metrics.calibration_bin(given.confidence, bins)
+    support = given.support
+    names = ("balanced_accuracy", "macro_f1", "nll", "ece")
+    parts: dict[str, list[Floats]] = {name: [] for name in names}
+    for rows in intervals.stratified_resamples(given.labels, how.bootstrap_resamples, how.seed):
+        hits = _count_by_row(hit_class[rows], k + 1)[:, :k]
+        predictions = _count_by_row(given.predicted[rows], k)
+        parts["balanced_accuracy"].append(metrics.balanced_accuracy(hits, support))
+        parts["macro_f1"].append(metrics.macro_f1(hits, support, predictions))
+        parts["nll"].append(given.loss[rows].mean(axis=1))
+        gaps = _count_by_row(bin_of[rows], bins, gap[rows])
+        parts["ece"].append(np.abs(gaps).sum(axis=1) / rows.shape[1])
+    return {name: np.concatenate(blocks) for name, blocks in parts.items()}
+
+
+def _count_by_row(values: Ints, size: int, weights: Floats | None = None) -> npt.NDArray[Any]:
+    """Count (or sum the weights of) each value 0 to size - 1 in each row: r x size."""
+    rows = len(values)
+    flat = (values + size * np.arange(rows)[:, None]).ravel()
+    flat_weights = None if weights is None else weights.ravel()
+    return np.bincount(flat, weights=flat_weights, minlength=rows * size).reshape(rows, size)
+
+
+def _balanced_difference(given: Answers, only_one: Ints, only_two: Ints) -> Floats:
+    """Return the closed-form interval of the difference of the mean recalls of two models."""
+    present = given.support > 0
+    support = given.support[present]
+    first = np.bincount(only_one, minlength=given.class_count)[present] / support
+    second = np.bincount(only_two, minlength=given.class_count)[present] / support
+    trials = intervals.effective_images(support)
+    return intervals.paired_proportions(
+        np.asarray(first.mean() * trials), np.asarray(second.mean() * trials), np.asarray(trials)
+    )
+
+
+def _ece_interval(given: Answers, resampled: Floats, value: float, how: Evaluate) -> Floats:
+    """Return the mirrored bootstrap interval, from 0 where the model may well be calibrated.
+
+    That is where a model whose answers are right exactly as often as their confidence says would
+    show this much by chance in at least 2.5 % of test sets.
+    """
+    low, high = intervals.basic_interval(resampled, value)
+    generator = np.random.default_rng(how.seed)
+    bin_of = metrics.calibration_bin(given.confidence, how.calibration_bins)
+    calibrated = []
+    for _ in range(_CALIBRATED_DRAWS):
+        gap = (generator.random(len(bin_of)) < given.confidence) - given.confidence
+        sums = np.bincount(bin_of, weights=gap, minlength=how.calibration_bins)
+        calibrated.append(np.abs(sums).sum() / len(gap))
+    return np.asarray([0.0 if value <= np.quantile(calibrated, 0.975) else low, high])
+
+
+def _per_class(given: Answers, classes: Sequence[str]) -> Block:
+    hits, support, predictions = given.hits, given.support, given.predictions
+    figures = {
+        "precision": (metrics.precision(hits, predictions), intervals.wilson(hits, predictions)),
+        "recall": (metrics.recall(hits, support), intervals.wilson(hits, support)),
+        "f1": (
+            metrics.f1(hits, support, predictions),
+            intervals.f1_interval(hits, support, predictions),
+        ),
+    }
+    return {
+        name: {"support": int(support[row])}
+        | {key: _figure(value[row], ci[row]) for key, (value, ci) in figures.items()}
+        for row, name in enumerate(classes)
+    }
+
+
+def _figure(value: float, interval: Floats) -> Block:
+    """Return a value with its interval as JSON holds them; NaN becomes None."""
+    return {
+        "value": None if np.isnan(value) else float(value),
+        "ci95": [float(interval[0]), float(interval[1])],
+    }
