@@ -42,7 +42,7 @@ def map_chunks(
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     # Mininterval keeps logs readable; a bar that ends within a second is never drawn.
     with tqdm(total=len(items), desc=label, unit="img", delay=1.0, file=sys.stderr) as bar:
-        if workers == 1 or len(pieces) == 1:
+        if workers == 1 or len(pieces) <= 1:
             for piece in pieces:
                 yield function(piece)
                 bar.update(len(piece))

@@ -1,7 +1,16 @@
 """From the bytes of one image file to the array that a network sees."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import cv2
+import numpy as np
+
+from pipeline.data.decode import Pixels, UnusableImageError, decode, verify
+
+# Of a new image: 100 million, some 300 MB once decoded.
+MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -22,3 +31,105 @@ class Preparing:
     resize: Literal["stretch", "crop", "pad"]
     background: int
     bit_depth: Literal[8, 16]
+
+
+def prepare(content: bytes, preparing: Preparing) -> Pixels:
+    """Decode, orient and resize one image.
+
+    Args:
+        content: of an image file; `verify` it first unless it is known to be whole.
+        preparing: how.
+
+    Returns:
+        height x width x channels, uint8 or uint16.
+
+    Raises:
+        UnusableImageError: cannot be decoded; the message does not name the file.
+    """
+    pixels = decode(
+        content,
+        preparing.background,
+        grey=preparing.channels == 1,
+        needed=(preparing.height, preparing.width),
+    )
+    pixels = _with_channels(pixels, preparing.channels)
+    pixels = _with_depth(pixels, preparing.bit_depth)
+    pixels = _FIT[preparing.resize](pixels, preparing)
+    # OpenCV drops the axis of a single channel.
+    return pixels.reshape(preparing.height, preparing.width, preparing.channels)
+
+
+def prepare_file(path: Path, preparing: Preparing, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Verify and prepare one image file that was never indexed.
+
+    Returns:
+        height x width x channels, uint8 or uint16.
+
+    Raises:
+        UnusableImageError: unreadable, not an image, truncated or too large; names the file.
+    """
+    try:
+        content = path.read_bytes()
+        verify(content, max_pixels)
+        return prepare(content, preparing)
+    except OSError as error:
+        raise UnusableImageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnusableImageError as error:
+        raise UnusableImageError(f"{path} {error}") from error
+
+
+def _with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Go from grey to RGB by repetition, from RGB to grey by the luma of ITU-R BT.601."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    converted: Pixels = cv2.cvtColor(
+        pixels, cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
+    )
+    return converted
+
+
+def _with_depth(pixels: Pixels, bit_depth: int) -> Pixels:
+    """Go between 0-255 and 0-65535 such that white stays white: 65535 is 257 times 255."""
+    if bit_depth == 16 and pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    if bit_depth == 8 and pixels.dtype == np.uint16:
+        return np.rint(pixels / np.float32(257)).astype(np.uint8)
+    return pixels
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Average where a side shrinks, interpolate where it grows."""
+    shrunk = min(pixels.shape[1], width), min(pixels.shape[0], height)
+    if shrunk != pixels.shape[1::-1]:
+        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (width, height):
+        # The exact variant gives the same bits on every machine.
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return pixels
+
+
+def _stretch(pixels: Pixels, to: Preparing) -> Pixels:
+    return _resize(pixels, to.height, to.width)
+
+
+def _crop(pixels: Pixels, to: Preparing) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = max(to.height / height, to.width / width)
+    height, width = max(round(height * scale), to.height), max(round(width * scale), to.width)
+    top, left = (height - to.height) // 2, (width - to.width) // 2
+    return _resize(pixels, height, width)[top : top + to.height, left : left + to.width]
+
+
+def _pad(pixels: Pixels, to: Preparing) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = min(to.height / height, to.width / width)
+    height, width = max(round(height * scale), 1), max(round(width * scale), 1)
+    top, left = (to.height - height) // 2, (to.width - width) // 2
+    background = to.background * (np.iinfo(pixels.dtype).max // 255)
+    canvas = np.full((to.height, to.width, to.channels), background, pixels.dtype)
+    fitted = _resize(pixels, height, width).reshape(height, width, to.channels)
+    canvas[top : top + height, left : left + width] = fitted
+    return canvas
+
+
+_FIT = {"stretch": _stretch, "crop": _crop, "pad": _pad}

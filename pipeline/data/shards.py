@@ -8,6 +8,7 @@ originals) and `path`. What all rows share stands in the schema's metadata.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -156,16 +157,13 @@ class ImageSet:
     Attributes:
         info: what all rows share.
         labels: int32, n.
-        ids, parents, paths: n strings each; a parent is None for an original.
     """
 
     def __init__(self, info: SetInfo, tables: Sequence[pa.Table]) -> None:
         self.info = info
         rows = pa.concat_tables(table.select(["label", "id", "parent", "path"]) for table in tables)
+        self._rows = rows
         self.labels: npt.NDArray[np.int32] = rows["label"].to_numpy()
-        self.ids: list[str] = rows["id"].to_pylist()
-        self.parents: list[str | None] = rows["parent"].to_pylist()
-        self.paths: list[str] = rows["path"].to_pylist()
         self._blocks = [
             _as_pixels(chunk, info.shape) for table in tables for chunk in table["image"].chunks
         ]
@@ -192,6 +190,26 @@ class ImageSet:
                     " run dvc repro to pack them again"
                 )
         return cls(infos[0], tables)
+
+    # As Python strings only when asked for: whoever needs only pixels opens a set at no cost.
+    @cached_property
+    def ids(self) -> list[str]:
+        """Content hashes, n."""
+        return self._strings("id")
+
+    @cached_property
+    def parents(self) -> list[str | None]:
+        """Content hashes of the originals, n; None for an original."""
+        return self._strings("parent")
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Paths of the files that the images come from, n."""
+        return self._strings("path")
+
+    def _strings(self, column: str) -> list[Any]:
+        values: list[Any] = self._rows[column].to_pylist()
+        return values
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,0 +1,165 @@
+"""Label-preserving augmentation with albumentations. No other module imports it."""
+
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PipelineError
+
+# '- Name: {argument: value}' items, checked against the table in params.
+Policy = Sequence[Mapping[str, Mapping[str, Any]]]
+# Height x width x channels, uint8 or uint16.
+Pixels = npt.NDArray[Any]
+# Image, partner, seed to image; uint8, or float32 in [0, 1].
+_Step = Callable[[Pixels, Pixels, int], Pixels]
+
+_SUPERIMPOSE = "Superimpose"
+_NEEDS_COLOUR = frozenset({"HueSaturationValue", "ISONoise"})
+
+
+class Augmenter:
+    """One policy for images of one shape; what it does depends on image, partner and seed alone."""
+
+    def __init__(self, policy: Policy, shape: tuple[int, int, int], where: str) -> None:
+        """Build the transforms.
+
+        Args:
+            policy: items in the order in which they are applied.
+            shape: height, width, channels of the images.
+            where: the policy's key in params.yaml, for messages.
+
+        Raises:
+            PipelineError: a value that a transform does not take, or a transform that does not
+                suit these images.
+        """
+        items = [
+            (f"{where}[{position}].{name}", name, arguments)
+            for position, item in enumerate(policy)
+            for name, arguments in item.items()
+        ]
+        self._where = where
+        self._shape = shape
+        self._steps: list[_Step] = []
+        for ours, group in groupby(items, key=lambda item: item[1] == _SUPERIMPOSE):
+            if ours:
+                self._steps += [_Superimpose(key, **arguments) for key, _, arguments in group]
+            else:
+                transforms = [_transform(key, name, args, shape) for key, name, args in group]
+                self._steps.append(_Composed(transforms))
+
+    def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:
+        """Return an altered copy of `image`.
+
+        Args:
+            image: height x width x channels, uint8 or uint16.
+            partner: another image of the class, alike in shape and type.
+            seed: 0 to 2**32 - 1.
+
+        Raises:
+            PipelineError: a transform failed, or changed the size.
+        """
+        deep = image.dtype == np.uint16
+        if deep:  # albumentations takes bytes and floats
+            image, partner = (x.astype(np.float32) / np.float32(65535) for x in (image, partner))
+        for number, step in enumerate(self._steps):
+            image = step(image, partner, (seed + number) % 2**32)
+        if image.shape != self._shape:
+            raise PipelineError(
+                f"{self._where}: the policy turns images of {_by(self._shape)} into"
+                f" {_by(image.shape)}; set keep_size: true and leave out crop_border"
+            )
+        if deep:
+            image = np.rint(np.clip(image, 0, 1) * 65535).astype(np.uint16)
+        return image
+
+
+class _Composed:
+    """Transforms of albumentations in a row."""
+
+    def __init__(self, transforms: list[Any]) -> None:
+        self._compose = _albumentations().Compose(transforms)
+
+    def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:  # noqa: ARG002
+        # Seeded for each image: left alone, every process would draw the same stream.
+        self._compose.set_random_seed(seed)
+        pixels: Pixels = self._compose(image=image)["image"]
+        return pixels
+
+
+class _Superimpose:
+    """Blend in another image of the class: (1 - w) image + w partner, w drawn from a range."""
+
+    def __init__(self, where: str, weight: Any = (0.1, 0.3), p: Any = 0.5) -> None:
+        low, high = weight if isinstance(weight, (list, tuple)) and len(weight) == 2 else (-1, -1)
+        if not all(isinstance(x, (int, float)) for x in (low, high)) or not 0 <= low <= high <= 1:
+            raise PipelineError(
+                f"{where}.weight: got {weight}, need [low, high] with 0 <= low <= high <= 1"
+            )
+        if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise PipelineError(f"{where}.p: got {p}, need a number from 0 to 1")
+        self._low, self._high, self._p = low, high, p
+
+    def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:
+        draw = random.Random(seed)  # noqa: S311 - not for secrets
+        if draw.random() >= self._p:
+            return image
+        weight = np.float32(draw.uniform(self._low, self._high))
+        mixed = (1 - weight) * image + weight * partner
+        return (np.rint(mixed) if image.dtype == np.uint8 else mixed).astype(image.dtype)
+
+
+def _transform(
+    where: str, name: str, arguments: Mapping[str, Any], shape: tuple[int, int, int]
+) -> Any:
+    if name in _NEEDS_COLOUR and shape[-1] != 3:
+        raise PipelineError(
+            f"{where}: needs colour, but pack.channels is {shape[-1]}; leave it out or set"
+            " pack.channels to 3"
+        )
+    size = {"size": shape[:2]} if name == "RandomResizedCrop" else {}
+    try:
+        with warnings.catch_warnings():
+            # albumentations warns of what it does not understand, and goes on without it.
+            warnings.simplefilter("error")
+            return getattr(_albumentations(), name)(**arguments, **size)
+    except (ValueError, TypeError, UserWarning) as error:
+        raise PipelineError(f"{where}{_first_finding(error)}") from error
+
+
+def _first_finding(error: Exception) -> str:
+    """Turn pydantic's page, where there is one, into '.argument: got this, need that'."""
+    findings: list[Any] = getattr(error.__cause__, "errors", list)()
+    if not findings:
+        return f": {error}"
+    finding = findings[0]
+    argument = f".{finding['loc'][0]}" if finding["loc"] else ""
+    found = f"got {finding['input']}, " if argument else ""
+    return f"{argument}: {found}{finding['msg']}"
+
+
+@cache
+def _albumentations() -> Any:
+    """Import albumentations, quietly.
+
+    It would ask the network for a newer version, and import torch for a transform that is not
+    used here: seconds, and 200 MB in each worker process.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    sys.modules["albumentations.pytorch"] = None  # type: ignore[assignment]
+    try:
+        import albumentations
+    finally:
+        del sys.modules["albumentations.pytorch"]
+    return albumentations
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

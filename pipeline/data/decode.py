@@ -1,0 +1,160 @@
+"""From the bytes of one image file to its pixels, whatever the format and mode."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import PipelineError
+
+# By Pillow's names. Not all that Pillow knows: reading EPS, for one, starts a program.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# A JPEG is decoded at a fraction of its size only while that is still this much too large:
+# the averaging that follows then hides the coarser first step.
+_REDUCING_GAP = 2
+
+# Height x width x 1 or 3, uint8 or uint16.
+Pixels = npt.NDArray[Any]
+
+
+class UnusableImageError(PipelineError):
+    """The content of one file cannot become an array."""
+
+
+@contextmanager
+def opened(content: bytes) -> Iterator[Image.Image]:
+    """Yield a Pillow image of which only the header is read.
+
+    Raises:
+        UnusableImageError: not an image, or the block failed to decode it.
+    """
+    # Pillow's own pixel limit is off inside: the caller's decides.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings(), Image.open(BytesIO(content), formats=FORMATS) as image:
+            # Damaged EXIF and the like: of no use to whoever waits for 100,000 files.
+            warnings.simplefilter("ignore")
+            yield image
+    except UnusableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnusableImageError("is not an image in a known format") from error
+    except Exception as error:  # on damaged data, Pillow's plugins raise anything
+        raise UnusableImageError(f"cannot be decoded: {error}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def verify(content: bytes, max_pixels: int) -> None:
+    """Decode all of `content` with Pillow, which notices truncation; OpenCV does not.
+
+    Raises:
+        UnusableImageError: not an image, truncated, damaged, of unusable depth, or of more than
+            `max_pixels` (known from the header, before anything is decoded).
+    """
+    with opened(content) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise UnusableImageError(f"is {width} x {height} px; the limit is {max_pixels} pixels")
+        bits_per_sample(image)
+        image.load()
+
+
+def bits_per_sample(image: Image.Image) -> int:
+    """Return 8 or 16, from the header alone.
+
+    Raises:
+        UnusableImageError: 32-bit integers or floats, of which nobody knows what white is.
+    """
+    # Pillow opens 16-bit RGB in the 8-bit mode RGB; only the raw mode of its tiles tells.
+    raw = " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
+    if ";16" in image.mode or ";16" in raw:
+        return 16
+    if image.mode in {"I", "F"}:
+        raise UnusableImageError(
+            f"has 32-bit samples (mode {image.mode}); convert it to 8 or 16 bits"
+        )
+    return 8
+
+
+def decode(content: bytes, background: int, *, grey: bool, needed: tuple[int, int]) -> Pixels:
+    """Return the pixels, turned upright and opaque.
+
+    Args:
+        content: of an image file that `verify` accepts.
+        background: grey level 0-255 that shows through transparent pixels.
+        grey: whether the caller takes only the luma, which a JPEG stores as such.
+        needed: height and width that the caller will shrink to; a JPEG many times larger is
+            decoded at a half, a quarter or an eighth, at a fraction of the cost.
+
+    Returns:
+        height x width x 1 or 3 (RGB), uint8 or uint16.
+
+    Raises:
+        UnusableImageError: see `verify`; a truncated JPEG may pass.
+    """
+    with opened(content) as image:
+        if bits_per_sample(image) == 16:
+            pixels = _decode_deep(content, image, background)
+        elif image.format in {"JPEG", "MPO"} and image.mode in {"L", "RGB"}:
+            flags = _jpeg_flags(image, grey, needed)
+            pixels = _decode_with_opencv(content, flags)
+        else:
+            pixels = _decode_with_pillow(image, background)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _jpeg_flags(image: Image.Image, grey: bool, needed: tuple[int, int]) -> int:
+    # Sides may swap when the image is turned upright: compare the extremes.
+    excess = min(image.size) / (_REDUCING_GAP * max(needed))
+    one_channel = grey or image.mode == "L"
+    for factor, grey_flag, colour_flag in (
+        (8, cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
+    ):
+        if excess >= factor:
+            return int(grey_flag if one_channel else colour_flag)
+    return int(cv2.IMREAD_GRAYSCALE if one_channel else cv2.IMREAD_COLOR)
+
+
+def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
+    """Decode without alpha; OpenCV applies the EXIF orientation unless told otherwise."""
+    pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None:
+        raise UnusableImageError("cannot be decoded: OpenCV does not read this kind of image")
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _decode_deep(content: bytes, image: Image.Image, background: int) -> Pixels:
+    """Decode 16 bits per sample, which Pillow would cut down to 8 in colour."""
+    pixels = _decode_with_opencv(content, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image.mode != "RGBA":
+        return pixels
+    # OpenCV drops the alpha channel where it applies the orientation; Pillow's has 8 bits.
+    alpha = np.asarray(ImageOps.exif_transpose(image).getchannel("A"))
+    return _over(pixels, alpha, background)
+
+
+def _decode_with_pillow(image: Image.Image, background: int) -> Pixels:
+    image = ImageOps.exif_transpose(image)
+    grey = image.mode in {"1", "L", "LA", "La"}
+    if image.has_transparency_data:
+        pixels = np.asarray(image.convert("LA" if grey else "RGBA"))
+        return _over(pixels[..., :-1], pixels[..., -1], background)
+    return np.asarray(image.convert("L" if grey else "RGB"))
+
+
+def _over(pixels: Pixels, alpha: npt.NDArray[np.uint8], background: int) -> Pixels:
+    """Lay the pixels over the background; 255 in `alpha` is opaque."""
+    white = np.iinfo(pixels.dtype).max
+    opacity = (alpha / np.float32(255)).reshape(*alpha.shape, *[1] * (pixels.ndim - 2))
+    below = np.float32(background * (white // 255))
+    return np.rint(below + (pixels - below) * opacity).astype(pixels.dtype)

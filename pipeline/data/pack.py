@@ -1,0 +1,108 @@
+"""Image files become shards: read, checked against the index, prepared, in path order."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.data.decode import Pixels, UnusableImageError
+from pipeline.data.parallel import map_chunks
+from pipeline.data.prepare import Preparing, prepare
+from pipeline.data.shards import SetInfo, ShardWriter
+from pipeline.errors import PipelineError
+
+BYTES_PER_SHARD = 128 * 2**20
+# What one process hands back at a time: enough to hide the exchange, little enough to keep the
+# memory flat with many processes.
+_BYTES_PER_CHUNK = 2 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image file of a split.
+
+    Attributes:
+        path: relative to the data set's folder.
+        label: index into the classes.
+        sha256: of the content when it was indexed, hex.
+    """
+
+    path: str
+    label: int
+    sha256: str
+
+
+def pack(
+    sources: Sequence[Source],
+    root: Path,
+    info: SetInfo,
+    folder: Path,
+    workers: int | None = None,
+) -> None:
+    """Prepare `sources`, in the order given, and write them as shards to `folder`.
+
+    Args:
+        sources: the rows of one split.
+        root: what their paths are relative to.
+        info: what the rows share, with how to prepare them.
+        folder: holds no shards yet.
+        workers: processes, None for all cores; the shards are the same whatever it is.
+
+    Raises:
+        PipelineError: a file is gone, differs from what was indexed, or cannot be decoded.
+    """
+    with ShardWriter(folder, info, rows_per_shard(info)) as writer:
+        pieces = map_chunks(
+            partial(_prepare_files, root=root, preparing=info.preparing),
+            sources,
+            chunk=max(_BYTES_PER_CHUNK // bytes_per_image(info), 1),
+            label=f"pack {folder.name}",
+            workers=workers,
+        )
+        start = 0
+        for images in pieces:
+            rows = sources[start : start + len(images)]
+            start += len(images)
+            writer.write(
+                images,
+                [row.label for row in rows],
+                [row.sha256 for row in rows],
+                [None] * len(rows),
+                [row.path for row in rows],
+            )
+
+
+def bytes_per_image(info: SetInfo) -> int:
+    """Return the size of one packed image."""
+    return int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize
+
+
+def rows_per_shard(info: SetInfo) -> int:
+    """Return how many images make a shard of about `BYTES_PER_SHARD`."""
+    return max(BYTES_PER_SHARD // bytes_per_image(info), 1)
+
+
+def _prepare_files(sources: Sequence[Source], root: Path, preparing: Preparing) -> Pixels:
+    # One thread here: the processes share the cores already.
+    cv2.setNumThreads(1)
+    return np.stack([_prepare_file(root / source.path, source, preparing) for source in sources])
+
+
+def _prepare_file(path: Path, source: Source, preparing: Preparing) -> Pixels:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PipelineError(
+            f"{path} was indexed but cannot be read now ({error.strerror}); run dvc repro"
+        ) from error
+    # The same content was verified when it was indexed: OpenCV may trust it to be whole.
+    if hashlib.sha256(content).hexdigest() != source.sha256:
+        raise PipelineError(f"{path} changed since it was indexed; run dvc repro")
+    try:
+        return prepare(content, preparing)
+    except UnusableImageError as error:
+        raise PipelineError(f"{path} {error}; mend or remove it and run dvc repro") from error

@@ -1,0 +1,53 @@
+"""pack: the usable images of each split, decoded once, into shards."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.pack import Source, pack
+from pipeline.data.prepare import Preparing
+from pipeline.data.shards import SetInfo
+from pipeline.files import fresh_folder
+from pipeline.params import Pack, Params
+from pipeline.stages._paths import PACKED, SPLIT
+
+SPLITS = ("train", "val", "test")
+
+
+def run(params: Params) -> None:
+    """Write data/packed/{train,val,test}."""
+    table = pq.read_table(SPLIT, columns=["path", "label", "sha256", "bits", "split"])
+    info = _set_info(params.pack, table)
+    sources = _sources_by_split(table, info.classes)
+    root = Path(params.data.root)
+    # The paths of a manifest are relative to its folder.
+    folder = root if root.is_dir() else root.parent
+    with fresh_folder(PACKED) as packed:
+        for split in SPLITS:
+            pack(sources[split], folder, info, packed / split)
+    counts = ", ".join(f"{split} {len(sources[split])}" for split in SPLITS)
+    size = "x".join(map(str, info.shape))
+    print(f"pack: {counts} images of {size} {info.dtype} -> {PACKED}")
+
+
+def _set_info(pack: Pack, table: pa.Table) -> SetInfo:
+    bit_depth = pack.bit_depth
+    if bit_depth == "auto":
+        bit_depth = 16 if 16 in table["bits"].unique().to_pylist() else 8
+    preparing = Preparing(
+        pack.height, pack.width, pack.channels, pack.resize, pack.background, bit_depth
+    )
+    classes = tuple(sorted(table["label"].unique().to_pylist()))
+    return SetInfo(classes, preparing, f"uint{bit_depth}")
+
+
+def _sources_by_split(table: pa.Table, classes: tuple[str, ...]) -> dict[str, list[Source]]:
+    """Return the rows of each split, sorted by path."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    sources: dict[str, list[Source]] = {split: [] for split in SPLITS}
+    table = table.sort_by("path")
+    columns = (table[name].to_pylist() for name in ("path", "label", "sha256", "split"))
+    for path, label, sha256, split in zip(*columns, strict=True):
+        sources[split].append(Source(path, numbers[label], sha256))
+    return sources
