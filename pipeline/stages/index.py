@@ -1,0 +1,52 @@
+"""Stage index: check and measure every image file."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.data.index import bad_rows, build_index, check_classes, index_report
+from pipeline.data.measure import measure_all
+from pipeline.data.scan import scan
+from pipeline.data.verify import Limits
+from pipeline.errors import PipelineError, some
+from pipeline.files import atomic_path, write_json
+from pipeline.params import Params
+from pipeline.stages import _paths
+
+
+def run(params: Params) -> None:
+    """Write data/index.parquet and reports/data.json."""
+    section = params.index
+    found = scan(Path(params.data.root))
+    limits = Limits(section.max_pixels, section.min_side)
+    measured = measure_all(found, limits, _paths.STATE / "index")
+    index = build_index(measured, section.near_duplicate_bits)
+    report = index_report(index, found.ignored)
+    # Before anything stops the run: whoever has to repair the data needs the list.
+    write_json(_paths.DATA_REPORT, report)
+    check_classes(index)
+    bad = bad_rows(index)
+    if report["bad_fraction"] > section.max_bad_fraction:
+        examples = some((f"{row['path']} ({row['problem']})" for row in bad.to_pylist()), 3)
+        raise PipelineError(
+            f"{len(bad)} of {len(index)} files in {params.data.root} cannot be used, more than"
+            f" index.max_bad_fraction = {section.max_bad_fraction:g}: {examples}; all are listed"
+            f" in {_paths.DATA_REPORT}; repair or remove them, or raise the fraction"
+        )
+    with atomic_path(_paths.INDEX) as temporary:
+        pq.write_table(index, temporary, compression="zstd")
+    _say(report)
+
+
+def _say(report: dict) -> None:  # type: ignore[type-arg]
+    left_out = report["files"] - report["usable"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in report["problems"].items())
+    print(
+        f"index: {report['usable']} images in {len(report['classes'])} classes, {left_out} left"
+        f" out{f' ({reasons})' if reasons else ''} -> {_paths.INDEX}, {_paths.DATA_REPORT}"
+    )
+    near = report["near_duplicates"]
+    if near["clusters"]:
+        print(f"index: {near['images']} images in {near['clusters']} groups of near duplicates")
+    if report["ignored"]:
+        print(f"index: ignored beside the class folders: {some(report['ignored'])}")
