@@ -207,19 +207,18 @@ def _cluster(resources: Resources) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    arguments: dict[str, Any] = {"address": resources.address}
+    if resources.address is None:
+        # "local" never joins a cluster that happens to run here.
+        arguments = {"address": "local", "include_dashboard": False}
+        # Ray resolves even 127.0.0.1 to the machine's public address, and then listens on all
+        # of them. This switch, made for desktop systems, keeps a local cluster to loopback.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():  # by whoever called us, who also ends it
         yield ray
         return
-    arguments: dict[str, Any] = {"address": resources.address}
-    if resources.address is None:
-        # "local" never joins a cluster that happens to run here; its servers keep to loopback.
-        arguments = {
-            "address": "local",
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-        }
     try:
         ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError as error:

@@ -16,6 +16,16 @@ TUNED = MODELS / "tuned"
 
 REPORTS = Path("reports")
 DATA_REPORT = REPORTS / "data.json"
+HISTORY = REPORTS / "history"  # <model>.json: one record per epoch
 PICTURES = REPORTS / "pictures"  # one folder per stage
 
 STATE = Path(".convoy")  # caches and checkpoints that DVC does not track
+
+
+def training_folders(images: str) -> list[Path]:
+    """Return the folders that make up the training set that params name.
+
+    The balanced set holds the synthetic images only; they are added to the packed ones.
+    """
+    packed = PACKED / "train"
+    return [packed] if Path(images) == packed else [packed, BALANCED]

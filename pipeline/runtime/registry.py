@@ -1,0 +1,172 @@
+"""The model registry: a bundle becomes a version once, and an alias when it has earned it."""
+
+import contextlib
+import io
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError, did_you_mean
+from pipeline.params import Tracking
+from pipeline.runtime.tracking import BUNDLE_TAG, open_client, tracking_uri
+from pipeline.vision.bundle import bundle_digest, read_description
+
+_SCHEME = "models:/"
+# What a served model imports; pinned to what trained it.
+_REQUIREMENTS = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "tqdm",
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry.
+
+    Attributes:
+        name: of the registered model.
+        version: its number, as text.
+        run_id: the MLflow run that the version belongs to.
+    """
+
+    name: str
+    version: str
+    run_id: str
+
+
+def register_bundle(
+    bundle: Path,
+    *,
+    tracking: Tracking,
+    name: str,
+    metrics: Mapping[str, float],
+    pictures: Sequence[Path],
+    description: str,
+) -> Registered:
+    """Register a bundle as a version of the model `name`, unless it is one already.
+
+    The version belongs to the run that trained the bundle, which gets the test metrics and
+    pictures too; where that run is not in this store (the result came out of DVC's cache, say),
+    a run is made.
+
+    Raises:
+        PipelineError: no MLflow store answers.
+    """
+    digest = bundle_digest(bundle)
+    client = open_client(tracking)
+    known = client.search_model_versions(f"name = '{name}' and tags.`{BUNDLE_TAG}` = '{digest}'")
+    if known:
+        newest = max(known, key=lambda found: int(found.version))
+        return Registered(name, str(newest.version), newest.run_id)
+
+    import mlflow
+
+    with mlflow.start_run(run_id=_run_of(client, tracking, digest)) as run:
+        mlflow.log_metrics(dict(metrics))
+        for picture in pictures:
+            mlflow.log_artifact(str(picture), "pictures")
+        mlflow.log_artifacts(str(bundle), "bundle")
+        model_id = _log_model(bundle)
+        with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
+            registered = mlflow.register_model(
+                f"{_SCHEME}{model_id}", name, tags={BUNDLE_TAG: digest}
+            )
+    number = str(registered.version)
+    client.update_model_version(name, number, description)
+    return Registered(name, number, run.info.run_id)
+
+
+def set_alias(tracking: Tracking, registered: Registered, alias: str) -> list[str]:
+    """Point `alias` at the version and return all aliases of the version."""
+    client = open_client(tracking)
+    client.set_registered_model_alias(registered.name, alias, registered.version)
+    found = client.get_model_version(registered.name, registered.version)
+    return sorted(found.aliases)
+
+
+def fetch_bundle(uri: str, tracking: Tracking) -> Path:
+    """Return the bundle folder behind `models:/name@alias` or `models:/name/version`.
+
+    Raises:
+        PipelineError: no such model, version or alias, or one that holds no bundle.
+    """
+    client = open_client(tracking)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        names = [model.name for model in client.search_registered_models()]
+        asked = uri.removeprefix(_SCHEME).partition("@")[0].partition("/")[0]
+        raise PipelineError(
+            f"no model {uri} in the registry at {tracking_uri(tracking)}"
+            f"{did_you_mean(asked, names)} ({error}); registered models:"
+            f" {', '.join(names) or 'none'}"
+        ) from error
+    found = sorted(folder.rglob("bundle.json"))
+    if not found:
+        raise PipelineError(f"{uri} was not registered by Convoy: it holds no bundle.json")
+    return found[0].parent
+
+
+def _run_of(client: Any, tracking: Tracking, digest: str) -> str:
+    """Find the run that trained the bundle, or make one for it."""
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    runs = client.search_runs(
+        [experiment.experiment_id], f"tags.`{BUNDLE_TAG}` = '{digest}'", max_results=1
+    )
+    if runs:
+        return str(runs[0].info.run_id)
+    run = client.create_run(
+        experiment.experiment_id, run_name="restored", tags={BUNDLE_TAG: digest}
+    )
+    return str(run.info.run_id)
+
+
+def _log_model(bundle: Path) -> str:
+    """Log the bundle as a pyfunc model made of code and artifacts, and return its id."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    classes = read_description(bundle).classes
+    outputs = [ColSpec(DataType.string, "class")]
+    outputs += [ColSpec(DataType.double, f"p_{label}") for label in classes]
+    package = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The package alone, so that the model runs where Convoy is not installed.
+        code = Path(folder) / package.name
+        shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__"))
+        # A one-row example would load the whole model once more, only to confirm the signature.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "runtime" / "served_model.py"),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(code)],
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs)
+            ),
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in _REQUIREMENTS],
+        )
+    return str(logged.model_id)
+
+
+def _public_version(package: str) -> str:
+    """Return the version without its build: 2.13.0 for 2.13.0+cpu."""
+    return version(package).partition("+")[0]

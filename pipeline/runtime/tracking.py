@@ -1,0 +1,197 @@
+"""MLflow runs: one per trained model, fed by the process that starts the training.
+
+Workers know nothing of MLflow: they append records to a file, which the driver follows. A
+tracking server that is away therefore delays records, and never stops a training.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline.errors import PipelineError
+from pipeline.params import Tracking
+
+BUNDLE_TAG = "convoy.bundle"
+STAGE_TAG = "convoy.stage"
+_SQLITE = "sqlite:///"
+_MAX_VALUE = 500  # characters of a logged parameter
+
+
+def tracking_uri(tracking: Tracking) -> str:
+    """Return MLFLOW_TRACKING_URI, or else the address in params.yaml."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+
+
+def store_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store, None for a server."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def open_client(tracking: Tracking) -> Any:
+    """Connect to the tracking store and make its experiment, if it is not there yet.
+
+    Returns:
+        A `MlflowClient`.
+
+    Raises:
+        PipelineError: the address is not one that MLflow takes, or nobody answers there.
+    """
+    _prepare_environment()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    _less_chatter()
+    uri = tracking_uri(tracking)
+    try:
+        with _first_come(uri):
+            mlflow.set_tracking_uri(uri)
+            client = mlflow.MlflowClient()
+            if client.get_experiment_by_name(tracking.experiment) is None:
+                # Beside the store, not wherever a later process happens to run.
+                file = store_file(uri)
+                artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
+                client.create_experiment(tracking.experiment, artifacts)
+            mlflow.set_experiment(tracking.experiment)
+    except (MlflowException, OSError) as error:
+        raise PipelineError(
+            f"no MLflow store at {uri}: {error}; start the server or change tracking.uri in"
+            " params.yaml (MLFLOW_TRACKING_URI overrides it)"
+        ) from error
+    return client
+
+
+class TrackedRun:
+    """A run that takes records whether or not the store answers just now."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = client
+        self._waiting: list[Any] = []
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics of one step; what cannot be delivered now goes with the next call."""
+        import time
+
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        self._waiting += [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        self._deliver()
+
+    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """End the run: 'FINISHED', 'FAILED' or 'KILLED'."""
+        from mlflow.exceptions import MlflowException
+
+        self._deliver()
+        try:
+            for name, value in (tags or {}).items():
+                self._client.set_tag(self.run_id, name, value)
+            self._client.set_terminated(self.run_id, status)
+        except MlflowException as error:
+            _warn(f"run {self.run_id} could not be ended as {status}: {error}")
+        if self._waiting:
+            _warn(f"{len(self._waiting)} metrics of run {self.run_id} could not be delivered")
+
+    def _deliver(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_batch(self.run_id, metrics=self._waiting)
+        except MlflowException:
+            return
+        self._waiting = []
+
+
+class Untracked:
+    """Stands for a run while no store answers."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Drop the record: it also stands in the training's history."""
+
+    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """End nothing."""
+
+
+def start_run(
+    tracking: Tracking,
+    *,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    remember: Path,
+) -> TrackedRun | Untracked:
+    """Start a run, or go on with the one whose id stands in the file `remember`.
+
+    Args:
+        tracking: the store.
+        name: of the run, as the UI shows it.
+        params: nested values; they are logged flat, with dots.
+        tags: logged as they are.
+        remember: where the id is kept until the training has ended.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = open_client(tracking)
+        if remember.exists():
+            run_id = remember.read_text().strip()
+            client.update_run(run_id, status="RUNNING")
+            return TrackedRun(client, run_id)
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        run_id = client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id
+        remember.parent.mkdir(parents=True, exist_ok=True)
+        remember.write_text(run_id)
+        for key, value in flatten(params).items():
+            client.log_param(run_id, key, str(value)[:_MAX_VALUE])
+    except (MlflowException, PipelineError) as error:
+        _warn(f"training goes on without tracking: {error}")
+        return Untracked()
+    return TrackedRun(client, run_id)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one, with keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _prepare_environment() -> None:
+    """Set what MLflow reads at its import: no call home, no pickles, short waits."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def _less_chatter() -> None:
+    """Keep warnings, drop MLflow's notes on its tables; its import sets the levels anew."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _first_come(uri: str) -> Iterator[None]:
+    """Let one process at a time open a SQLite store: two migrations of a fresh one clash."""
+    file = store_file(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        yield
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""From image files to classes."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.decode import UnusableImageError, verify
+from pipeline.data.parallel import usable_cores
+from pipeline.data.prepare import MAX_PIXELS, prepare, prepare_file
+from pipeline.vision.bundle import Bundle
+from pipeline.vision.predict import BATCH_SIZE, probabilities
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one file.
+
+    Attributes:
+        path: of the file.
+        label: the most probable class; None if the file cannot be used.
+        probabilities: of all classes in their order, sum 1; empty if the file cannot be used.
+        problem: why it cannot be used; None if it can.
+    """
+
+    path: Path
+    label: str | None
+    probabilities: tuple[float, ...]
+    problem: str | None
+
+
+def classify_files(bundle: Bundle, paths: Sequence[Path]) -> Iterator[Answer]:
+    """Classify image files, in order. One that cannot be used gets its problem for an answer."""
+
+    def read(path: Path) -> npt.NDArray[np.generic] | UnusableImageError:
+        try:
+            return prepare_file(path, bundle.preparing)
+        except UnusableImageError as error:
+            return error
+
+    # Threads: decoding and resizing release the interpreter.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for start in range(0, len(paths), BATCH_SIZE):
+            piece = paths[start : start + BATCH_SIZE]
+            read_pieces = list(pool.map(read, piece))
+            images = [image for image in read_pieces if isinstance(image, np.ndarray)]
+            posteriors = iter(probabilities(bundle, [np.stack(images)] if images else []))
+            for path, image in zip(piece, read_pieces, strict=True):
+                if isinstance(image, UnusableImageError):
+                    yield Answer(path, None, (), str(image))
+                else:
+                    posterior = next(posteriors)
+                    label = bundle.classes[int(posterior.argmax())]
+                    yield Answer(path, label, tuple(posterior.tolist()), None)
+
+
+def classify_bytes(bundle: Bundle, contents: Sequence[bytes]) -> npt.NDArray[np.float64]:
+    """Return the posteriors of image files given as bytes: n x classes.
+
+    Raises:
+        UnusableImageError: one of them is not a whole image; names its position.
+    """
+    images = []
+    for position, content in enumerate(contents):
+        try:
+            verify(content, MAX_PIXELS)
+            images.append(prepare(content, bundle.preparing))
+        except UnusableImageError as error:
+            raise UnusableImageError(f"image {position} {error}") from error
+    pieces = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
+    return probabilities(bundle, (np.stack(piece) for piece in pieces))
