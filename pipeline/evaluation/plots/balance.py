@@ -53,6 +53,7 @@ def histogram(
     )
     axes.set_ylabel("training images")
     axes.margins(x=0.01)
+    axes.set_ylim(0, 1.05 * max((before + copies).max(initial=0), 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
     _name_classes(axes, [_short(classes[i]) for i in order])

@@ -1,0 +1,81 @@
+"""Latent vectors, nearest neighbours and the map of the latent space."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipeline.data.shards import ImageSet
+from pipeline.evaluation.latent_map import project
+from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots.map import draw_map
+from pipeline.evaluation.plots.sheets import Neighbour, draw_neighbours
+from pipeline.evaluation.retrieval import Neighbours, nearest, retrieval_block, spread_queries
+from pipeline.evaluation.vectors import Embeddings, write_embeddings
+from pipeline.files import write_json
+from pipeline.params import Params
+from pipeline.stages._bundles import load_matching
+from pipeline.stages._paths import EMBEDDINGS, PACKED, PICTURES, REPORTS, TUNED
+from pipeline.vision.bundle import Bundle
+from pipeline.vision.predict import BATCH_SIZE, embeddings
+
+_QUERIES_SHOWN = 8
+_NEIGHBOURS_SHOWN = 5
+
+
+def run(params: Params) -> None:
+    """Embed packed/train and packed/test with models/tuned; search train for each test image."""
+    sets = {name: ImageSet.open(PACKED / name) for name in ("train", "test")}
+    bundle = load_matching(TUNED, sets["test"].info)
+    embedded = {name: _embed(images, bundle) for name, images in sets.items()}
+    for name, one in embedded.items():
+        write_embeddings(EMBEDDINGS / f"{name}.parquet", one)
+
+    train, test = embedded["train"], embedded["test"]
+    k = max(*params.embed.recall_at, min(_NEIGHBOURS_SHOWN, len(train.ids)))
+    found = nearest(train.vectors, test.vectors, k)
+    block = retrieval_block(found, train.labels, test.labels, params.embed.recall_at)
+    write_json(
+        REPORTS / "retrieve.json",
+        {
+            "test": block,
+            "queries": len(test.ids),
+            "searched": len(train.ids),
+            "dimensions": test.vectors.shape[1],
+        },
+    )
+    rows = spread_queries(test.labels, _QUERIES_SHOWN, params.embed.seed)
+    save(_draw_neighbours(sets, found, rows), PICTURES / "embed" / "retrieval.png")
+    points, method = project(test.vectors, params.embed.seed)
+    title = f"{len(points)} test images, {method} of {test.vectors.shape[1]} dimensions"
+    save(draw_map(points, test.labels, test.classes, title), PICTURES / "embed" / "map.png")
+    first = params.embed.recall_at[0]
+    value = block[f"recall_at_{first}"]["value"]
+    print(f"embed: {test.vectors.shape[1]} dimensions, recall@{first} {value:.3f}")
+
+
+def _embed(images: ImageSet, bundle: Bundle) -> Embeddings:
+    vectors = embeddings(bundle, images.batches(BATCH_SIZE))
+    labels = images.labels.astype(np.int64)
+    return Embeddings(images.info.classes, images.ids, images.paths, labels, vectors)
+
+
+def _draw_neighbours(
+    sets: dict[str, ImageSet], found: Neighbours, rows: npt.NDArray[np.intp]
+) -> Figure:
+    train, test = sets["train"], sets["test"]
+    classes = test.info.classes
+    lines = []
+    for row, image in zip(rows, test.gather(rows), strict=True):
+        near = found.rows[row, :_NEIGHBOURS_SHOWN]
+        lines.append(
+            (
+                Neighbour(image, classes[test.labels[row]], None),
+                [
+                    Neighbour(other, classes[train.labels[i]], float(cosine))
+                    for i, other, cosine in zip(
+                        near, train.gather(near), found.similarity[row], strict=False
+                    )
+                ],
+            )
+        )
+    return draw_neighbours(lines)
