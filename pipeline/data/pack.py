@@ -89,12 +89,14 @@ def rows_per_shard(info: SetInfo) -> int:
 def _prepare_files(sources: Sequence[Source], root: Path, preparing: Preparing) -> Pixels:
     # One thread here: the processes share the cores already.
     cv2.setNumThreads(1)
-    return np.stack([_prepare_file(root / source.path, source, preparing) for source in sources])
+    return np.stack([_prepare_file(f"{root}/{row.path}", row, preparing) for row in sources])
 
 
-def _prepare_file(path: Path, source: Source, preparing: Preparing) -> Pixels:
+def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
     try:
-        content = path.read_bytes()
+        # Unbuffered, and without pathlib: as fast as it goes for small files.
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            content = file.read()
     except OSError as error:
         raise PipelineError(
             f"{path} was indexed but cannot be read now ({error.strerror}); run dvc repro"

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -40,15 +41,25 @@ def map_chunks(
     """
     workers = workers or usable_cores()
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    # Mininterval keeps logs readable; a bar that ends within a second is never drawn.
-    with tqdm(total=len(items), desc=label, unit="img", delay=1.0, file=sys.stderr) as bar:
+    # A bar that ends within a second is never drawn; in a log, one line each 30 s is enough.
+    interval_s = 0.1 if sys.stderr.isatty() else 30.0
+    with tqdm(
+        total=len(items),
+        desc=label,
+        unit="img",
+        delay=1.0,
+        mininterval=interval_s,
+        file=sys.stderr,
+    ) as bar:
         if workers == 1 or len(pieces) <= 1:
             for piece in pieces:
                 yield function(piece)
                 bar.update(len(piece))
             return
-        # Not fork: pyarrow and OpenCV hold threads, whose locks a forked child may find taken.
-        context = multiprocessing.get_context("spawn")
+        # Not plain fork: pyarrow and OpenCV hold threads, whose locks a forked child may find
+        # taken. A server without threads, that has imported what is needed once, may fork.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([_module(function)])
         with ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool:
             waiting: deque[tuple[int, Future[R]]] = deque()
             try:
@@ -65,3 +76,9 @@ def map_chunks(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _module(function: Callable[..., object]) -> str:
+    """Name the module that a process needs in order to call `function`."""
+    inner = function.func if isinstance(function, partial) else function
+    return str(inner.__module__)

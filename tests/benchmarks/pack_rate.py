@@ -1,0 +1,130 @@
+"""Rate of packing against a bare decode-and-resize loop on all cores; and its peak memory.
+
+    python tests/benchmarks/pack_rate.py            # rates, about a minute
+    python tests/benchmarks/pack_rate.py --memory   # 100,000 images, peak memory of the parent
+
+Both sides start their own processes, which counts. The bare loop keeps nothing of what it makes;
+packing checks each file against its hash, hands the array back and writes it to shards.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.data.pack import Source, pack
+from pipeline.data.parallel import usable_cores
+from pipeline.data.prepare import Preparing
+from pipeline.data.shards import SetInfo
+
+DISTINCT = 500
+
+
+def main() -> None:
+    """Make JPEGs, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--sides", type=int, nargs="+", default=[100, 256], help="of sources, px")
+    parser.add_argument("--to", type=int, default=64, help="side of packed images, px")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.memory:
+            measure_memory(Path(folder), arguments.to)
+        else:
+            for side in arguments.sides:
+                measure_rates(Path(folder), side, arguments)
+
+
+def measure_rates(folder: Path, side: int, arguments: argparse.Namespace) -> None:
+    """Alternate the two and print their rates and the ratio of the medians."""
+    sources = make_jpegs(folder / str(side), side, arguments.images)
+    root = folder / str(side)
+    ours, bare = [], []
+    for number in range(arguments.rounds):
+        bare.append(rate(partial(bare_loop, root, sources, arguments.to), len(sources)))
+        out = folder / f"packed-{side}-{number}"
+        ours.append(rate(partial(pack, sources, root, info(arguments.to), out), len(sources)))
+        print(f"{side} px: bare {bare[-1]:,.0f} images/s, pack {ours[-1]:,.0f}", flush=True)
+    ratio = statistics.median(ours) / statistics.median(bare)
+    print(f"{side} px to {arguments.to} px, {len(sources)} images: pack / bare = {ratio:.2f}")
+
+
+def measure_memory(folder: Path, to: int) -> None:
+    """Pack 100,000 images and print the peak memory of this process."""
+    sources = make_jpegs(folder / "jpegs", 100, 100_000)
+    before = peak_mb(resource.RUSAGE_SELF)
+    seconds = len(sources) / rate(
+        partial(pack, sources, folder / "jpegs", info(to), folder / "packed"), len(sources)
+    )
+    print(
+        f"{len(sources)} images in {seconds:.0f} s: peak {peak_mb(resource.RUSAGE_SELF):.0f} MB"
+        f" ({before:.0f} MB before), largest worker {peak_mb(resource.RUSAGE_CHILDREN):.0f} MB"
+    )
+
+
+def make_jpegs(folder: Path, side: int, count: int) -> list[Source]:
+    """Write `count` names of a few hundred distinct JPEGs with structure at several scales."""
+    folder.mkdir()
+    rng = np.random.default_rng(side)
+    sources = []
+    for number in range(DISTINCT):
+        coarse, fine = (
+            cv2.resize(rng.integers(0, 256, (n, n, 3), np.uint8), (side, side)) for n in (6, 40)
+        )
+        cv2.imwrite(str(folder / f"{number:03d}.jpg"), cv2.addWeighted(coarse, 0.7, fine, 0.3, 0))
+    for number in range(count):
+        first = folder / f"{number % DISTINCT:03d}.jpg"
+        name = f"{number:06d}.jpg"
+        os.link(first, folder / name)
+        if number < DISTINCT:
+            digest = hashlib.sha256(first.read_bytes()).hexdigest()
+        else:
+            digest = sources[number % DISTINCT].sha256
+        sources.append(Source(name, 0, digest))
+    return sources
+
+
+def info(side: int) -> SetInfo:
+    """Describe the packed set."""
+    return SetInfo(("only",), Preparing(side, side, 3, "stretch", 0, 8), "uint8")
+
+
+def bare_loop(root: Path, sources: list[Source], side: int) -> None:
+    """Decode and resize, and forget."""
+    paths = [str(root / source.path) for source in sources]
+    with multiprocessing.get_context("fork").Pool(usable_cores()) as pool:
+        for _ in pool.imap(partial(decode_and_resize, side=side), paths, chunksize=256):
+            pass
+
+
+def decode_and_resize(path: str, side: int) -> None:
+    """Do what any loop must do."""
+    cv2.setNumThreads(1)
+    cv2.resize(cv2.imread(path), (side, side), interpolation=cv2.INTER_AREA)
+
+
+def rate(work: partial[None], images: int) -> float:
+    """Return images per second."""
+    start = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - start)
+
+
+def peak_mb(who: int) -> float:
+    """Return the peak resident memory of this process or its largest child, MB."""
+    return resource.getrusage(who).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    main()
