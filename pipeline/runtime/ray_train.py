@@ -259,3 +259,16 @@ def _cause(error: BaseException) -> str:
     inner: BaseException = next(iter(failures.values())) if failures else error
     lines = [line for line in str(inner).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(inner).__name__
+
+
+def probe(resources: Resources) -> str:
+    """Connect as a training would, compare what is asked with what there is, and say it.
+
+    Raises:
+        PipelineError: no cluster answers, or it has too little.
+    """
+    with _cluster(resources) as ray:
+        per_worker = _check_resources(ray, resources)
+        where = resources.address or "a local cluster"
+        shares = " and ".join(f"{amount:g} {kind}" for kind, amount in per_worker.items())
+        return f"{where} starts, {resources.workers} workers of {shares} each fit"

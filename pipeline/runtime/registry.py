@@ -14,7 +14,8 @@ from typing import Any
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.params import Tracking
 from pipeline.runtime.tracking import BUNDLE_TAG, open_client, tracking_uri
-from pipeline.vision.bundle import bundle_digest, read_description
+from pipeline.vision.bundle import read_description
+from pipeline.vision.digest import bundle_digest
 
 _SCHEME = "models:/"
 # What a served model imports; pinned to what trained it.

@@ -19,14 +19,8 @@ from pipeline.runtime.progress import EpochBar
 from pipeline.runtime.ray_train import RayRun, train_on_ray
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, TrackedRun, Untracked, start_run
 from pipeline.vision.batches import Share
-from pipeline.vision.bundle import (
-    DESCRIPTION_FILE,
-    Description,
-    bundle_digest,
-    describe_digest,
-    read_description,
-    save_bundle,
-)
+from pipeline.vision.bundle import Description, read_description, save_bundle
+from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest, values_digest
 from pipeline.vision.job import Job
 from pipeline.vision.trainer import BEST_FILE, Progress, Record, read_progress
 
@@ -153,7 +147,7 @@ def _describe(params: Params, recipe: Training, images: ImageSet, digest: str) -
         start = "random"
     origin = {
         "data": digest,
-        "params": describe_digest([params.section("model"), recipe.model_dump(mode="json")]),
+        "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),
         "weights": start,
     }
     return Description(
@@ -175,7 +169,7 @@ def _identity(job: Job, description: Description) -> str:
         "recipe": job.recipe.model_dump(mode="json"),
         "code": files_digest([package / "vision", package / "data"], "*.py"),
     }
-    return describe_digest(values)[:16]
+    return values_digest(values)[:16]
 
 
 def _best_validation(progress: Progress) -> dict[str, float]:

@@ -6,8 +6,6 @@ Loading runs no code from either file. Equal trainings give equal bundles: nothi
 a time, a machine or a tracking run, so that `digest` is the identity of the model.
 """
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,13 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.data.prepare import Preparing
-from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
+from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.networks import Classifier, build_network
 
 FORMAT = 1
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "bundle.json"
 
 
 @dataclass(frozen=True)
@@ -98,17 +94,6 @@ class Bundle:
         return bundle_digest(self.folder)
 
 
-def bundle_digest(folder: Path) -> str:
-    """Hash both files of a bundle: sha256, hex."""
-    digest = hashlib.sha256()
-    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        try:
-            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
-        except FileNotFoundError as error:
-            raise _no_bundle(folder, f"{name} is missing") from error
-    return digest.hexdigest()
-
-
 def save_bundle(folder: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
     """Write a bundle; `folder` is replaced when the new one is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +118,11 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
-        raise _no_bundle(folder, f"{DESCRIPTION_FILE} is missing")
+        raise no_bundle(folder, f"{DESCRIPTION_FILE} is missing")
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-        raise _no_bundle(folder, f"{path} has format {found}, this Convoy reads {FORMAT}")
+        raise no_bundle(folder, f"{path} has format {found}, this Convoy reads {FORMAT}")
     try:
         return Description(
             network=raw["network"],
@@ -150,7 +135,7 @@ def read_description(folder: Path) -> Description:
             validation=raw["validation"],
         )
     except (KeyError, TypeError) as error:
-        raise _no_bundle(folder, f"{path} lacks {error}") from error
+        raise no_bundle(folder, f"{path} lacks {error}") from error
 
 
 def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
@@ -164,19 +149,7 @@ def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise _no_bundle(
+        raise no_bundle(
             folder, f"{WEIGHTS_FILE} does not hold a {description.network}: {error}"
         ) from error
     return Bundle(description, network.to(device or torch.device("cpu")).eval(), folder)
-
-
-def describe_digest(values: Any) -> str:
-    """Hash JSON values: sha256, hex, whatever the order of keys."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _no_bundle(folder: Path, reason: str) -> PipelineError:
-    return PipelineError(
-        f"{folder} is not a model bundle: {reason}; expected the folder that training wrote,"
-        " such as models/tuned"
-    )

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.decode import UnusableImageError, verify
-from pipeline.data.parallel import usable_cores
 from pipeline.data.prepare import MAX_PIXELS, prepare, prepare_file
 from pipeline.vision.bundle import Bundle
 from pipeline.vision.predict import BATCH_SIZE, probabilities
@@ -32,8 +31,14 @@ class Answer:
     problem: str | None
 
 
-def classify_files(bundle: Bundle, paths: Sequence[Path]) -> Iterator[Answer]:
-    """Classify image files, in order. One that cannot be used gets its problem for an answer."""
+def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Iterator[Answer]:
+    """Classify image files, in order. One that cannot be used gets its problem for an answer.
+
+    Args:
+        bundle: the model.
+        paths: the files.
+        workers: threads that read and decode.
+    """
 
     def read(path: Path) -> npt.NDArray[np.generic] | UnusableImageError:
         try:
@@ -42,7 +47,7 @@ def classify_files(bundle: Bundle, paths: Sequence[Path]) -> Iterator[Answer]:
             return error
 
     # Threads: decoding and resizing release the interpreter.
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), BATCH_SIZE):
             piece = paths[start : start + BATCH_SIZE]
             read_pieces = list(pool.map(read, piece))

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError, some
-from pipeline.vision.bundle import WEIGHTS_FILE
+from pipeline.vision.digest import WEIGHTS_FILE
 from pipeline.vision.networks import Classifier
 
 

@@ -1,0 +1,141 @@
+"""Arguments in, exit code out.
+
+A mistake of the user becomes one line on stderr and exit code 2. Nothing heavy is imported here:
+`convoy --help` shows what there is before torch would have been found.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pipeline.errors import PipelineError, did_you_mean
+
+# In the order of the flow, each with the line that `convoy --help` shows.
+STAGES = {
+    "sample": "Make the embedded data set, or fetch a torchvision one.",
+    "index": "List, verify and measure the images under data.root.",
+    "split": "Decide which images train, choose and judge.",
+    "pack": "Decode and resize the images once, into Arrow shards.",
+    "balance": "Make synthetic images of the rare classes.",
+    "baseline": "Train the hand-crafted classifier to beat.",
+    "train": "Train the network.",
+    "finetune": "Fine-tune models/base.",
+    "evaluate": "Measure all models on the test images.",
+    "tta": "Measure test-time augmentation.",
+    "embed": "Map the latent space and find nearest neighbours.",
+    "register": "Register the tuned model, if it beats the baseline.",
+    "report": "Write reports/index.html.",
+}
+
+
+class _Commands(click.Group):
+    """Lists commands for people first, then the stages in the order of the flow."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        people = {name: c for name, c in self.commands.items() if name not in STAGES}
+        stages = {name: c for name, c in self.commands.items() if name in STAGES}
+        for title, commands in (("Commands", people), ("Stages, run by dvc repro", stages)):
+            with formatter.section(title):
+                formatter.write_dl([(n, c.get_short_help_str(80)) for n, c in commands.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            nearest = did_you_mean(args[0], self.commands) or f": {', '.join(self.commands)}"
+            ctx.fail(f"there is no command '{args[0]}'{nearest}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="convoy")
+def app() -> None:
+    """Train image classifiers as a workflow: from a folder of images to a registered model.
+
+    Type 'dvc repro' to run all stages that are out of date.
+    """
+
+
+@app.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    default="models/tuned",
+    show_default=True,
+    help="A bundle folder, or models:/NAME@ALIAS or models:/NAME/VERSION.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Also write the answers here: .csv or .json."
+)
+def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
+    """Classify image files or folders of them."""
+    from pipeline.commands import predict as command
+
+    command.run(paths, model, output)
+
+
+@app.command()
+def summary() -> None:
+    """Print the models' figures and where the results are."""
+    from pipeline.commands import summary as command
+    from pipeline.params import load_params
+
+    command.run(load_params())
+
+
+@app.command()
+def doctor() -> None:
+    """Say what of environment, data, tracking and cluster works."""
+    from pipeline.commands import doctor as command
+
+    if not command.run():
+        raise click.exceptions.Exit(1)
+
+
+def _add_stage(name: str, summary: str) -> None:
+    @app.command(name, help=summary)
+    def stage() -> None:
+        from pipeline.params import load_params
+
+        # Params first: all mistakes in them are told before the stage's libraries are imported.
+        params = load_params()
+        importlib.import_module(f"pipeline.stages.{name}").run(params)
+
+
+for _name, _summary in STAGES.items():
+    _add_stage(_name, _summary)
+
+
+def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one per kind of end
+    """Run one command and return its exit code: 0, 1 (doctor found something), 2 or 130."""
+    try:
+        code = app(list(arguments), standalone_mode=False, prog_name="convoy")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except PipelineError as error:
+        return _fail(str(error))
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "convoy"
+        return _fail(f"{error.format_message().rstrip('.')}; see '{command} --help'")
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("stopped", 130)
+    except BrokenPipeError:
+        # The reader of our output went away; nothing is wrong here, and Python must not say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int = 2) -> int:
+    click.echo(f"convoy: {' '.join(message.split())}", err=True)
+    return code

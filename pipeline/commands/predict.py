@@ -1,0 +1,122 @@
+"""`convoy predict`: classes and probabilities of image files."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.data.parallel import usable_cores
+from pipeline.errors import PipelineError
+from pipeline.files import atomic_path
+from pipeline.params import load_params
+from pipeline.vision.bundle import Bundle, load_bundle
+from pipeline.vision.classify import Answer, classify_files
+
+_SHOWN_CLASSES = 3
+_REGISTRY_SCHEME = "models:/"
+
+
+def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
+    """Print one line per file and write all answers to `output`.
+
+    A file that cannot be used is named on stderr and in `output`; the others are classified.
+
+    Args:
+        paths: files, or folders that are searched for files.
+        model: a bundle folder or a registry URI.
+        output: a .csv or .json file, or None.
+
+    Raises:
+        PipelineError: no such path or model, an unknown output format, or no usable file.
+    """
+    if output is not None and output.suffix not in _WRITERS:
+        raise PipelineError(
+            f"--output {output}: expected a name that ends in .csv or .json, got '{output.suffix}'"
+        )
+    files = find_files(paths)
+    bundle = _open(model)
+    answers = []
+    bar = tqdm(total=len(files), unit="img", delay=1.0, file=sys.stderr)
+    for answer in classify_files(bundle, files, usable_cores()):
+        answers.append(answer)
+        bar.update()
+        if answer.problem:
+            tqdm.write(f"convoy: {answer.problem}", file=sys.stderr)
+        else:
+            tqdm.write(_line(answer, bundle.classes), file=sys.stdout)
+    bar.close()
+    if output is not None:
+        with atomic_path(output) as temporary:
+            _WRITERS[output.suffix](temporary, answers, bundle.classes)
+    usable = sum(answer.problem is None for answer in answers)
+    if not usable:
+        raise PipelineError(f"none of {len(answers)} files is an image that can be classified")
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """List the files among `paths` and below the folders among them, without hidden ones.
+
+    Raises:
+        PipelineError: a path that is not there, or no file at all.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = (found for found in path.rglob("*") if found.is_file())
+            files += sorted(f for f in below if not _hidden(f.relative_to(path)))
+        elif path.exists():
+            files.append(path)
+        else:
+            raise PipelineError(f"{path}: no such file or folder")
+    if not files:
+        raise PipelineError(
+            f"no files in {', '.join(map(str, paths))}; name image files or folders"
+        )
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _open(model: str) -> Bundle:
+    if model.startswith(_REGISTRY_SCHEME):
+        from pipeline.runtime.registry import fetch_bundle
+
+        return load_bundle(fetch_bundle(model, load_params().tracking))
+    return load_bundle(Path(model))
+
+
+def _line(answer: Answer, classes: Sequence[str]) -> str:
+    """Format one answer: path, class, and the largest probabilities."""
+    ranked = sorted(zip(answer.probabilities, classes, strict=True), reverse=True)
+    shown = "  ".join(f"{label} {p:.3f}" for p, label in ranked[:_SHOWN_CLASSES])
+    return f"{answer.path}\t{answer.label}\t{shown}"
+
+
+def _write_csv(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "class", *(f"p_{label}" for label in classes), "problem"])
+        for answer in answers:
+            posterior = answer.probabilities or [""] * len(classes)
+            writer.writerow([answer.path, answer.label or "", *posterior, answer.problem or ""])
+
+
+def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
+    rows = [
+        {
+            "path": str(answer.path),
+            "class": answer.label,
+            "probabilities": dict(zip(classes, answer.probabilities, strict=False)),
+            "problem": answer.problem,
+        }
+        for answer in answers
+    ]
+    path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+_WRITERS = {".csv": _write_csv, ".json": _write_json}

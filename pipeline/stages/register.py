@@ -1,0 +1,100 @@
+"""The registry: a tuned model that beats the baseline becomes a version under the alias.
+
+DVC runs this stage every time, since what it changes lies outside the repository. It asks
+nothing of MLflow where it remembers that this very model was dealt with: an up-to-date pipeline
+stays quick.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import read_json, write_json
+from pipeline.params import Params
+from pipeline.runtime.tracking import store_file, tracking_uri
+from pipeline.stages._paths import PICTURES, REPORTS, STATE, TUNED
+from pipeline.vision.digest import bundle_digest, values_digest
+
+_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+
+
+def run(params: Params) -> None:
+    """Write reports/register.json: the decision, its reasons, and the version if there is one."""
+    figures = {
+        name: {key: block["test"][key]["value"] for key in _FIGURES}
+        for name, block in read_json(REPORTS / "evaluate.json").items()
+        if name in ("baseline", "tuned")
+    }
+    decision = decide(
+        figures["tuned"], figures["baseline"], params.register_.min_gain_over_baseline
+    )
+    result = {
+        "model": params.register_.name,
+        "bundle": bundle_digest(TUNED),
+        **decision,
+        "candidate": figures["tuned"],
+        "baseline": figures["baseline"],
+        "tracking_uri": tracking_uri(params.tracking),
+    }
+    memory = STATE / "registered.json"
+    key = values_digest([result, params.section("register"), params.section("tracking")])
+    remembered = _recall(memory, key, result["tracking_uri"])
+    if remembered:
+        result |= remembered
+    elif result["promoted"]:
+        result |= _register(params, figures["tuned"], result["reasons"])
+        write_json(memory, {key: {name: result[name] for name in ("version", "aliases", "run_id")}})
+    write_json(REPORTS / "register.json", result)
+    print(f"register: {describe(result)}")
+
+
+def decide(
+    candidate: dict[str, float], baseline: dict[str, float], min_gain: float
+) -> dict[str, Any]:
+    """Say whether the candidate may be promoted, and why.
+
+    Args:
+        candidate: test metrics of the model that asks.
+        baseline: test metrics of the hand-crafted classifier.
+        min_gain: what the candidate's macro-F1 must be above the baseline's, at least.
+    """
+    gain = candidate["macro_f1"] - baseline["macro_f1"]
+    promoted = gain >= min_gain
+    reason = (
+        f"macro-F1 {candidate['macro_f1']:.4f} against the baseline's {baseline['macro_f1']:.4f}:"
+        f" a gain of {gain:+.4f}, {'as asked' if promoted else 'too little'}"
+        f" (register.min_gain_over_baseline is {min_gain:g})"
+    )
+    return {"promoted": promoted, "reasons": [reason]}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Say in one line what became of the model."""
+    reasons = "; ".join(result["reasons"])
+    if not result["promoted"]:
+        return f"{result['model']} not registered: {reasons}"
+    aliases = ", ".join(result["aliases"])
+    return f"{result['model']} version {result['version']} ({aliases}): {reasons}"
+
+
+def _register(params: Params, metrics: dict[str, float], reasons: list[str]) -> dict[str, Any]:
+    from pipeline.runtime.registry import register_bundle, set_alias
+
+    registered = register_bundle(
+        TUNED,
+        tracking=params.tracking,
+        name=params.register_.name,
+        metrics={f"test.{name}": value for name, value in metrics.items()},
+        pictures=sorted(PICTURES.rglob("*.png")),
+        description="; ".join(reasons),
+    )
+    aliases = set_alias(params.tracking, registered, params.register_.alias)
+    return {"version": registered.version, "aliases": aliases, "run_id": registered.run_id}
+
+
+def _recall(memory: Path, key: str, uri: str) -> dict[str, Any] | None:
+    """Return what was registered under `key`, unless the store has gone since."""
+    store = store_file(uri)
+    if not memory.exists() or (store is not None and not store.exists()):
+        return None
+    remembered: dict[str, Any] | None = read_json(memory).get(key)
+    return remembered
