@@ -1,0 +1,50 @@
+"""Stage sample: write the embedded data set, or one of torchvision's, as class folders."""
+
+from collections.abc import Iterator
+
+from PIL import Image
+from tqdm import tqdm
+
+from pipeline.data.sample import (
+    DIGITS_SOURCE,
+    folder_names,
+    load_digits,
+    long_tail,
+    write_sample,
+)
+from pipeline.params import Params, Sample
+from pipeline.stages import _paths
+
+
+def run(params: Params) -> None:
+    """Write data/sample/."""
+    section = params.sample
+    if section.source == "digits":
+        count = write_sample(_paths.SAMPLE, _digits(section), DIGITS_SOURCE)
+    else:
+        # It imports torch, which the embedded sample does without.
+        from pipeline.vision.torchvision_data import source_text
+
+        count = write_sample(_paths.SAMPLE, _by_name(section), source_text(section.source))
+    print(f"sample: {count} images of {section.source} -> {_paths.SAMPLE}")
+
+
+def _digits(section: Sample) -> Iterator[tuple[str, Image.Image]]:
+    pictures, labels = load_digits()
+    for index in long_tail(labels, section.imbalance_ratio, section.seed):
+        yield f"{labels[index]}/{index:04d}", pictures[index]
+
+
+def _by_name(section: Sample) -> Iterator[tuple[str, Image.Image]]:
+    """Yield a torchvision data set; val and test stay as given, the rest gets the long tail."""
+    from pipeline.vision.torchvision_data import fetch
+
+    for part in fetch(section.source, _paths.STATE / "downloads"):
+        names = folder_names(part.classes)
+        kept = list(range(len(part.labels)))
+        if part.split in ("train", None):
+            kept = long_tail(part.labels, section.imbalance_ratio, section.seed)
+        prefix = f"{part.split}/" if part.split else ""
+        for index in tqdm(kept, desc=prefix or "sample", unit="img", delay=1.0):
+            label = names[part.labels[index]]
+            yield f"{prefix}{label}/{index:06d}", part.picture(index)
