@@ -2,12 +2,15 @@
 
 import csv
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from pipeline.data.shards import ImageSet
 from pipeline.evaluation import metrics
+from pipeline.evaluation.confusions import confusions
 from pipeline.evaluation.measure import compare, measure
+from pipeline.evaluation.metrics import Answers
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves, draw_reliability
@@ -16,7 +19,7 @@ from pipeline.evaluation.predictions import Predictions, read_predictions, write
 from pipeline.files import atomic_path, read_json, write_json
 from pipeline.params import Params
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._paths import BASE, PACKED, PICTURES, PREDICTIONS, REPORTS, TUNED
+from pipeline.stages._paths import BASE, HISTORY, PACKED, PICTURES, PREDICTIONS, REPORTS, TUNED
 from pipeline.vision.bundle import Bundle
 from pipeline.vision.predict import BATCH_SIZE, probabilities
 
@@ -31,7 +34,7 @@ def run(params: Params) -> None:
         models[name] = _predict(test, load_matching(folder, test.info))
         write_predictions(PREDICTIONS / f"{name}.parquet", models[name])
 
-    report = {
+    report: dict[str, Any] = {
         name: {"test": measure(given.labels, given.probabilities, given.classes, params.evaluate)}
         for name, given in models.items()
     }
@@ -44,8 +47,10 @@ def run(params: Params) -> None:
         )
         for earlier, later in combinations(models, 2)
     }
+    answers = metrics.answers(models["tuned"].labels, models["tuned"].probabilities)
+    report["tuned"]["confusions"] = confusions(answers, test.info.classes)
     write_json(REPORTS / "evaluate.json", report)
-    _draw(test, models["tuned"], report["tuned"]["test"]["ece"]["value"], params)
+    _draw(test, models["tuned"], answers, params)
     _write_answers(models["tuned"])
     figures = ", ".join(
         f"{name} {report[name]['test']['macro_f1']['value']:.3f}" for name in models
@@ -59,22 +64,23 @@ def _predict(test: ImageSet, bundle: Bundle) -> Predictions:
     return Predictions(test.info.classes, test.ids, test.paths, labels, posteriors)
 
 
-def _draw(test: ImageSet, given: Predictions, ece: float, params: Params) -> None:
+def _draw(test: ImageSet, given: Predictions, answers: Answers, params: Params) -> None:
     """Draw the tuned model's pictures."""
     folder = PICTURES / "evaluate"
-    answers = metrics.answers(given.labels, given.probabilities)
     save(
         draw_confusion(metrics.confusion_matrix(answers), given.classes),
         folder / "confusion_matrix.png",
     )
-    bins = metrics.reliability(answers, params.evaluate.calibration_bins)
+    bin_count = params.evaluate.calibration_bins
+    bins = metrics.reliability(answers, bin_count)
+    ece = metrics.expected_calibration_error(answers, bin_count)
     save(draw_reliability(bins, ece), folder / "reliability.png")
     save(
         draw_mistakes(_mistakes(test, given), total=int((~answers.right).sum())),
         folder / "mistakes.png",
     )
     histories = {
-        title: read_json(REPORTS / "history" / f"{name}.json")
+        title: read_json(HISTORY / f"{name}.json")
         for name, title in (("base", "first training"), ("tuned", "fine-tuning"))
     }
     save(draw_learning_curves(histories), folder / "learning_curves.png")
