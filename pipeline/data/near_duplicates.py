@@ -73,7 +73,7 @@ def near_duplicate_clusters(
     by content alone.
 
     Args:
-        contents: n content hashes.
+        contents: n content hashes, at least one.
         hashes: n x 32, from `perceptual_hash`.
         thumbnails: n x 192, from `thumbnail`.
         bits: Hamming distance, of 256.
