@@ -1,0 +1,30 @@
+"""`convoy summary`: the models side by side, and where the results are."""
+
+from pipeline.evaluation.summary import summary_table
+from pipeline.files import read_json
+from pipeline.params import Params
+from pipeline.runtime.tracking import store_file, tracking_uri
+from pipeline.stages._paths import REPORTS
+
+
+def run(params: Params) -> None:
+    """Print the table, the page, the registered model and how to open the MLflow UI.
+
+    Raises:
+        PipelineError: the pipeline has not run yet.
+    """
+    evaluate, tta = read_json(REPORTS / "evaluate.json"), read_json(REPORTS / "tta.json")
+    registered = read_json(REPORTS / "register.json")
+    print(summary_table(evaluate, tta))
+    print()
+    print(f"report      {REPORTS / 'index.html'}")
+    if registered["promoted"]:
+        aliases = ", ".join(registered["aliases"])
+        print(f"model       {registered['model']} version {registered['version']} ({aliases})")
+    else:
+        print(f"model       not registered: {'; '.join(registered['reasons'])}")
+    uri = tracking_uri(params.tracking)
+    if store_file(uri):
+        print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")
+    else:
+        print(f"MLflow UI   {uri}")

@@ -1,0 +1,57 @@
+"""Each DVC stage lists the modules that its result depends on, no more and no fewer."""
+
+import pytest
+import yaml
+
+from pipeline.cli import STAGES
+from tests.contract.imports import MODULES, PACKAGE, ROOT, reachable
+
+# Modules on which no result depends, and why.
+PLUMBING = {
+    "pipeline.errors": "messages",
+    "pipeline.params": "params.yaml states every value, and DVC tracks those",
+    "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
+    "pipeline.runtime.progress": "the console",
+    "pipeline.runtime.tracking": "what is recorded of a training, not what comes out of it",
+}
+# register changes what lies outside the repository and therefore runs every time.
+ALWAYS = {"register"}
+
+
+def _is_plumbing(module: str) -> bool:
+    if MODULES[module].name == "__init__.py":
+        return True  # docstrings and re-exports
+    parents = {".".join(module.split(".")[: n + 1]) for n in range(module.count(".") + 1)}
+    return bool(parents & set(PLUMBING))
+
+
+def expected_modules(stage: str) -> set[str]:
+    needed = {m for m in reachable(f"pipeline.stages.{stage}") if not _is_plumbing(m)}
+    return {str(MODULES[module].relative_to(ROOT)) for module in needed}
+
+
+STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def test_dvc_stages_are_the_commands_in_their_order():
+    assert list(STAGE_ENTRIES) == list(STAGES)
+    assert all(entry["cmd"] == f"convoy {name}" for name, entry in STAGE_ENTRIES.items())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_modules_it_depends_on(stage):
+    listed = {dep for dep in STAGE_ENTRIES[stage]["deps"] if dep.startswith("pipeline/")}
+    # Templates and such beside the modules count too.
+    templates = {dep for dep in listed if not dep.endswith(".py")}
+    assert listed - templates == expected_modules(stage)
+    assert all((ROOT / template).exists() for template in templates)
+
+
+def test_only_register_runs_every_time():
+    always = {name for name, entry in STAGE_ENTRIES.items() if entry.get("always_changed")}
+    assert always == ALWAYS
+
+
+def test_every_template_is_a_dependency_of_the_report():
+    templates = {str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*") if p.suffix in {".html", ".css"}}
+    assert templates <= set(STAGE_ENTRIES["report"]["deps"])
