@@ -17,8 +17,10 @@ class PipelineError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ', did you mean X?' for the known name nearest to `word`, or ''."""
-    nearest = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f", did you mean {nearest[0]}?" if nearest else ""
+    # Case apart: the nearest to Cifar10 is CIFAR10.
+    spelled = {name.casefold(): name for name in known}
+    nearest = get_close_matches(word.casefold(), spelled, n=1, cutoff=0.5)
+    return f", did you mean {spelled[nearest[0]]}?" if nearest else ""
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:

@@ -1,0 +1,259 @@
+import hashlib
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data import measure
+from pipeline.errors import PipelineError
+from pipeline.params import Params, load_params
+from pipeline.stages import index, sample, split
+from pipeline.vision import torchvision_data
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return project
+
+
+def _params(**sections: dict[str, Any]) -> Params:
+    params = load_params(PARAMS)
+    changed = {
+        name: getattr(params, name).model_copy(update=values) for name, values in sections.items()
+    }
+    return params.model_copy(update=changed)
+
+
+def _picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), np.uint8))
+
+
+def _folder(root: Path, count: int = 30) -> Path:
+    for number in range(count):
+        path = root / ("cat", "dog")[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _picture(number).save(path)
+    return root
+
+
+def _digests() -> dict[str, str]:
+    return {
+        path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in ("data", "reports")
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_chain_on_the_digits_twice_gives_the_same_bytes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    params = _params()
+    for stage in (sample, index, split):
+        stage.run(params)
+    first = _digests()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("images of digits -> data/sample")
+    count = int(said[0].split()[1])
+    assert said[1] == (
+        f"index: {count} images in 10 classes, 0 left out -> data/index.parquet, reports/data.json"
+    )
+    assert re.fullmatch(r"split: \d+ train, \d+ val, \d+ test -> data/split\.parquet", said[2])
+    table = pq.read_table("data/split.parquet")
+    assert len(table) == count
+    assert set(zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True)) == {
+        (str(digit), name) for digit in range(10) for name in ("train", "val", "test")
+    }
+    for stage in (sample, index, split):
+        stage.run(params)
+    assert _digests() == first
+
+
+def test_the_bytes_depend_neither_on_workers_nor_on_the_cache(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = _params(data={"root": str(_folder(project / "in"))})
+    index.run(params)
+    first = _digests()
+    monkeypatch.setattr(measure, "_FILES_PER_PIECE", 4)
+    monkeypatch.setattr("pipeline.data.parallel.usable_cores", lambda: 2)
+    (cache,) = Path(".convoy/index").iterdir()
+    cache.unlink()
+    index.run(params)
+    assert _digests() == first
+
+
+def _huge_png() -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _broken_folder(root: Path) -> Path:
+    _folder(root, 60)
+    whole = (root / "cat/00.png").read_bytes()
+    (root / "cat/truncated.png").write_bytes(whole[: len(whole) // 2])
+    (root / "cat/zero.png").touch()
+    (root / "cat/text.jpg").write_text("just text")
+    (root / "dog/huge.png").write_bytes(_huge_png())
+    Image.new("L", (3, 9)).save(root / "dog/tiny.png")
+    _picture(500).save(root / "cat/both.png")
+    _picture(500).save(root / "dog/both.png")
+    _picture(1).save(root / "dog/again.png")
+    return root
+
+
+REASONS = [
+    ("cat/both.png", "same content under two labels: cat, and dog as dog/both.png"),
+    ("cat/text.jpg", "not an image: no known format"),
+    ("cat/truncated.png", "truncated: the file ends before the image does"),
+    ("cat/zero.png", "empty: 0 bytes"),
+    ("dog/again.png", "copy of dog/01.png"),
+    ("dog/both.png", "same content under two labels: dog, and cat as cat/both.png"),
+    (
+        "dog/huge.png",
+        "too large: 30000 x 30000 px is 900000000 pixels, index.max_pixels is 100000000",
+    ),
+    ("dog/tiny.png", "too small: 3 x 9 px, index.min_side is 4 px"),
+]
+
+
+def test_a_broken_folder_is_listed_with_reasons(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = _params(
+        data={"root": str(_broken_folder(project / "in"))}, index={"max_bad_fraction": 0.2}
+    )
+    index.run(params)
+    report = json.loads(Path("reports/data.json").read_text())
+    assert [(row["path"], row["problem"]) for row in report["left_out"]] == REASONS
+    assert report["bad"] == 7
+    assert report["usable"] == 60
+    said = capsys.readouterr().out
+    assert "index: 60 images in 2 classes, 8 left out (1 copy, 1 empty, 1 not an image," in said
+    split.run(params)
+    assert len(pq.read_table("data/split.parquet")) == 60
+
+
+def test_too_many_bad_files_stop_the_run_but_leave_the_list(project: Path) -> None:
+    params = _params(
+        data={"root": str(_broken_folder(project / "in"))}, index={"max_bad_fraction": 0.1}
+    )
+    message = (
+        r"7 of 68 files in .*/in cannot be used, more than index\.max_bad_fraction = 0\.1:"
+        r" cat/both\.png \(same content .*\), cat/text\.jpg \(not an image: .*\), .* and 4 more;"
+        r" all are listed in reports/data\.json; repair or remove them, or raise the fraction"
+    )
+    with pytest.raises(PipelineError, match=message):
+        index.run(params)
+    assert len(json.loads(Path("reports/data.json").read_text())["left_out"]) == 8
+    assert not Path("data/index.parquet").exists()
+
+
+def test_a_single_class_stops_the_run(project: Path) -> None:
+    (project / "in/cat").mkdir(parents=True)
+    _picture(0).save(project / "in/cat/0.png")
+    with pytest.raises(PipelineError, match="found the single class cat"):
+        index.run(_params(data={"root": "in"}))
+
+
+def test_a_manifest_with_groups_reaches_the_split(project: Path) -> None:
+    _folder(project / "in", 40)
+    rows = [f"{'cat' if n % 2 == 0 else 'dog'}/{n:02d}.png" for n in range(40)]
+    lines = [f"{path},{path[:3]},patient{n // 4}" for n, path in enumerate(rows)]
+    (project / "in/list.csv").write_text("path,label,group\n" + "\n".join(lines) + "\n")
+    params = _params(data={"root": "in/list.csv"})
+    index.run(params)
+    split.run(params)
+    table = pq.read_table("data/split.parquet").to_pylist()
+    assert len(table) == 40
+    for patient in range(10):
+        assert len({row["split"] for row in table if row["group"] == f"patient{patient}"}) == 1
+
+
+def test_given_splits_with_copies_stop_then_drop(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, part in enumerate(("train", "val", "test")):
+        for label in ("cat", "dog"):
+            for copy in range(4):
+                path = project / "in" / part / label / f"{copy}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _picture(1000 * number + 10 * copy + len(label + part) + (label == "cat")).save(
+                    path
+                )
+    photo = _picture(7).resize((64, 64), Image.Resampling.BICUBIC)
+    photo.save(project / "in/test/cat/photo.png")
+    photo.resize((50, 50)).save(project / "in/train/cat/photo.jpg", quality=60)
+    root = {"root": "in"}
+    index.run(_params(data=root))
+    with pytest.raises(PipelineError, match=r"1 picture or group lies .*test/cat/photo\.png and"):
+        split.run(_params(data=root))
+    capsys.readouterr()
+    split.run(_params(data=root, split={"across_given_splits": "drop"}))
+    assert capsys.readouterr().out == (
+        "split: 8 train, 8 val, 9 test, 1 dropped as copies of test or val images ->"
+        " data/split.parquet\n"
+    )
+
+
+def test_split_without_an_index() -> None:
+    with pytest.raises(PipelineError, match=r"data/index\.parquet is missing; run dvc repro"):
+        split.run(_params())
+
+
+def test_sample_writes_a_torchvision_data_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.repeat([0, 1], 20)
+    parts = [
+        torchvision_data.Part("train", ("T-shirt/top", "Bag"), labels, _picture),
+        torchvision_data.Part("test", ("T-shirt/top", "Bag"), labels[15:25], _picture),
+    ]
+    asked = []
+
+    def fetch(name: str, downloads: Path) -> list[torchvision_data.Part]:
+        asked.append((name, downloads))
+        return parts
+
+    monkeypatch.setattr(torchvision_data, "fetch", fetch)
+    params = _params(sample={"source": "FashionMNIST", "imbalance_ratio": 10.0})
+    sample.run(params)
+    assert asked == [("FashionMNIST", Path(".convoy/downloads"))]
+    assert capsys.readouterr().out == "sample: 32 images of FashionMNIST -> data/sample\n"
+    counts = {
+        f"{part}/{label}": len(list(Path("data/sample", part, label).iterdir()))
+        for part in ("train", "test")
+        for label in ("T-shirt_top", "Bag")
+    }
+    assert counts == {"train/T-shirt_top": 20, "train/Bag": 2, "test/T-shirt_top": 5, "test/Bag": 5}
+    assert np.array_equal(Image.open("data/sample/test/Bag/000007.png"), _picture(7))
+    assert "torchvision does not state" in Path("data/sample/SOURCE.md").read_text()
+    assert sorted(p.name for p in Path("data/sample").iterdir()) == ["SOURCE.md", "test", "train"]
+
+
+def test_the_three_stages_start_without_torch() -> None:
+    code = (
+        "import sys; from pipeline.stages import sample, index, split;"
+        " sys.exit(', '.join({'torch', 'ray', 'mlflow', 'albumentations'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
