@@ -2,22 +2,16 @@
 
 import errno
 import hashlib
-import io
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data.decode import UnusableImageError, bits_per_sample, opened
 from pipeline.data.near_duplicates import perceptual_hash, thumbnail
-
-# Pillow opens more than these, some with outside programs (EPS starts Ghostscript).
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 _DRAFT_SIDE = 64  # px; the hash needs 32
 
@@ -70,46 +64,20 @@ def measure_file(path: Path, limits: Limits) -> Measured:
 
 def measure(content: bytes, limits: Limits) -> Measured:
     """Measure the content of one image file."""
-    sha256 = hashlib.sha256(content).hexdigest()
+    found = Measured(hashlib.sha256(content).hexdigest())
     if not content:
-        return Measured(sha256, problem="empty: 0 bytes")
-    with _tolerant_pillow():
-        try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except UnidentifiedImageError:
-            return Measured(sha256, problem="not an image: no known format")
-        except Exception as error:  # a damaged header raises whatever its parser meets
-            return Measured(sha256, problem=f"damaged: {_words(error)}")
-        with image:
-            width, height = image.size
-            header = Measured(
-                sha256, None, None, width, height, image.mode, _bits_per_sample(image)
-            )
-            problem = _size_problem(width, height, limits)
-            if problem:
-                return replace(header, problem=problem)
-            try:
-                picture = _small_picture(image)
-            except Exception as error:
-                return replace(header, problem=_decoding_problem(error))
-    return replace(header, phash=perceptual_hash(picture), thumbnail=thumbnail(picture))
-
-
-@contextmanager
-def _tolerant_pillow() -> Iterator[None]:
-    """Open images of any size, so that the header can tell it, and without warnings.
-
-    Pillow refuses large images when it opens them, at a limit of its own; ours decides, from the
-    header, before anything is decoded.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
+        return replace(found, problem="empty: 0 bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        with opened(content) as image:
+            width, height = image.size
+            found = replace(found, width=width, height=height, mode=image.mode)
+            if problem := _size_problem(width, height, limits):
+                return replace(found, problem=problem)
+            found = replace(found, bits=bits_per_sample(image))
+            picture = _small_picture(image)
+    except UnusableImageError as error:
+        return replace(found, problem=_problem(error))
+    return replace(found, phash=perceptual_hash(picture), thumbnail=thumbnail(picture))
 
 
 def _size_problem(width: int, height: int, limits: Limits) -> str | None:
@@ -123,25 +91,16 @@ def _size_problem(width: int, height: int, limits: Limits) -> str | None:
     return None
 
 
-def _decoding_problem(error: Exception) -> str:
-    """Name what is wrong with an image whose header is sound."""
-    words = _words(error)
-    if "truncated" in words:
+def _problem(error: UnusableImageError) -> str:
+    """Sort what Pillow's decoders say into 'kind: detail'."""
+    if isinstance(error.__cause__, UnidentifiedImageError):
+        return "not an image: no known format"
+    if error.__cause__ is None:
+        return f"unusable depth: {error}"
+    if "truncated" in str(error).lower():
         return "truncated: the file ends before the image does"
-    return f"damaged: {words}"
-
-
-def _words(error: Exception) -> str:
-    """Return the error's message in one line, without addresses in memory."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r" at 0x[0-9a-f]+", "", message)
-
-
-def _bits_per_sample(image: Image.Image) -> int:
-    """Return 16 for more than 8 bits; Pillow's mode hides it for colour images."""
-    if image.mode.startswith(("I", "F")):
-        return 16
-    return 16 if re.search(r";16[BLNS]", str(getattr(image, "tile", ""))) else 8
+    # Some messages hold an address in memory, which is another in each run.
+    return "damaged: " + re.sub(r" at 0x[0-9a-f]+", "", str(error.__cause__))
 
 
 def _small_picture(image: Image.Image) -> Image.Image:
@@ -152,24 +111,22 @@ def _small_picture(image: Image.Image) -> Image.Image:
     """
     image.draft("RGB" if image.mode == "RGB" else "L", (_DRAFT_SIDE, _DRAFT_SIDE))
     image.load()
-    if image.mode.startswith(("I", "F")):
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
         return _eight_bits(image)
     if image.has_transparency_data:
         # Black or white shapes may live in the alpha channel alone: grey shows both.
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-        return ImageOps.exif_transpose(Image.alpha_composite(ground, coloured)).convert("RGB")
-    picture = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    picture.info["exif"] = image.info.get("exif", b"")
-    return ImageOps.exif_transpose(picture)
+        return Image.alpha_composite(ground, coloured).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring 16 and 32 bit samples to 8, by the smallest power of two that holds them all.
+    """Bring 16-bit samples to 8, by the smallest power of two that holds them all.
 
     A sensor of 12 bits in a 16-bit file is so not taken for a black picture.
     """
-    samples = np.asarray(image, np.float64)
-    samples = np.where(np.isfinite(samples), samples, 0.0).clip(0.0)
-    full = 2.0 ** np.ceil(np.log2(max(float(samples.max()), 1.0) + 1.0))
-    return Image.fromarray((samples / full * 256.0).astype(np.uint8))
+    samples = np.asarray(image, np.int64)
+    used_bits = max(8, int(samples.max()).bit_length())
+    return Image.fromarray((samples >> (used_bits - 8)).astype(np.uint8))
