@@ -76,7 +76,8 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     Accuracy's interval is Bonett and Price's, the others are paired bootstraps; those of the
     means over classes reach at least as far as Bonett and Price's for the effective number of
     images. The p-value is McNemar's, exact: how often a fair coin would share the images that
-    only one model gets right at least this unevenly.
+    only one model gets right at least this unevenly. Equal posteriors are one model: the
+    difference is 0 without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
@@ -100,6 +101,8 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     arms = _balanced_difference(one, only_one, only_two) - value["balanced_accuracy"]
     for name in ("balanced_accuracy", "macro_f1"):
         interval[name] = intervals.widen(interval[name], value[name], arms)
+    if np.array_equal(first, second):
+        interval = {name: np.zeros(2) for name in METRICS}
     block: Block = {name: _figure(value[name], interval[name]) for name in METRICS}
     block["mcnemar"] = {
         "only_first": only_one.size,

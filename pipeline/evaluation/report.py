@@ -91,8 +91,8 @@ def picture_uri(path: Path) -> str:
 def _spans(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Place each model's macro-F1 and its interval on one line: per cent of the line's length."""
     figures = {name: block["macro_f1"] for name, block in blocks.items()}
-    lowest = min(figure["ci95"][0] for figure in figures.values())
-    highest = max(figure["ci95"][1] for figure in figures.values())
+    lowest: float = min(figure["ci95"][0] for figure in figures.values())
+    highest: float = max(figure["ci95"][1] for figure in figures.values())
     length = max(highest - lowest, 1e-9)
 
     def place(value: float) -> float:
@@ -112,7 +112,7 @@ def _f1_of(entry: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
     """Sort by F1, lowest first; classes without test images last."""
     name, figures = entry
     value: float | None = figures["f1"]["value"]
-    return (2.0 if value is None else value), name
+    return 2.0 if value is None else value, name
 
 
 def _format_p(value: float) -> str:

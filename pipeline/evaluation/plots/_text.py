@@ -2,8 +2,11 @@
 
 
 def named(name: str, limit: int = 18) -> str:
-    """Shorten a class name at its end."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """Shorten a class name in its middle: names often differ at their ends."""
+    if len(name) <= limit:
+        return name
+    end = (limit - 1) // 2
+    return f"{name[: limit - 1 - end]}…{name[-end:]}"
 
 
 def ending(path: str, limit: int = 26) -> str:

@@ -58,9 +58,9 @@ def draw_mistakes(mistakes: Sequence[Mistake], total: int) -> Figure:
         axes.set_axis_off()
     for axes, mistake in zip(cells, mistakes, strict=False):
         _show(axes, mistake.image)
-        words = f"{named(mistake.true, 12)}, said {named(mistake.predicted, 12)}"
+        said = f"said {named(mistake.predicted, 14)}, {mistake.probability:.0%}"
         axes.set_title(
-            f"{words}\n{mistake.probability:.0%}", fontsize=8, parse_math=False, linespacing=1.2
+            f"{named(mistake.true, 22)}\n{said}", fontsize=8, parse_math=False, linespacing=1.2
         )
         axes.text(
             0.5,
@@ -85,7 +85,7 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
         axes.set_axis_off()
     for line, (query, found) in zip(cells, rows, strict=False):
         _show(line[0], query.image)
-        line[0].set_title(f"query: {named(query.label, 10)}", fontsize=8, parse_math=False)
+        line[0].set_title(f"query: {named(query.label, 14)}", fontsize=8, parse_math=False)
         for axes, neighbour in zip(line[1:], found, strict=False):
             right = neighbour.label == query.label
             _show(axes, neighbour.image)
@@ -93,7 +93,7 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
             # The mark says it without colours.
             mark = "✓" if right else "✗"
             axes.set_title(
-                f"{mark} {named(neighbour.label, 10)} {neighbour.similarity:.2f}",
+                f"{mark} {named(neighbour.label, 13)} {neighbour.similarity:.2f}",
                 fontsize=8,
                 parse_math=False,
             )
