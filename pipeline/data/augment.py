@@ -69,8 +69,14 @@ class Augmenter:
         deep = image.dtype == np.uint16
         if deep:  # albumentations takes bytes and floats
             image, partner = (x.astype(np.float32) / np.float32(65535) for x in (image, partner))
-        for number, step in enumerate(self._steps):
-            image = step(image, partner, (seed + number) % 2**32)
+        try:
+            for number, step in enumerate(self._steps):
+                image = step(image, partner, (seed + number) % 2**32)
+        except Exception as error:  # some values fail only on some images, in OpenCV or numpy
+            raise PipelineError(
+                f"{self._where}: albumentations failed on images of {_by(self._shape)}: {error};"
+                " change the policy's arguments"
+            ) from error
         if image.shape != self._shape:
             raise PipelineError(
                 f"{self._where}: the policy turns images of {_by(self._shape)} into"

@@ -1,0 +1,171 @@
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data.shards import ImageSet
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.stages import balance, pack
+
+DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml")
+IMAGES_PER_CLASS = {"circle": 20, "line": 6, "square": 2}
+
+
+def params(**sections):
+    """Return the shipped params with some values of some sections replaced."""
+    changed = {
+        name: getattr(DEFAULTS, name).model_copy(update=values) for name, values in sections.items()
+    }
+    return DEFAULTS.model_copy(update=changed)
+
+
+@pytest.fixture
+def split(tmp_path, monkeypatch):
+    """Make a folder of images and its split table, and stand in it."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, count in IMAGES_PER_CLASS.items():
+        for number in range(count + 2):
+            path = Path("data/sample") / label / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (9, 12)).astype(np.uint8)).save(path)
+            rows.append(
+                {
+                    "path": f"{label}/{number:02d}.png",
+                    "label": label,
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "bits": 8,
+                    "split": {count: "val", count + 1: "test"}.get(number, "train"),
+                }
+            )
+    rng.shuffle(rows)
+    pq.write_table(pa.Table.from_pylist(rows), "data/split.parquet")
+    return rows
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.arrow")}
+
+
+def test_pack_writes_each_split_sorted_by_path(split, capsys):
+    pack.run(params())
+    assert capsys.readouterr().out == (
+        "pack: train 28, val 3, test 3 images of 28x28x1 uint8 -> data/packed\n"
+    )
+    for name in ("train", "val", "test"):
+        packed = ImageSet.open(Path("data/packed") / name)
+        expected = sorted((r["path"], r["sha256"]) for r in split if r["split"] == name)
+        assert list(zip(packed.paths, packed.ids, strict=True)) == expected
+        assert packed.info.classes == ("circle", "line", "square")
+        labels = [packed.info.classes[label] for label in packed.labels]
+        assert labels == [Path(path).parent.name for path in packed.paths]
+
+
+def test_pack_again_writes_the_same_bytes_and_leaves_no_stale_shards(split):
+    pack.run(params())
+    first = files("data/packed")
+    Path("data/packed/train/shard-00009.arrow").write_bytes(b"stale")
+    pack.run(params())
+    assert files("data/packed") == first
+    assert [path.name for path in Path("data").iterdir() if path.name.startswith(".")] == []
+
+
+def test_pack_takes_16_bits_when_any_source_has_them(split, capsys):
+    table = pq.read_table("data/split.parquet").to_pylist()
+    table[0]["bits"] = 16
+    pq.write_table(pa.Table.from_pylist(table), "data/split.parquet")
+    pack.run(params())
+    assert "28x28x1 uint16" in capsys.readouterr().out
+    assert ImageSet.open(Path("data/packed/val")).info.preparing.bit_depth == 16
+    pack.run(params(pack={"bit_depth": 8, "channels": 3, "width": 20}))
+    assert "28x20x3 uint8" in capsys.readouterr().out
+
+
+def test_the_paths_of_a_manifest_are_relative_to_its_folder(split, capsys):
+    Path("data/sample/list.csv").write_text("path,label\n")
+    pack.run(params(data={"root": "data/sample/list.csv"}))
+    assert capsys.readouterr().out.startswith("pack: train 28,")
+
+
+def test_a_failed_pack_leaves_the_former_shards(split):
+    pack.run(params())
+    first = files("data/packed")
+    Path("data/sample/line/01.png").write_bytes(b"changed")
+    with pytest.raises(PipelineError, match=r"^data/sample/line/01\.png changed since"):
+        pack.run(params())
+    assert files("data/packed") == first
+
+
+def test_balance_tops_up_the_rare_classes(split, capsys):
+    pack.run(params())
+    capsys.readouterr()
+    balance.run(params())
+    assert capsys.readouterr().out == (
+        "balance: 32 synthetic images; classes of 2 to 20 images become 20 to 20 -> data/balanced\n"
+    )
+    train = ImageSet.open(Path("data/packed/train"))
+    both = ImageSet.open(Path("data/packed/train"), Path("data/balanced"))
+    assert both.class_counts().tolist() == [20, 20, 20]
+    made = ImageSet.open(Path("data/balanced"))
+    assert set(made.parents) <= set(train.ids)
+    report = json.loads(Path("reports/balance.json").read_text())
+    assert report["synthetic_images"] == 32
+    assert report["capped_classes"] == []
+    assert report["classes"]["line"] == {"before": 6, "copies": 14, "after": 20, "target": 20}
+    for name in ("histogram", "sheet"):
+        with Image.open(f"reports/pictures/balance/{name}.png") as picture:
+            assert min(picture.size) > 100
+
+
+def test_balance_again_writes_the_same_bytes(split):
+    pack.run(params())
+    written = []
+    for _ in range(2):
+        balance.run(params())
+        pictures = [path.read_bytes() for path in sorted(Path("reports").rglob("*.*"))]
+        written.append((files("data/balanced"), pictures))
+    assert written[0] == written[1]
+    balance.run(params(balance={"seed": 1}))
+    assert files("data/balanced") != written[0][0]
+
+
+def test_balance_names_the_classes_that_the_cap_keeps_below_target(split, capsys):
+    pack.run(params())
+    balance.run(params(balance={"max_copies_per_image": 3}))
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == ("balance: max_copies_per_image 3 keeps below target: square (8 of 20)")
+    report = json.loads(Path("reports/balance.json").read_text())
+    assert report["capped_classes"] == ["square"]
+
+
+def test_balance_with_nothing_to_do_writes_an_empty_set(split):
+    pack.run(params())
+    balance.run(params(balance={"max_copies_per_image": 0}))
+    assert len(ImageSet.open(Path("data/balanced"))) == 0
+
+
+def test_an_unknown_class_with_a_policy_is_an_error(split):
+    pack.run(params())
+    message = re.escape(
+        "balance.per_class: no class sqare in the data, did you mean square?"
+        " (classes: circle, line, square)"
+    )
+    with pytest.raises(PipelineError, match=message):
+        balance.run(params(balance={"per_class": {"sqare": ()}}))
+
+
+def test_a_wrong_policy_of_one_class_is_found_before_any_work(split):
+    pack.run(params())
+    policy = ({"Rotate": {"limit": "wide"}},)
+    message = r"^balance\.per_class\.circle\[0\]\.Rotate\.limit: got wide, "
+    with pytest.raises(PipelineError, match=message):
+        balance.run(params(balance={"per_class": {"circle": policy}}))
+    assert not Path("data/balanced").exists()

@@ -1,0 +1,70 @@
+import io
+import itertools
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots.balance import SheetRow, histogram, sheet
+
+
+def bars(figure):
+    originals, copies = figure.axes[0].containers
+    return [b.get_height() for b in originals], [(b.get_y(), b.get_height()) for b in copies]
+
+
+def test_histogram_stacks_copies_on_originals_most_frequent_first():
+    figure = histogram(["a", "b", "c"], np.array([5, 20, 9]), np.array([15, 0, 11]))
+    originals, copies = bars(figure)
+    assert originals == [20, 9, 5]
+    assert copies == [(20, 0), (9, 11), (5, 15)]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["b", "c", "a"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["original (34)", "synthetic (26)"]
+
+
+@pytest.mark.parametrize(("classes", "named"), [(2, 2), (100, 100), (1000, 0)])
+def test_class_names_stand_where_they_fit(classes, named):
+    figure = histogram(
+        [f"a class with a long name {number}" for number in range(classes)],
+        np.arange(classes) + 1,
+        np.zeros(classes, int),
+    )
+    axes = figure.axes[0]
+    figure.savefig(io.BytesIO())  # lays it out
+    if not named:
+        assert axes.get_xlabel() == "1000 classes, most frequent first"
+        return
+    assert len(axes.get_xticklabels()) == named
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 <= right.x0 + 1
+    assert min(box.y0 for box in boxes) >= 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sheet_puts_each_original_before_its_copies(dtype, channels):
+    white = np.iinfo(dtype).max
+    original = np.full((4, 6, channels), white, dtype)
+    rows = [
+        SheetRow("a", original, np.stack([original // 2] * 3)),
+        SheetRow("b", original, original[None] // 4),
+    ]
+    figure = sheet(rows)
+    assert len(figure.axes) == 2 * 4
+    shown = [[image.get_array().max() for image in axes.images] for axes in figure.axes]
+    expected = [[1], [0.5], [0.5], [0.5], [1], [0.25], [], []]
+    for found, value in zip(shown, expected, strict=True):
+        assert found == pytest.approx(value, abs=0.01)
+    assert [axes.texts[0].get_text() for axes in figure.axes if axes.texts] == ["a", "b"]
+
+
+def test_a_sheet_without_rows_says_so():
+    assert [text.get_text() for text in sheet([]).texts] == ["no copies were made"]
+
+
+def test_the_same_picture_gives_the_same_bytes(tmp_path):
+    for name in ("one.png", "two.png"):
+        save(histogram(["a", "b"], np.array([5, 2]), np.array([0, 3])), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
