@@ -148,7 +148,7 @@ def _first_finding(error: Exception) -> str:
     finding = findings[0]
     argument = f".{finding['loc'][0]}" if finding["loc"] else ""
     found = f"got {finding['input']}, " if argument else ""
-    return f"{argument}: {found}{finding['msg']}"
+    return f"{argument}: {found}{finding['msg'].removeprefix('Value error, ')}"
 
 
 @cache
