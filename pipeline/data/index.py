@@ -7,26 +7,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.near_duplicates import HASH_BYTES, near_duplicate_clusters
+from pipeline.data.near_duplicates import near_duplicate_clusters
+from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError, some
-
-INDEX = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),  # relative to the data folder
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("sha256", pa.string()),  # of the content
-        pa.field("phash", pa.binary(HASH_BYTES)),
-        pa.field("width", pa.int32()),  # px, from the header
-        pa.field("height", pa.int32()),
-        pa.field("mode", pa.string()),  # Pillow's, from the header
-        pa.field("bits", pa.int32()),  # per sample, 8 or 16
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("split", pa.string()),  # as given: train, val or test
-        pa.field("group", pa.string()),
-        pa.field("cluster", pa.string()),  # smallest sha256 among the near duplicates
-        pa.field("problem", pa.string()),  # why the row is left out
-    ]
-)
 
 _COPY = "copy of "
 _EXAMPLES = 20

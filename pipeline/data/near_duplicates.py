@@ -4,7 +4,8 @@ Measured on handwritten digits (8 px), CIFAR-10 (32 px) and photographs of hands
 of 256 bits every pair of different pictures is kept apart and every pair found in CIFAR-10 is the
 same photograph in another crop or colouring. A JPEG of quality 60 is found for 99 % of the CIFAR
 images and all photographs, a copy of half the size for 95 % and all. Below about 16 px JPEG noise
-is as large as what tells pictures apart; there only nearly identical copies are found.
+is as large as what tells pictures apart, and so it is in pictures without any detail; there only
+nearly identical copies are found.
 """
 
 import numpy as np
@@ -53,7 +54,9 @@ def perceptual_hash(picture: Image.Image) -> bytes:
     # enlarges; with box averages copies at another size are missed.
     grey = picture.convert("L").resize((_GREY_SIDE, _GREY_SIDE), Image.Resampling.BILINEAR)
     frequencies = _COSINES @ np.asarray(grey, np.float64) @ _COSINES.T
-    return np.packbits(frequencies > np.median(frequencies)).tobytes()
+    # The lower of the two middle ones, which leaves the same above it, for a sixth of the time.
+    median = np.sort(frequencies, axis=None)[frequencies.size // 2 - 1]
+    return np.packbits(frequencies > median).tobytes()
 
 
 def thumbnail(picture: Image.Image) -> bytes:

@@ -24,19 +24,10 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.data.index import INDEX
+from pipeline.data.tables import SPLIT
 from pipeline.errors import PipelineError, some
 
 SPLITS = ("train", "val", "test")
-
-# The columns of the index, of usable rows only; `split` is always filled.
-SPLIT = pa.schema(
-    [
-        field.with_nullable(field.nullable and field.name != "split")
-        for field in INDEX
-        if field.name != "problem"
-    ]
-)
 
 Texts = npt.NDArray[Any]
 

@@ -1,6 +1,7 @@
 """Stage index: check and measure every image file."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -38,7 +39,7 @@ def run(params: Params) -> None:
     _say(report)
 
 
-def _say(report: dict) -> None:  # type: ignore[type-arg]
+def _say(report: dict[str, Any]) -> None:
     left_out = report["files"] - report["usable"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in report["problems"].items())
     print(

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.index import INDEX, bad_rows, build_index, check_classes, index_report
+from pipeline.data.index import bad_rows, build_index, check_classes, index_report
+from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError
 
 HASH = pa.binary(32)

@@ -1,0 +1,31 @@
+"""The tables that tell what each image file is and where it goes; plain Parquet on disk."""
+
+import pyarrow as pa
+
+# data/index.parquet: one row per file, sorted by path.
+INDEX = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),  # relative to the data folder
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),  # of the content, hex
+        pa.field("phash", pa.binary(32)),  # perceptual hash, null where nothing was decoded
+        pa.field("width", pa.int32()),  # px, from the header
+        pa.field("height", pa.int32()),
+        pa.field("mode", pa.string()),  # Pillow's, from the header
+        pa.field("bits", pa.int32()),  # per sample, 8 or 16
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("split", pa.string()),  # as given: train, val or test
+        pa.field("group", pa.string()),  # as given
+        pa.field("cluster", pa.string()),  # smallest sha256 among the near duplicates
+        pa.field("problem", pa.string()),  # why the row is left out
+    ]
+)
+
+# data/split.parquet: the rows without a problem, each in a split, sorted by path.
+SPLIT = pa.schema(
+    [
+        field.with_nullable(field.nullable and field.name != "split")
+        for field in INDEX
+        if field.name != "problem"
+    ]
+)
