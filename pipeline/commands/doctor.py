@@ -38,7 +38,7 @@ def _try(name: str, check: Callable[[], str]) -> bool:
     """Run one check; whatever it raises is its finding."""
     try:
         found = check()
-    except Exception as error:  # noqa: BLE001 - a doctor does not faint
+    except Exception as error:
         _say(name, False, f"{error}" if isinstance(error, PipelineError) else repr(error))
         return False
     _say(name, True, found)
@@ -113,8 +113,7 @@ def _data(params: Params) -> str:
         raise PipelineError(f"data.root: there is no {root}; set it in params.yaml")
     from pipeline.data.scan import scan
 
-    found = scan(root)
-    return f"{len(found)} files under {root}"
+    return f"{scan(root).files.num_rows} files under {root}"
 
 
 def _tracking(params: Params) -> str:
@@ -124,7 +123,8 @@ def _tracking(params: Params) -> str:
     runs = client.search_runs(
         [client.get_experiment_by_name(params.tracking.experiment).experiment_id], max_results=1000
     )
-    return f"{tracking_uri(params.tracking)} answers, {len(runs)} runs of {params.tracking.experiment}"
+    name = params.tracking.experiment
+    return f"{tracking_uri(params.tracking)} answers, {len(runs)} runs of {name}"
 
 
 def _cluster(params: Params) -> str:

@@ -39,15 +39,15 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
     files = find_files(paths)
     bundle = _open(model)
     answers = []
-    bar = tqdm(total=len(files), unit="img", delay=1.0, file=sys.stderr)
-    for answer in classify_files(bundle, files, usable_cores()):
+    # Lines that scroll by are progress enough; the bar is for output that goes elsewhere.
+    quiet = sys.stdout.isatty() or not sys.stderr.isatty()
+    found = classify_files(bundle, files, usable_cores())
+    for answer in tqdm(found, total=len(files), unit="img", disable=quiet):
         answers.append(answer)
-        bar.update()
         if answer.problem:
-            tqdm.write(f"convoy: {answer.problem}", file=sys.stderr)
+            print(f"convoy: {answer.problem}", file=sys.stderr)
         else:
-            tqdm.write(_line(answer, bundle.classes), file=sys.stdout)
-    bar.close()
+            print(_line(answer, bundle.classes))
     if output is not None:
         with atomic_path(output) as temporary:
             _WRITERS[output.suffix](temporary, answers, bundle.classes)

@@ -183,7 +183,6 @@ class Evaluate(Section):
 class Tta(Section):
     """Test-time augmentation: the views whose posteriors are averaged."""
 
-    seed: Seed
     views: Annotated[Items, Field(min_length=1)]
 
     @field_validator("views")

@@ -8,29 +8,24 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-_TRIES = 32
-
 
 def draw_partners(
     labels: npt.NDArray[np.integer], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Draw for each row of a batch another row of a different class.
+    """Draw for each row of a batch another row of a different class, each as likely.
 
     Returns:
-        Positions in the batch; a row whose class is the only one left to draw from gets itself.
+        Positions in the batch; where there is only one class, each row's own.
     """
     count = len(labels)
-    partners = np.arange(count)
-    alone = np.ones(count, dtype=bool)
-    # Draws that hit the own class are drawn again; each round settles most of the rest.
-    for _ in range(_TRIES):
-        waiting = np.flatnonzero(alone)
-        if not waiting.size:
-            break
-        drawn = rng.integers(0, count, waiting.size)
-        differs = labels[drawn] != labels[waiting]
-        partners[waiting[differs]] = drawn[differs]
-        alone[waiting[differs]] = False
+    by_class = np.argsort(labels, kind="stable")
+    first = np.searchsorted(labels[by_class], labels, side="left")
+    size = np.searchsorted(labels[by_class], labels, side="right") - first
+    if (size == count).all():
+        return np.arange(count)
+    # Rows in the order of their class; the own class is a gap that the draw steps over.
+    drawn = rng.integers(0, count - size)
+    partners: npt.NDArray[np.int64] = by_class[drawn + np.where(drawn >= first, size, 0)]
     return partners
 
 

@@ -1,0 +1,39 @@
+"""Small packed sets, for tests of what comes after packing."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.prepare import Preparing
+from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
+
+
+def write_set(
+    folder: Path, images: np.ndarray, labels: list[int], classes: tuple[str, ...]
+) -> ImageSet:
+    """Pack images (n x height x width x channels, uint8) and open them again."""
+    height, width, channels = images.shape[1:]
+    info = SetInfo(classes, Preparing(height, width, channels, "stretch", 0, 8), str(images.dtype))
+    ids = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    with ShardWriter(folder, info, 1024) as writer:
+        paths = [f"{classes[label]}/{row}.png" for row, label in enumerate(labels)]
+        writer.write(images, labels, ids, [None] * len(images), paths)
+    return ImageSet.open(folder)
+
+
+def bars(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, list[int]]:
+    """Draw noisy images of a bright bar: upright (class 0), lying (1) or none (2)."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (count, size, size, 1)).astype(np.uint8)
+    labels = [row % 3 for row in range(count)]
+    for image, label in zip(images, labels, strict=True):
+        place = int(rng.integers(2, size - 3))
+        if label == 0:
+            image[:, place : place + 2] += 180
+        elif label == 1:
+            image[place : place + 2] += 180
+    return images, labels
+
+
+BARS = ("upright", "lying", "none")
