@@ -39,7 +39,7 @@ def fit(
         labels: n class numbers.
         classes: names, for messages.
         how: seed, classifier and class weights.
-        jobs: threads; the result does not depend on them.
+        jobs: threads that grow a forest; the result does not depend on them.
 
     Raises:
         PipelineError: fewer than two classes, or too few images of one for an SVM's calibration.
@@ -105,4 +105,4 @@ def _classifier(
         min(_CALIBRATION_FOLDS, int(counts[smallest])), shuffle=True, random_state=how.seed
     )
     machine = SVC(class_weight=weight, random_state=how.seed)
-    return CalibratedClassifierCV(machine, ensemble=False, cv=folds, n_jobs=jobs)
+    return CalibratedClassifierCV(machine, ensemble=False, cv=folds)

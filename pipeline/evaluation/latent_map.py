@@ -23,6 +23,8 @@ def project(vectors: npt.NDArray[np.float32], seed: int) -> tuple[npt.NDArray[np
         n x 2 points, and the name of the method.
     """
     n, d = vectors.shape
+    if n < 2:
+        return np.zeros((n, 2)), "PCA"
     components = min(_TSNE_DIMENSIONS, n, d)
     # t-SNE wants more points than perplexity; so few need no map that finds clusters.
     if n > _MOST_TSNE_POINTS or n <= 4 or components < 2:

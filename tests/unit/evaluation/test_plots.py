@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+
+from pipeline.evaluation.metrics import Reliability
+from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots._text import ending, named
+from pipeline.evaluation.plots.confusion import draw_confusion
+from pipeline.evaluation.plots.curves import (
+    draw_ladder,
+    draw_learning_curves,
+    draw_reliability,
+)
+from pipeline.evaluation.plots.map import draw_map
+from pipeline.evaluation.plots.sheets import (
+    Mistake,
+    Neighbour,
+    draw_mistakes,
+    draw_neighbours,
+    most_confident_mistakes,
+)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_long_names_keep_both_ends():
+    assert named("ant") == "ant"
+    short = named("species of the north 042", 12)
+    assert len(short) == 12
+    assert short.startswith("specie")
+    assert short.endswith("042")
+    assert ending("a/very/deep/path/to/0042.png", 12) == "…to/0042.png"
+
+
+@pytest.mark.parametrize("classes", [2, 10, 20])
+def test_few_classes_have_numbers_in_their_cells(tmp_path, classes):
+    figure = draw_confusion(
+        np.diag(np.arange(100, 100 + classes)), [f"c{i}" for i in range(classes)]
+    )
+    assert "100" in texts(figure)
+    save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("classes", [21, 100, 300])
+def test_many_classes_have_colours_only(tmp_path, classes):
+    figure = draw_confusion(
+        np.diag(np.arange(1000, 1000 + classes)), [f"c{i}" for i in range(classes)]
+    )
+    assert "1000" not in texts(figure)
+    # At most 60 names per axis stay apart.
+    for labels in (figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()):
+        assert 20 < len(labels) <= 60
+    save(figure, tmp_path / "a.png")
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path):
+    names = [r"$\frac{1", "a_b^c$"]
+    save(draw_confusion(np.eye(2, dtype=int), names), tmp_path / "a.png")
+    save(draw_map(np.eye(2), np.array([0, 1]), names, "title"), tmp_path / "b.png")
+    image = np.zeros((4, 4, 1), np.uint8)
+    save(draw_mistakes([Mistake(image, names[0], *names, 0.9)], 1), tmp_path / "c.png")
+    row = (Neighbour(image, names[0], None), [Neighbour(image, names[1], 0.5)])
+    save(draw_neighbours([row]), tmp_path / "d.png")
+
+
+def test_equal_figures_give_equal_files(tmp_path):
+    for name in ("a.png", "b.png"):
+        save(draw_confusion(np.eye(3, dtype=int), ["x", "y", "z"]), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_learning_curves_mark_the_lowest_loss(tmp_path):
+    epochs = [
+        {"epoch": i, "train_loss": 1 / i, "val_loss": abs(i - 3) + 0.1, "val_accuracy": 0.5}
+        for i in range(1, 6)
+    ]
+    figure = draw_learning_curves({"first training": epochs, "fine-tuning": epochs[:1]})
+    marks = [line for line in figure.axes[0].lines if line.get_label() == "lowest loss"]
+    assert list(marks[0].get_xdata()) == [3, 3]
+    save(figure, tmp_path / "a.png")
+
+
+def test_reliability_leaves_out_empty_bins(tmp_path):
+    bins = Reliability(np.array([0, 4]), np.array([np.nan, 0.8]), np.array([np.nan, 0.75]))
+    figure = draw_reliability(bins, 0.05)
+    assert "expected calibration error 0.050" in texts(figure)
+    save(figure, tmp_path / "a.png")
+
+
+def test_ladder_shows_the_plain_model(tmp_path):
+    def figure(value):
+        return {"value": value, "ci95": [value - 0.1, value + 0.1]}
+
+    rungs = [
+        {
+            "views": ["identity", "hflip"][:count],
+            "test": {"macro_f1": figure(0.8), "nll": figure(0.5)},
+            "gain": {"macro_f1": figure(0.05), "nll": figure(-0.1)},
+        }
+        for count in (1, 2)
+    ]
+    drawn = draw_ladder(rungs)
+    dashed = [line for line in drawn.axes[0].lines if line.get_linestyle() == "--"]
+    assert dashed[0].get_xdata()[0] == pytest.approx(0.75)
+    assert "2: hflip" in texts(drawn)
+    save(drawn, tmp_path / "a.png")
+
+
+def test_most_confident_mistakes_first():
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.4, 0.6]])
+    assert most_confident_mistakes(labels, probabilities, 5).tolist() == [2, 1]
+    assert most_confident_mistakes(labels, probabilities, 1).tolist() == [2]
+
+
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint16)])
+def test_mistakes_name_path_and_classes(tmp_path, count, channels, dtype):
+    image = np.zeros((5, 7, channels), dtype)
+    figure = draw_mistakes([Mistake(image, "a/1.png", "ant", "bee", 0.987)] * count, 40)
+    found = texts(figure)
+    assert found.count("ant\nsaid bee, 99%") == found.count("a/1.png") == count
+    assert f"{count} of 40 mistakes, the most confident first" in found
+    save(figure, tmp_path / "a.png")
+
+
+def test_no_mistakes(tmp_path):
+    figure = draw_mistakes([], 0)
+    assert "No mistakes on the test set." in texts(figure)
+    save(figure, tmp_path / "a.png")
+
+
+def test_neighbours_are_marked_right_or_wrong(tmp_path):
+    image = np.zeros((4, 4, 1), np.uint8)
+    near = [Neighbour(image, "ant", 0.9), Neighbour(image, "bee", 0.8)]
+    figure = draw_neighbours([(Neighbour(image, "ant", None), near)])
+    found = texts(figure)
+    assert {"query: ant", "✓ ant 0.90", "✗ bee 0.80"} <= set(found)
+    save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_map_names_every_class_that_has_points(tmp_path, classes):
+    points = np.random.default_rng(0).normal(size=(classes * 3, 2))
+    names = [f"c{i}" for i in range(classes + 1)]
+    figure = draw_map(points, np.arange(classes * 3) % classes, names, "title")
+    assert set(names[:-1]) <= set(texts(figure))
+    assert names[-1] not in texts(figure)
+    save(figure, tmp_path / "a.png")
