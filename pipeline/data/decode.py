@@ -23,6 +23,13 @@ _REDUCING_GAP = 2
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
+# Largest first. Named for grey, these flags are the factor alone and go with any colour.
+_REDUCED = (
+    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+)
+
 # Height x width x 1 or 3, uint8 or uint16.
 Pixels = npt.NDArray[Any]
 
@@ -135,17 +142,13 @@ def _jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
 
 def _jpeg_flags(frame: tuple[int, int, int], grey: bool, needed: tuple[int, int]) -> int:
     height, width, channels = frame
+    flags = cv2.IMREAD_GRAYSCALE if grey or channels == 1 else cv2.IMREAD_COLOR_RGB
     # Sides may swap when the image is turned upright: compare the extremes.
     excess = min(height, width) / (_REDUCING_GAP * max(needed))
-    one_channel = grey or channels == 1
-    for factor, grey_flag, colour_flag in (
-        (8, cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
-        (4, cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
-        (2, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
-    ):
+    for factor, reduced in _REDUCED:
         if excess >= factor:
-            return int(grey_flag if one_channel else colour_flag)
-    return int(cv2.IMREAD_GRAYSCALE if one_channel else cv2.IMREAD_COLOR)
+            return int(flags | reduced)
+    return int(flags)
 
 
 def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
@@ -153,12 +156,15 @@ def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
     pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise UnusableImageError("cannot be decoded: OpenCV does not read this kind of image")
-    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def _decode_deep(content: bytes, image: Image.Image, background: int) -> Pixels:
     """Decode 16 bits per sample, which Pillow would cut down to 8 in colour."""
     pixels = _decode_with_opencv(content, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels.ndim == 3:
+        # Not IMREAD_COLOR_RGB: with 16-bit TIFF, OpenCV 5.0.0 then returns wrong values.
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if image.mode != "RGBA":
         return pixels
     # OpenCV drops the alpha channel where it applies the orientation; Pillow's has 8 bits.

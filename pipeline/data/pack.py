@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,8 +21,7 @@ BYTES_PER_SHARD = 128 * 2**20
 _BYTES_PER_CHUNK = 2 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One image file of a split.
 
     Attributes:
