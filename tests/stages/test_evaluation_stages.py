@@ -78,13 +78,7 @@ def write_other_reports(labels):
     }
     write_json(Path("reports/data.json"), data)
     write_json(Path("reports/balance.json"), {"synthetic_images": 0, "classes": {}})
-    register = {
-        "model": "forms",
-        "version": "1",
-        "aliases": [],
-        "promoted": False,
-        "reasons": ["worse than the baseline"],
-    }
+    register = {"model": "forms", "promoted": False, "reasons": ["worse than the baseline"]}
     write_json(Path("reports/register.json"), register)
 
 

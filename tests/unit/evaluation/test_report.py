@@ -117,10 +117,10 @@ def test_the_verdict_comes_first(page):
     assert html.index("Ship it.") < html.index("The models") < html.index("Latent space</h2>")
 
 
-def test_a_refused_model(page):
-    refused = {**page.register, "promoted": False, "aliases": [], "reasons": ["too weak"]}
+def test_a_refused_model_has_no_version(page):
+    refused = {"model": "ants", "promoted": False, "reasons": ["too weak"]}
     html = render(Page(**{**vars(page), "register": refused}))
-    assert re.search(r"<em>Not yet\.</em> ants, version 3, was not promoted\.", html)
+    assert "<em>Not yet.</em> The tuned model was not registered as ants." in html
     assert "too weak" in html
 
 
