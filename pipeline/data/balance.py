@@ -19,9 +19,7 @@ from pipeline.data.shards import ImageSet, Pixels, ShardWriter
 Counts = npt.NDArray[np.int64]
 
 _BYTES_PER_CHUNK = 2 * 2**20
-_COPIES_PER_CHUNK = 512
-# Fewer are made before other processes have imported what they need.
-_COPIES_WORTH_PROCESSES = 4096
+_COPIES_PER_CHUNK = 256
 
 
 class Copy(NamedTuple):
@@ -169,7 +167,7 @@ def write_balanced(
             copies,
             chunk=chunk,
             label="balance",
-            workers=1 if len(copies) < _COPIES_WORTH_PROCESSES else workers,
+            workers=workers,
         )
         start = 0
         for images in pieces:

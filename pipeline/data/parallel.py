@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +18,9 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# Of work in one process; other processes take some tenths of a second to start.
+_WORTH_PROCESSES_S = 1.0
 
 
 def usable_cores() -> int:
@@ -41,9 +45,9 @@ def map_chunks(
         items: all items, picklable.
         chunk: items per piece.
         label: what the progress bar says.
-        workers: processes; None uses all cores. 1, or a single piece, stays in this process.
+        workers: processes; 1 stays in this one; None uses all cores when the first piece shows
+            that they are worth starting.
     """
-    workers = workers or usable_cores()
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     # A bar that ends within a second is never drawn; in a log, one line each 30 s is enough.
     interval_s = 0.1 if sys.stderr.isatty() else 30.0
@@ -55,34 +59,54 @@ def map_chunks(
         mininterval=interval_s,
         file=sys.stderr,
     ) as bar:
-        if workers == 1 or len(pieces) <= 1:
+        if workers is None:
+            results = _timed_first(function, pieces)
+        else:
+            results = _results(function, pieces, workers)
+        for piece, result in zip(pieces, results, strict=True):
+            yield result
+            bar.update(len(piece))
+
+
+def _timed_first(
+    function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]]
+) -> Iterator[R]:
+    """Do the first piece here, and the rest in all cores if it takes long enough."""
+    if not pieces:
+        return
+    start = time.perf_counter()
+    first = function(pieces[0])
+    rest_s = (time.perf_counter() - start) * (len(pieces) - 1)
+    yield first
+    yield from _results(function, pieces[1:], usable_cores() if rest_s > _WORTH_PROCESSES_S else 1)
+
+
+def _results(
+    function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]], workers: int
+) -> Iterator[R]:
+    """Yield `function(piece)` for each piece, in order."""
+    if workers == 1 or not pieces:
+        yield from map(function, pieces)
+        return
+    # Not plain fork: pyarrow and OpenCV hold threads, whose locks a forked child may find
+    # taken. A server without threads, that has imported what is needed once, may fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_module(function)])
+    with (
+        tempfile.TemporaryDirectory(prefix="convoy-") as scratch,
+        ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool,
+    ):
+        waiting: deque[Future[R | _Spilled]] = deque()
+        try:
             for piece in pieces:
-                yield function(piece)
-                bar.update(len(piece))
-            return
-        # Not plain fork: pyarrow and OpenCV hold threads, whose locks a forked child may find
-        # taken. A server without threads, that has imported what is needed once, may fork.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([_module(function)])
-        with (
-            tempfile.TemporaryDirectory(prefix="convoy-") as scratch,
-            ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool,
-        ):
-            waiting: deque[tuple[int, Future[R | _Spilled]]] = deque()
-            try:
-                for piece in pieces:
-                    waiting.append((len(piece), pool.submit(_call, function, piece, scratch)))
-                    if len(waiting) > 2 * workers:
-                        size, future = waiting.popleft()
-                        yield _take(future.result())
-                        bar.update(size)
-                while waiting:
-                    size, future = waiting.popleft()
-                    yield _take(future.result())
-                    bar.update(size)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                waiting.append(pool.submit(_call, function, piece, scratch))
+                if len(waiting) > 2 * workers:
+                    yield _take(waiting.popleft().result())
+            while waiting:
+                yield _take(waiting.popleft().result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,6 @@ def test_an_image_is_the_same_whatever_else_is_made(tmp_path):
 
 
 def test_one_and_two_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(balancing, "_COPIES_WORTH_PROCESSES", 0)
     monkeypatch.setattr(balancing, "_COPIES_PER_CHUNK", 5)
     train = write_train(tmp_path / "train", [0] * 6 + [1] * 2 + [2])
     copies = spread_copies(train, np.array([0, 9, 9]), seed=0)
