@@ -113,10 +113,13 @@ def _check_argument(key: str, value: object, low: float, high: float) -> None:
 
 def _warp(images: Tensor, inverse: list[list[float]]) -> Tensor:
     """Sample each output pixel where the 2 x 3 matrix says, bilinearly."""
-    matrix = torch.tensor(inverse, dtype=images.dtype, device=images.device)
-    grid = functional.affine_grid(
-        matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False
+    n, channels, height, width = images.shape
+    # All images move alike: as channels of one image they share one grid, which otherwise takes
+    # longer to make than to use.
+    together = images.reshape(1, n * channels, height, width)
+    matrix = torch.tensor([inverse], dtype=images.dtype, device=images.device)
+    grid = functional.affine_grid(matrix, list(together.shape), align_corners=False)
+    sampled = functional.grid_sample(
+        together, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return functional.grid_sample(
-        images, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    return sampled.reshape(images.shape)

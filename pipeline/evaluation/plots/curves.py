@@ -64,7 +64,7 @@ def draw_reliability(bins: Reliability, ece: float) -> Figure:
     top.set_ylabel("share that is right")
     top.set_ylim(0, 1.03)
     top.set_title(f"expected calibration error {ece:.3f}", loc="left", fontsize=10)
-    top.legend(frameon=False, fontsize=8, loc="upper left")
+    top.legend(frameon=False, fontsize=8, loc="lower right")
     edges = np.linspace(0, 1, len(bins.images) + 1)
     bottom.bar(edges[:-1], bins.images, width=np.diff(edges), align="edge", color=BLUE, alpha=0.5)
     bottom.set_ylabel("images")
@@ -97,6 +97,7 @@ def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
         plain = value[0] - rungs[0]["gain"][key]["value"]
         axes.axvline(plain, color=GREY, linewidth=1, linestyle="--")
         axes.set_title(title, loc="left", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         _calm(axes)
     panels[0].set_yticks(at, names, fontsize=8)
     panels[0].set_ylim(len(rungs) + 0.5, 0.5)
