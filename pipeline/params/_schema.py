@@ -220,6 +220,7 @@ class Resources(Section):
     gpus_per_worker: NonNegative
     address: Name | None
     storage: Name
+    checkpoint_interval_s: NonNegative
     max_failures: Annotated[int, Field(ge=0)]
 
 

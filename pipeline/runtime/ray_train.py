@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -25,8 +26,8 @@ from pipeline.vision.job import Job
 from pipeline.vision.trainer import Record, Trainer
 
 _RECORDS_FILE = "records.jsonl"
-_CHECKPOINT_INTERVAL_S = 5.0
 _POLL_S = 0.1
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ def _fit(
 
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job, "records": run.records},
+        train_loop_config={
+            "job": job,
+            "records": run.records,
+            "checkpoint_interval_s": run.resources.checkpoint_interval_s,
+        },
         scaling_config=ScalingConfig(
             num_workers=run.resources.workers,
             use_gpu=run.resources.gpus_per_worker > 0,
@@ -127,13 +132,13 @@ def _work(config: dict[str, Any]) -> dict[str, str]:
         if checkpoint:
             with checkpoint.as_directory() as folder:
                 trainer.restore(Path(folder))
-        _train(trainer, share, config["records"])
+        _train(trainer, share, config["records"], config["checkpoint_interval_s"])
     except PipelineError as error:
         return {"error": str(error)}
     return {}
 
 
-def _train(trainer: Trainer, share: Share, records: Path) -> None:
+def _train(trainer: Trainer, share: Share, records: Path, checkpoint_interval_s: float) -> None:
     """Run the epochs that are left; the first worker records each and saves now and then."""
     import torch.distributed
 
@@ -149,7 +154,7 @@ def _train(trainer: Trainer, share: Share, records: Path) -> None:
                 file.write(json.dumps(record) + "\n")
         # A report is a barrier and takes a while, so it waits for its turn. All workers must
         # take part in it: the first one's clock decides for all.
-        due = torch.tensor(int(time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S))
+        due = torch.tensor(int(time.monotonic() - saved_at > checkpoint_interval_s))
         if share.workers > 1:
             torch.distributed.broadcast(due, 0)
         if due or trainer.done:
@@ -214,6 +219,8 @@ def _cluster(resources: Resources) -> Iterator[Any]:
         # Ray resolves even 127.0.0.1 to the machine's public address, and then listens on all
         # of them. This switch, made for desktop systems, keeps a local cluster to loopback.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    else:
+        _check_answers(resources.address)
     import ray
 
     if ray.is_initialized():  # by whoever called us, who also ends it
@@ -222,15 +229,30 @@ def _cluster(resources: Resources) -> Iterator[Any]:
     try:
         ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError as error:
-        raise PipelineError(
-            f"no Ray cluster answers at {resources.address} ({error}); start one with ray start"
-            " --head, or set resources.address to null to train on this machine"
-        ) from error
+        raise _no_cluster(resources.address, error) from error
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Knock at the door: Ray itself would go on knocking for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdigit():  # such as 'auto', which Ray looks up
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"no Ray cluster answers at resources.address {address} ({error}); start one with ray"
+        " start --head, or set resources.address to null to train on this machine"
+    )
 
 
 def _check_resources(ray: Any, resources: Resources) -> dict[str, float]:

@@ -53,5 +53,7 @@ def test_only_register_runs_every_time():
 
 
 def test_every_template_is_a_dependency_of_the_report():
-    templates = {str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*") if p.suffix in {".html", ".css"}}
+    templates = {
+        str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*") if p.suffix in {".html", ".css"}
+    }
     assert templates <= set(STAGE_ENTRIES["report"]["deps"])

@@ -1,0 +1,110 @@
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.prepare import Preparing
+from pipeline.errors import PipelineError
+from pipeline.params import Tracking
+from pipeline.runtime.registry import fetch_bundle, register_bundle, set_alias
+from pipeline.runtime.tracking import open_client
+from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.classify import classify_bytes
+from pipeline.vision.digest import bundle_digest
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    preparing = Preparing(28, 28, 1, "stretch", 0, 8)
+    description = Description("lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.3,))
+    save_bundle(tmp_path / "bundle", description, description.build().state_dict())
+    return tmp_path / "bundle"
+
+
+def register(bundle, tracking, name):
+    return register_bundle(
+        bundle,
+        tracking=tracking,
+        name=name,
+        metrics={"test.accuracy": 0.5},
+        pictures=[],
+        description="because",
+    )
+
+
+def png(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 30), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_bundle_becomes_one_version_however_often_it_is_registered(bundle, tracking):
+    first = register(bundle, tracking, "once")
+    assert register(bundle, tracking, "once") == first
+    assert first.version == "1"
+    client = open_client(tracking)
+    (version,) = client.search_model_versions("name = 'once'")
+    assert version.description == "because"
+    assert version.tags["convoy.bundle"] == bundle_digest(bundle)
+    assert client.get_run(first.run_id).data.metrics["test.accuracy"] == 0.5
+
+
+def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name("tests").experiment_id
+    tags = {"convoy.bundle": bundle_digest(bundle)}
+    trained = client.create_run(experiment, tags=tags).info.run_id
+    assert register(bundle, tracking, "trained").run_id == trained
+
+
+def test_what_is_fetched_is_what_was_registered(bundle, tracking):
+    registered = register(bundle, tracking, "fetched")
+    assert set_alias(tracking, registered, "champion") == ["champion"]
+    for uri in ("models:/fetched@champion", "models:/fetched/1"):
+        assert load_bundle(fetch_bundle(uri, tracking)).digest == bundle_digest(bundle)
+
+
+def test_the_served_model_answers_as_the_bundle_does(bundle, tracking):
+    import mlflow
+    import pandas as pd
+
+    register(bundle, tracking, "served")
+    open_client(tracking)
+    served = mlflow.pyfunc.load_model("models:/served/1")
+    images = [png(0), png(1)]
+    answers = served.predict(pd.DataFrame({"image": images}))
+    expected = classify_bytes(load_bundle(bundle), images)
+    assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected)
+    assert list(answers["class"]) == [("cat", "dog")[i] for i in expected.argmax(1)]
+
+
+def test_no_pickle_is_registered(bundle, tracking):
+    register(bundle, tracking, "clean")
+    folder = fetch_bundle("models:/clean/1", tracking).parents[1]
+    assert not [
+        path for path in folder.rglob("*") if re.search(r"\.(pkl|pickle|pt|pth)$", path.name)
+    ]
+
+
+@pytest.mark.parametrize("uri", ["models:/nobody@champion", "models:/fetch@champion"])
+def test_a_model_that_is_not_there(bundle, tracking, uri):
+    register(bundle, tracking, "fetched")
+    with pytest.raises(PipelineError, match=r"no model .* in the registry.*registered models:"):
+        fetch_bundle(uri, tracking)

@@ -1,0 +1,86 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.cli import STAGES, run
+from tests.contract.imports import ROOT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "there is no command 'trian', did you mean train?; see 'convoy --help'"),
+        (["nothing-like-it"], "predict, summary, doctor, sample, index"),
+        (["predict"], "Missing argument 'PATHS...'; see 'convoy predict --help'"),
+        (["predict", "--modle", "x", "y"], "No such option '--modle'"),
+        (["train", "now"], "Got unexpected extra argument (now); see 'convoy train --help'"),
+        (["index"], "cannot read params.yaml"),
+        (["summary"], "cannot read params.yaml"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        (["predict", ".", "--output", "a.txt"], "expected a name that ends in .csv or .json"),
+        (["predict", "."], "no files in .; name image files or folders"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, capsys):
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("convoy: ")
+    assert err.count("\n") == 1
+    assert expected in err
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("index", "data.root"),
+        ("split", "data/index.parquet"),
+        ("pack", "data/split.parquet"),
+        ("balance", "data/packed/train"),
+        ("baseline", "data/packed/train"),
+        ("train", "data/packed/train"),
+        ("finetune", "data/packed/train"),
+        ("evaluate", "data/packed/test"),
+        ("tta", "data/packed/test"),
+        ("embed", "data/packed/train"),
+        ("register", "reports/evaluate.json"),
+        ("report", "data/split.parquet"),
+    ],
+)
+def test_a_stage_without_its_input_says_which(stage, missing, capsys):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    assert run([stage]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert missing in err
+
+
+def test_help_names_every_stage_in_order(capsys):
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    places = [out.index(f"\n  {stage} ") for stage in STAGES]
+    assert places == sorted(places)
+
+
+def test_no_arguments_show_the_help(capsys):
+    assert run([]) == 2
+    assert "Usage: convoy" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.params.load_params", interrupted)
+    assert run(["index"]) == 130
+    assert capsys.readouterr().err.strip() == "convoy: stopped"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m pipeline --help | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, cwd=ROOT
+    )
+    assert b"Traceback" not in done.stderr
