@@ -37,5 +37,5 @@ def test_missing_and_damaged_json(tmp_path):
     with pytest.raises(PipelineError, match="is missing; run dvc repro"):
         read_json(tmp_path / "none.json")
     (tmp_path / "half.json").write_text(json.dumps({"a": 1})[:-1])
-    with pytest.raises(PipelineError, match="is damaged .*; delete it and run dvc repro"):
+    with pytest.raises(PipelineError, match=r"is damaged .*; delete it and run dvc repro"):
         read_json(tmp_path / "half.json")
