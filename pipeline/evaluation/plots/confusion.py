@@ -33,8 +33,8 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     shown = range(0, k, step)
     names = [named(classes[i]) for i in shown]
     size = float(np.clip(420 / k, 5.0, 9.0))
-    long_names = max(len(name) for name in names) > 2
-    axes.set_xticks(shown, names, rotation=90 if long_names else 0, fontsize=size, parse_math=False)
+    crowded = len(names) * max(len(name) for name in names) > 40
+    axes.set_xticks(shown, names, rotation=90 if crowded else 0, fontsize=size, parse_math=False)
     axes.set_yticks(shown, names, fontsize=size, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
