@@ -93,7 +93,7 @@ def _prepare_files(sources: Sequence[Source], root: Path, preparing: Preparing) 
 
 def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
     try:
-        # Unbuffered, and without pathlib: as fast as it goes for small files.
+        # Unbuffered and without pathlib, which matters for small files.
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             content = file.read()
     except OSError as error:

@@ -101,11 +101,23 @@ def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Average where a side shrinks, interpolate where it grows."""
     shrunk = min(pixels.shape[1], width), min(pixels.shape[0], height)
     if shrunk != pixels.shape[1::-1]:
-        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+        pixels = _average(pixels, *shrunk)
     if shrunk != (width, height):
         # The exact variant gives the same bits on every machine.
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return pixels
+
+
+def _average(pixels: Pixels, width: int, height: int) -> Pixels:
+    whole_factor = pixels.shape[0] % height == 0 and pixels.shape[1] % width == 0
+    if pixels.dtype == np.uint8 and pixels.shape[-1] == 3 and not whole_factor:
+        # OpenCV averages floats a quarter faster than bytes here, to the same values.
+        averages = cv2.resize(
+            pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+        )
+        return np.rint(averages).astype(np.uint8)
+    averaged: Pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return averaged
 
 
 def _stretch(pixels: Pixels, to: Preparing) -> Pixels:

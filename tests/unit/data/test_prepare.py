@@ -65,6 +65,14 @@ def test_shrinking_averages():
     assert prepare(png(pixels), to).item() == 85
 
 
+@pytest.mark.parametrize("size", [(3, 7), (10, 10), (19, 28), (9, 29), (20, 11)])
+def test_shrinking_colour_equals_opencv_on_bytes(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    expected = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    found = prepare(png(pixels), Preparing(*size, 3, "stretch", 0, 8))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_side_that_shrinks_is_averaged_even_where_the_other_grows():
     stripes = np.tile(np.array([0, 200], np.uint8), (1, 50))[..., None]  # 1 x 100
     to = Preparing(4, 10, 1, "stretch", 0, 8)

@@ -7,7 +7,6 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.tracking import (
-    TrackedRun,
     Untracked,
     flatten,
     open_client,

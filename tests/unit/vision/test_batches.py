@@ -11,7 +11,6 @@ from pipeline.vision.batches import (
 )
 from tests.packed import BARS, bars, write_set
 
-
 ALONE = Share()
 
 
