@@ -112,10 +112,7 @@ def _average(pixels: Pixels, width: int, height: int) -> Pixels:
     whole_factor = pixels.shape[0] % height == 0 and pixels.shape[1] % width == 0
     if pixels.dtype == np.uint8 and pixels.shape[-1] == 3 and not whole_factor:
         # OpenCV averages floats a quarter faster than bytes here, to the same values.
-        averages = cv2.resize(
-            pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-        )
-        return np.rint(averages).astype(np.uint8)
+        return np.rint(_average(pixels.astype(np.float32), width, height)).astype(np.uint8)
     averaged: Pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     return averaged
 
