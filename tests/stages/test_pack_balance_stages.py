@@ -104,6 +104,14 @@ def test_a_failed_pack_leaves_the_former_shards(split):
     assert files("data/packed") == first
 
 
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match=r"^data/split\.parquet is missing; run dvc repro"):
+        pack.run(params())
+    with pytest.raises(PipelineError, match=r"^no packed images in data/packed/train; run dvc"):
+        balance.run(params())
+
+
 def test_balance_tops_up_the_rare_classes(split, capsys):
     pack.run(params())
     capsys.readouterr()
