@@ -1,0 +1,42 @@
+"""Whatever the package imports is a direct dependency in pyproject.toml, and is locked."""
+
+import re
+import sys
+import tomllib
+
+from tests.contract.imports import MODULES, ROOT, third_party
+
+# Where the name to import is not the name to install.
+INSTALLED_AS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKED = {
+    re.sub(r"[-_.]+", "-", name).lower()
+    for name in re.findall(r"^([\w.-]+)==", (ROOT / "infra/requirements.lock").read_text(), re.M)
+}
+
+
+def _names(requirements):
+    return {re.split(r"[\[<>=~!]", line)[0].lower() for line in requirements}
+
+
+def test_every_import_is_declared_and_every_declaration_is_used():
+    imported = {name for module in MODULES for name in third_party(module)}
+    imported = {INSTALLED_AS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
+    # DVC is a program to us, not a library.
+    assert _names(PROJECT["dependencies"]) - {"dvc"} == imported
+
+
+def test_everything_declared_is_locked_at_one_version():
+    declared = _names(PROJECT["dependencies"]) | _names(PROJECT["optional-dependencies"]["dev"])
+    assert declared <= LOCKED
+
+
+def test_the_readme_gives_a_reason_for_each_direct_dependency():
+    readme = (ROOT / "README.md").read_text()
+    for name in _names(PROJECT["dependencies"]):
+        assert re.search(rf"^\| .*{re.escape(name)}", readme, re.M | re.I), name
