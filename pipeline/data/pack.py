@@ -16,8 +16,8 @@ from pipeline.data.shards import SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
 BYTES_PER_SHARD = 128 * 2**20
-# What one process hands back at a time: enough to hide the exchange, little enough to keep the
-# memory flat with many processes.
+# What one thread hands back at a time: enough to hide the exchange, little enough to keep the
+# memory flat with many threads.
 _BYTES_PER_CHUNK = 2 * 2**20
 
 
@@ -49,11 +49,12 @@ def pack(
         root: what their paths are relative to.
         info: what the rows share, with how to prepare them.
         folder: holds no shards yet.
-        workers: processes, None for all cores; the shards are the same whatever it is.
+        workers: threads, None for all cores; the shards are the same whatever it is.
 
     Raises:
         PipelineError: a file is gone, differs from what was indexed, or cannot be decoded.
     """
+    cv2.setNumThreads(1)  # our own threads share the cores already
     with ShardWriter(folder, info, rows_per_shard(info)) as writer:
         pieces = map_chunks(
             partial(_prepare_files, root=root, preparing=info.preparing),
@@ -61,6 +62,7 @@ def pack(
             chunk=max(_BYTES_PER_CHUNK // bytes_per_image(info), 1),
             label=f"pack {folder.name}",
             workers=workers,
+            threads=True,
         )
         start = 0
         for images in pieces:
@@ -86,8 +88,6 @@ def rows_per_shard(info: SetInfo) -> int:
 
 
 def _prepare_files(sources: Sequence[Source], root: Path, preparing: Preparing) -> Pixels:
-    # One thread here: the processes share the cores already.
-    cv2.setNumThreads(1)
     return np.stack([_prepare_file(f"{root}/{row.path}", row, preparing) for row in sources])
 
 

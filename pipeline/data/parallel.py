@@ -3,17 +3,13 @@
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -35,6 +31,7 @@ def map_chunks(
     chunk: int,
     label: str,
     workers: int | None = None,
+    threads: bool = False,
 ) -> Iterator[R]:
     """Yield `function(piece)` for consecutive pieces of `items`, in order.
 
@@ -45,8 +42,10 @@ def map_chunks(
         items: all items, picklable.
         chunk: items per piece.
         label: what the progress bar says.
-        workers: processes; 1 stays in this one; None uses all cores when the first piece shows
-            that they are worth starting.
+        workers: processes; 1 stays in this one; None uses all cores, where the first piece
+            shows that other processes are worth starting.
+        threads: take threads for workers. Right for work that releases the interpreter, such as
+            decoding and resizing: it starts at once, and results need not travel.
     """
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     # A bar that ends within a second is never drawn; in a log, one line each 30 s is enough.
@@ -59,10 +58,10 @@ def map_chunks(
         mininterval=interval_s,
         file=sys.stderr,
     ) as bar:
-        if workers is None:
+        if workers is None and not threads:
             results = _timed_first(function, pieces)
         else:
-            results = _results(function, pieces, workers)
+            results = _results(function, pieces, workers or usable_cores(), threads=threads)
         for piece, result in zip(pieces, results, strict=True):
             yield result
             bar.update(len(piece))
@@ -82,63 +81,41 @@ def _timed_first(
 
 
 def _results(
-    function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]], workers: int
+    function: Callable[[Sequence[T]], R],
+    pieces: Sequence[Sequence[T]],
+    workers: int,
+    *,
+    threads: bool = False,
 ) -> Iterator[R]:
     """Yield `function(piece)` for each piece, in order."""
     if workers == 1 or not pieces:
         yield from map(function, pieces)
         return
-    # Not plain fork: pyarrow and OpenCV hold threads, whose locks a forked child may find
-    # taken. A server without threads, that has imported what is needed once, may fork.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_module(function)])
-    with (
-        tempfile.TemporaryDirectory(prefix="convoy-") as scratch,
-        ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool,
-    ):
-        waiting: deque[Future[R | _Spilled]] = deque()
+    start = _start_threads if threads else _start_processes
+    with start(function, min(workers, len(pieces))) as pool:
+        waiting: deque[Future[R]] = deque()
         try:
             for piece in pieces:
-                waiting.append(pool.submit(_call, function, piece, scratch))
+                waiting.append(pool.submit(function, piece))
                 if len(waiting) > 2 * workers:
-                    yield _take(waiting.popleft().result())
+                    yield waiting.popleft().result()
             while waiting:
-                yield _take(waiting.popleft().result())
+                yield waiting.popleft().result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-@dataclass(frozen=True)
-class _Spilled:
-    """An array that a worker left in a file."""
-
-    path: str
+def _start_threads(_: Callable[..., object], workers: int) -> Executor:
+    return ThreadPoolExecutor(workers)
 
 
-def _call(function: Callable[[Sequence[T]], R], piece: Sequence[T], scratch: str) -> R | _Spilled:
-    """Call `function` in a worker, and leave an array in a file of the page cache.
-
-    Through a pipe, which holds 64 KiB, the two sides would wait for each other at every fill:
-    with all cores busy, that halves the rate.
-    """
-    result = function(piece)
-    if not isinstance(result, np.ndarray):
-        return result
-    descriptor, path = tempfile.mkstemp(suffix=".npy", dir=scratch)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open already
-        np.save(file, result, allow_pickle=False)
-    return _Spilled(path)
-
-
-def _take(result: R | _Spilled) -> R:
-    """Fetch what a worker returned."""
-    if not isinstance(result, _Spilled):
-        return result
-    path = Path(result.path)
-    array = np.load(path, allow_pickle=False)
-    path.unlink()
-    return cast(R, array)
+def _start_processes(function: Callable[..., object], workers: int) -> Executor:
+    # Not plain fork: pyarrow and OpenCV hold threads, whose locks a forked child may find
+    # taken. A server without threads, that has imported what is needed once, may fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_module(function)])
+    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 def _module(function: Callable[..., object]) -> str:

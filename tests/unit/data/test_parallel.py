@@ -58,12 +58,16 @@ def test_an_error_of_a_worker_comes_through(workers):
         list(map_chunks(fail_at_seven, range(50), chunk=2, label="x", workers=workers))
 
 
-def test_arrays_left_in_files_are_gone_afterwards(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel.tempfile, "tempdir", str(tmp_path))
-    pieces = map_chunks(squares, range(50), chunk=5, label="x", workers=2)
+def test_threads_stay_in_this_process():
+    found = map_chunks(total_and_process, range(40), chunk=4, label="x", workers=3, threads=True)
+    assert list(found) == [(sum(range(n, n + 4)), os.getpid()) for n in range(0, 40, 4)]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_reader_that_stops_early_leaves_nothing_running(threads):
+    pieces = map_chunks(squares, range(50), chunk=5, label="x", workers=2, threads=threads)
     assert next(pieces).tolist() == [0, 1, 4, 9, 16]
     pieces.close()
-    assert list(tmp_path.glob("convoy-*")) == []
     assert threading.active_count() < 10
 
 
