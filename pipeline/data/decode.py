@@ -45,12 +45,13 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     Raises:
         UnusableImageError: not an image, or the block failed to decode it.
     """
-    # Pillow's own pixel limit is off inside: the caller's decides.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    # For the whole process and not restored, for threads do this at the same time. Pillow's own
+    # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like are of
+    # no use to whoever waits for 100,000 files.
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        with warnings.catch_warnings(), Image.open(BytesIO(content), formats=FORMATS) as image:
-            # Damaged EXIF and the like: of no use to whoever waits for 100,000 files.
-            warnings.simplefilter("ignore")
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             yield image
     except UnusableImageError:
         raise
@@ -58,8 +59,6 @@ def opened(content: bytes) -> Iterator[Image.Image]:
         raise UnusableImageError("is not an image in a known format") from error
     except Exception as error:  # on damaged data, Pillow's plugins raise anything
         raise UnusableImageError(f"cannot be decoded: {error}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def verify(content: bytes, max_pixels: int) -> None:

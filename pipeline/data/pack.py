@@ -1,6 +1,7 @@
 """Image files become shards: read, checked against the index, prepared, in path order."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ import numpy as np
 from pipeline.data.decode import Pixels, UnusableImageError
 from pipeline.data.parallel import map_chunks
 from pipeline.data.prepare import Preparing, prepare
-from pipeline.data.shards import SetInfo, ShardWriter
+from pipeline.data.shards import ROWS_PER_BATCH, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
 BYTES_PER_SHARD = 128 * 2**20
 # What one thread hands back at a time: enough to hide the exchange, little enough to keep the
 # memory flat with many threads.
-_BYTES_PER_CHUNK = 2 * 2**20
+_BYTES_PER_CHUNK = 8 * 2**20
 
 
 class Source(NamedTuple):
@@ -57,9 +58,9 @@ def pack(
     cv2.setNumThreads(1)  # our own threads share the cores already
     with ShardWriter(folder, info, rows_per_shard(info)) as writer:
         pieces = map_chunks(
-            partial(_prepare_files, root=root, preparing=info.preparing),
+            partial(_prepare_files, root=root, info=info),
             sources,
-            chunk=max(_BYTES_PER_CHUNK // bytes_per_image(info), 1),
+            chunk=_images_per_chunk(info),
             label=f"pack {folder.name}",
             workers=workers,
             threads=True,
@@ -82,20 +83,27 @@ def bytes_per_image(info: SetInfo) -> int:
     return int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize
 
 
+def _images_per_chunk(info: SetInfo) -> int:
+    """Return a number that the rows of a record batch are a multiple of: nothing is cut apart."""
+    fitting = max(_BYTES_PER_CHUNK // bytes_per_image(info), 1)
+    return min(1 << (fitting.bit_length() - 1), ROWS_PER_BATCH)
+
+
 def rows_per_shard(info: SetInfo) -> int:
     """Return how many images make a shard of about `BYTES_PER_SHARD`."""
     return max(BYTES_PER_SHARD // bytes_per_image(info), 1)
 
 
-def _prepare_files(sources: Sequence[Source], root: Path, preparing: Preparing) -> Pixels:
-    return np.stack([_prepare_file(f"{root}/{row.path}", row, preparing) for row in sources])
+def _prepare_files(sources: Sequence[Source], root: Path, info: SetInfo) -> Pixels:
+    images = np.empty((len(sources), *info.shape), info.dtype)
+    for image, row in zip(images, sources, strict=True):
+        image[:] = _prepare_file(f"{root}/{row.path}", row, info.preparing)
+    return images
 
 
 def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
     try:
-        # Unbuffered and without pathlib, which matters for small files.
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            content = file.read()
+        content = _read(path)
     except OSError as error:
         raise PipelineError(
             f"{path} was indexed but cannot be read now ({error.strerror}); run dvc repro"
@@ -107,3 +115,12 @@ def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
         return prepare(content, preparing)
     except UnusableImageError as error:
         raise PipelineError(f"{path} {error}; mend or remove it and run dvc repro") from error
+
+
+def _read(path: str) -> bytes:
+    """Read a file with the three calls that it takes; for small files `open` costs more."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)

@@ -96,11 +96,12 @@ class ShardWriter:
         for column, values in zip(self._columns, (labels, ids, parents, paths), strict=True):
             column.extend(values)
         if len(self._columns[0]) >= ROWS_PER_BATCH:
-            images = np.concatenate(self._images)
+            # One whole batch, as packing hands over, is written without a copy.
+            images = np.concatenate(self._images) if len(self._images) > 1 else images
             whole = len(images) // ROWS_PER_BATCH * ROWS_PER_BATCH
             for start in range(0, whole, ROWS_PER_BATCH):
                 self._write_batch(images[start : start + ROWS_PER_BATCH])
-            self._images = [images[whole:].copy()]
+            self._images = [images[whole:].copy()] if whole < len(images) else []
 
     def _write_batch(self, images: Pixels) -> None:
         """Write these images and as many of the pending rows as one record batch.
