@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from functools import partial
 from typing import TypeVar
 
-from tqdm import tqdm
+from pipeline.progress import progress_bar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,16 +47,7 @@ def map_chunks(
             decoding and resizing: it starts at once, and results need not travel.
     """
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    # A bar that ends within a second is never drawn; in a log, one line each 30 s is enough.
-    interval_s = 0.1 if sys.stderr.isatty() else 30.0
-    with tqdm(
-        total=len(items),
-        desc=label,
-        unit="img",
-        delay=1.0,
-        mininterval=interval_s,
-        file=sys.stderr,
-    ) as bar:
+    with progress_bar(len(items), label) as bar:
         if workers is None and not threads:
             results = _timed_first(function, pieces)
         else:

@@ -15,7 +15,7 @@ from pipeline.data.statistics import channel_statistics, files_digest
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.params import Params, Training
-from pipeline.runtime.progress import EpochBar
+from pipeline.runtime.epoch_bar import EpochBar
 from pipeline.runtime.ray_train import RayRun, train_on_ray
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, TrackedRun, Untracked, start_run
 from pipeline.vision.batches import Share

@@ -1,8 +1,12 @@
 """Hand-crafted features and a classical classifier: what any network must beat."""
 
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 
-from pipeline.data.parallel import usable_cores
+from pipeline.data.parallel import map_chunks, usable_cores
 from pipeline.data.shards import ImageSet
 from pipeline.evaluation import classical, handcrafted
 from pipeline.evaluation.measure import measure
@@ -19,12 +23,10 @@ def run(params: Params) -> None:
     """Train on packed/train; write the test posteriors and metrics."""
     train, test = ImageSet.open(PACKED / "train"), ImageSet.open(PACKED / "test")
     classes, how = train.info.classes, params.baseline
-    height, width, channels = train.info.shape
-    batch = max(_PIXELS_AT_ONCE // (height * width), 1)
-    names = handcrafted.feature_names(channels)
-    features = handcrafted.extract(train.batches(batch))
+    names = handcrafted.feature_names(train.info.shape[2])
+    features = _extract(PACKED / "train")
     model = classical.fit(features, train.labels, classes, how, usable_cores())
-    test_features = handcrafted.extract(test.batches(batch))
+    test_features = _extract(PACKED / "test")
     probabilities = classical.posteriors(model, test_features, len(classes))
     weights = classical.importances(model, features, train.labels, how.seed)
 
@@ -50,3 +52,20 @@ def run(params: Params) -> None:
         f"baseline: {how.classifier} on {len(names)} features, test macro-F1"
         f" {block['macro_f1']['value']:.3f}"
     )
+
+
+def _extract(folder: Path) -> handcrafted.Features:
+    """Compute the features of a packed set in all cores: n x d."""
+    images = ImageSet.open(folder)
+    height, width, _ = images.info.shape
+    pieces = map_chunks(
+        partial(_extract_rows, folder=folder),
+        range(len(images)),
+        chunk=max(_PIXELS_AT_ONCE // (height * width), 1),
+        label=f"features of {folder.name}",
+    )
+    return np.concatenate(list(pieces))
+
+
+def _extract_rows(rows: Sequence[int], folder: Path) -> handcrafted.Features:
+    return handcrafted.extract([ImageSet.open(folder).gather(np.array(rows))])

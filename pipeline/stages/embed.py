@@ -13,6 +13,7 @@ from pipeline.evaluation.retrieval import Neighbours, nearest, retrieval_block, 
 from pipeline.evaluation.vectors import Embeddings, write_embeddings
 from pipeline.files import write_json
 from pipeline.params import Params
+from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import EMBEDDINGS, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle import Bundle
@@ -54,7 +55,7 @@ def run(params: Params) -> None:
 
 
 def _embed(images: ImageSet, bundle: Bundle) -> Embeddings:
-    vectors = embeddings(bundle, images.batches(BATCH_SIZE))
+    vectors = embeddings(bundle, watched(images.batches(BATCH_SIZE), len(images), "embed"))
     labels = images.labels.astype(np.int64)
     return Embeddings(images.info.classes, images.ids, images.paths, labels, vectors)
 

@@ -18,6 +18,7 @@ from pipeline.evaluation.plots.sheets import Mistake, draw_mistakes, most_confid
 from pipeline.evaluation.predictions import Predictions, read_predictions, write_predictions
 from pipeline.files import atomic_path, read_json, write_json
 from pipeline.params import Params
+from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import BASE, HISTORY, PACKED, PICTURES, PREDICTIONS, REPORTS, TUNED
 from pipeline.vision.bundle import Bundle
@@ -50,6 +51,7 @@ def run(params: Params) -> None:
     answers = metrics.answers(models["tuned"].labels, models["tuned"].probabilities)
     report["tuned"]["confusions"] = confusions(answers, test.info.classes)
     write_json(REPORTS / "evaluate.json", report)
+    write_json(REPORTS / "metrics.json", {name: _headline(report[name]) for name in models})
     _draw(test, models["tuned"], answers, params)
     _write_answers(models["tuned"])
     figures = ", ".join(
@@ -58,8 +60,14 @@ def run(params: Params) -> None:
     print(f"evaluate: {len(test)} test images, macro-F1: {figures}")
 
 
+def _headline(report: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Pick the figures that `dvc metrics diff` compares between commits and experiments."""
+    keys = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+    return {"test": {key: report["test"][key]["value"] for key in keys}}
+
+
 def _predict(test: ImageSet, bundle: Bundle) -> Predictions:
-    posteriors = probabilities(bundle, test.batches(BATCH_SIZE))
+    posteriors = probabilities(bundle, watched(test.batches(BATCH_SIZE), len(test), "evaluate"))
     labels = test.labels.astype(np.int64)
     return Predictions(test.info.classes, test.ids, test.paths, labels, posteriors)
 

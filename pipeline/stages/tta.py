@@ -13,6 +13,7 @@ from pipeline.evaluation.plots.curves import draw_ladder
 from pipeline.evaluation.predictions import Predictions, write_predictions
 from pipeline.files import write_json
 from pipeline.params import Params
+from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import PACKED, PICTURES, PREDICTIONS, REPORTS, TUNED
 from pipeline.vision.bundle import Bundle
@@ -59,4 +60,5 @@ def _timed(
     test: ImageSet, bundle: Bundle, view: View | None
 ) -> tuple[npt.NDArray[np.float64], float]:
     start = time.perf_counter()
-    return probabilities(bundle, test.batches(BATCH_SIZE), view), time.perf_counter() - start
+    batches = watched(test.batches(BATCH_SIZE), len(test), "tta")
+    return probabilities(bundle, batches, view), time.perf_counter() - start

@@ -1,5 +1,7 @@
 """Each DVC stage lists the modules that its result depends on, no more and no fewer."""
 
+import re
+
 import pytest
 import yaml
 
@@ -11,7 +13,8 @@ PLUMBING = {
     "pipeline.errors": "messages",
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
     "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
-    "pipeline.runtime.progress": "the console",
+    "pipeline.progress": "the console",
+    "pipeline.runtime.epoch_bar": "the console",
     "pipeline.runtime.tracking": "what is recorded of a training, not what comes out of it",
 }
 # register changes what lies outside the repository and therefore runs every time.
@@ -30,6 +33,18 @@ def expected_modules(stage: str) -> set[str]:
     return {str(MODULES[module].relative_to(ROOT)) for module in needed}
 
 
+# Besides what its own module takes from params, a stage may hand all of them on.
+HANDED_ON = {"train": {"model"}, "finetune": {"model"}}
+UNTRACKED = {"resources", "tracking"}
+
+
+def used_sections(stage: str) -> set[str]:
+    """Return the sections of params that a stage's module reads."""
+    source = MODULES[f"pipeline.stages.{stage}"].read_text()
+    found = set(re.findall(r"\bparams\.(\w+?)_?\b", source)) - {"section"}
+    return (found | HANDED_ON.get(stage, set())) - UNTRACKED
+
+
 STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -45,6 +60,11 @@ def test_a_stage_lists_the_modules_it_depends_on(stage):
     templates = {dep for dep in listed if not dep.endswith(".py")}
     assert listed - templates == expected_modules(stage)
     assert all((ROOT / template).exists() for template in templates)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_params_it_depends_on(stage):
+    assert set(STAGE_ENTRIES[stage]["params"]) == used_sections(stage)
 
 
 def test_only_register_runs_every_time():

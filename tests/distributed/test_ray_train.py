@@ -79,13 +79,10 @@ def _kill_worker_after(records, epochs, killed):
     """Wait until `epochs` are recorded, then kill -9 the process that trains."""
     while not records.exists() or len(records.read_text().splitlines()) < epochs:
         time.sleep(0.05)
-    workers = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in _title(p)]
+    ours = psutil.Process().children(recursive=True)
+    workers = [process for process in ours if "RayTrainWorker" in " ".join(process.cmdline())]
     killed.append(workers[0].pid)
     os.kill(workers[0].pid, signal.SIGKILL)
-
-
-def _title(process):
-    return " ".join(process.info["cmdline"] or [])
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(cluster, params, sets, tmp_path):
