@@ -5,10 +5,10 @@ returns one row per image: the class and the probability of every class.
 """
 
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PythonModelContext
 
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.classify import classify_bytes
@@ -17,11 +17,15 @@ from pipeline.vision.classify import classify_bytes
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is untyped here
     """Classifies image files with a bundle."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Load the bundle that was logged with the model."""
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:  # noqa: ARG002
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 - part of MLflow's interface
+        model_input: pd.DataFrame,
+    ) -> pd.DataFrame:
         """Classify the files in the column `image`."""
         posteriors = classify_bytes(self.bundle, list(model_input["image"]))
         classes = self.bundle.classes

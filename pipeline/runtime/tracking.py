@@ -50,11 +50,12 @@ def open_client(tracking: Tracking) -> Any:
     uri = tracking_uri(tracking)
     try:
         with _first_come(uri):
-            mlflow.set_tracking_uri(uri)
+            file = store_file(uri)
+            # MLflow keeps one connection per address: make it one that holds in any folder.
+            mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
             client = mlflow.MlflowClient()
             if client.get_experiment_by_name(tracking.experiment) is None:
                 # Beside the store, not wherever a later process happens to run.
-                file = store_file(uri)
                 artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
                 client.create_experiment(tracking.experiment, artifacts)
             mlflow.set_experiment(tracking.experiment)

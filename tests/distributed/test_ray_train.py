@@ -20,13 +20,7 @@ from pipeline.vision.job import Job
 from pipeline.vision.trainer import BEST_FILE, read_progress
 from tests.contract.imports import ROOT
 
-pytestmark = [
-    pytest.mark.distributed,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.distributed
 
 
 def make_job(params, sets, **changes):

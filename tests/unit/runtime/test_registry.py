@@ -14,14 +14,6 @@ from pipeline.vision.bundle import Description, load_bundle, save_bundle
 from pipeline.vision.classify import classify_bytes
 from pipeline.vision.digest import bundle_digest
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):

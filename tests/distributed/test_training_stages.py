@@ -1,0 +1,120 @@
+"""The stages train and finetune, end to end: packed images to bundles and MLflow runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.commands.doctor import _cluster
+from pipeline.data.shards import ImageSet
+from pipeline.errors import PipelineError
+from pipeline.files import read_json
+from pipeline.runtime.tracking import open_client
+from pipeline.stages import finetune, train
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.digest import bundle_digest
+from pipeline.vision.predict import probabilities
+from tests.packed import BARS, bars, write_set
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture
+def small(params):
+    """Params for a training of seconds."""
+    few = {"epochs": 12, "global_batch_size": 16}
+    return params.model_copy(
+        update={
+            "train": params.train.model_copy(update=few),
+            "finetune": params.finetune.model_copy(
+                update={**few, "epochs": 2, "images": "data/packed/train"}
+            ),
+            "resources": params.resources.model_copy(update={"cpus_per_worker": 1}),
+        }
+    )
+
+
+@pytest.fixture
+def packed():
+    write_set(Path("data/packed/train"), *bars(75), BARS)
+    write_set(Path("data/packed/val"), *bars(31, seed=1), BARS)
+
+
+def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, capsys):
+    train.run(small)
+    finetune.run(small)
+    out = capsys.readouterr().out
+    assert "train: 12 epochs, best " in out
+    assert "finetune: from models/base: 10 tensors loaded" in out
+    client = open_client(small.tracking)
+    experiment = client.get_experiment_by_name("convoy").experiment_id
+    runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
+    for stage, name, epochs in (("train", "base", 12), ("finetune", "tuned", 2)):
+        bundle = load_bundle(Path("models") / name)
+        history = read_json(Path(f"reports/history/{name}.json"))
+        assert [record["epoch"] for record in history] == list(range(1, epochs + 1))
+        assert bundle.description.validation["loss"] == min(r["val_loss"] for r in history)
+        # The bundle alone gives the figures that were measured in training.
+        validation = ImageSet.open(Path("data/packed/val"))
+        posteriors = probabilities(bundle, validation.batches(8))
+        accuracy = (posteriors.argmax(1) == validation.labels).mean()
+        assert accuracy == pytest.approx(bundle.description.validation["accuracy"])
+        run = runs[stage]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["convoy.bundle"] == bundle_digest(Path("models") / name)
+        assert run.data.params[f"{stage}.epochs"] == str(epochs)
+        assert len(client.get_metric_history(run.info.run_id, "val_loss")) == epochs
+    # The tuned model starts from the base model and keeps its normalisation.
+    base, tuned = (load_bundle(Path("models") / name).description for name in ("base", "tuned"))
+    assert (tuned.mean, tuned.std) == (base.mean, base.std)
+    assert tuned.origin["weights"] == bundle_digest(Path("models/base"))
+    assert not list(Path(".convoy/runs").iterdir())
+
+
+def test_the_same_training_gives_the_same_bundle(cluster, small, packed):
+    digests = []
+    for _ in range(2):
+        train.run(small)
+        digests.append(bundle_digest(Path("models/base")))
+    assert digests[0] == digests[1]
+
+
+def test_a_training_that_fails_ends_its_run_and_keeps_the_old_bundle(cluster, small, packed):
+    Path("models/base").mkdir(parents=True)
+    Path("models/base/kept").write_text("")
+    wild = small.train.optimizer.model_copy(update={"name": "sgd", "lr": 1e30})
+    schedule = small.train.schedule.model_copy(update={"name": "constant", "warmup_epochs": 0.0})
+    recipe = small.train.model_copy(update={"optimizer": wild, "schedule": schedule})
+    with pytest.raises(PipelineError, match="the training loss is nan"):
+        train.run(small.model_copy(update={"train": recipe}))
+    client = open_client(small.tracking)
+    (run,) = client.search_runs([client.get_experiment_by_name("convoy").experiment_id])
+    assert run.info.status == "FAILED"
+    assert Path("models/base/kept").exists()
+
+
+def test_mistakes_are_found_before_a_cluster_starts(small, packed):
+    for changes, message in (
+        ({"weights": "none.safetensors"}, r"no weights at .*none\.safetensors"),
+        ({"images": "data/balanced"}, r"no packed images in data/balanced"),
+    ):
+        recipe = small.train.model_copy(update=changes)
+        with pytest.raises(PipelineError, match=message):
+            train.run(small.model_copy(update={"train": recipe}))
+
+
+def test_an_empty_validation_set(small):
+    write_set(Path("data/packed/train"), *bars(9), BARS)
+    images, _ = bars(9)
+    write_set(Path("data/packed/val"), images[:0], [], BARS)
+    with pytest.raises(PipelineError, match="the validation set has no images"):
+        train.run(small)
+
+
+def test_the_doctor_looks_at_the_cluster(cluster, small):
+    assert _cluster(small) == "a local cluster starts, 1 workers of 1 CPU each fit"
+
+
+def test_threads_are_ours_again():
+    """The suite keeps torch at one thread; a stage must not have changed that."""
+    assert torch.get_num_threads() == 1

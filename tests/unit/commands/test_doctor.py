@@ -1,0 +1,46 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import run
+from pipeline.commands import doctor
+from tests.contract.imports import ROOT
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Leave out the check that starts a cluster; tests/distributed has it."""
+    monkeypatch.setattr(doctor, "_cluster", lambda _: "left out")
+
+
+def test_every_check_says_a_line(checked, capsys):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    run(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        *("python", "packages", "torch", "dvc", "disk", "params", "data", "tracking", "cluster")
+    ]
+    found = {line.split()[1]: line for line in lines}
+    assert found["torch"].startswith("ok")
+    assert found["tracking"] == "ok   tracking  sqlite:///mlflow.db answers, 0 runs of convoy"
+    # This folder is no DVC repository, and a finding makes the exit code 1.
+    assert found["dvc"].startswith("FAIL dvc")
+    assert run(["doctor"]) == 1
+
+
+def test_wrong_params_are_told_and_end_the_examination(checked, capsys):
+    Path("params.yaml").write_text("data: {}")
+    assert run(["doctor"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("FAIL params    params.yaml: data.root: missing, add it;")
+
+
+def test_no_data_and_no_server_are_told(checked, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
+    text = (ROOT / "params.yaml").read_text().replace("root: data/sample", "root: nowhere")
+    Path("params.yaml").write_text(text)
+    assert run(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL data      data.root" in out
+    assert "FAIL tracking  no MLflow store at nonsense://x" in out

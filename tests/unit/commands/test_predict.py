@@ -1,0 +1,106 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.cli import run
+from pipeline.data.prepare import Preparing, prepare_file
+from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.predict import probabilities
+
+CLASSES = ("big cat", "dog")
+
+
+@pytest.fixture
+def bundle():
+    preparing = Preparing(28, 28, 1, "pad", 0, 8)
+    description = Description("lenet5", {}, CLASSES, preparing, (0.4,), (0.3,))
+    save_bundle(Path("models/tuned"), description, description.build().state_dict())
+    return load_bundle(Path("models/tuned"))
+
+
+@pytest.fixture
+def images():
+    """Three good files in nested folders, and what else lies about in folders."""
+    rng = np.random.default_rng(0)
+    Path("in/deep").mkdir(parents=True)
+    for path, mode in (("in/a.jpg", "RGB"), ("in/deep/b.png", "L"), ("in/c.png", "RGBA")):
+        shape = (40, 30) if mode == "L" else (40, 30, len(mode))
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8), mode).save(path)
+    Path("in/.hidden").write_text("x")
+    return [Path("in/a.jpg"), Path("in/c.png"), Path("in/deep/b.png")]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+
+
+def expected(bundle, images):
+    arrays = np.stack([prepare_file(path, bundle.preparing) for path in images])
+    return probabilities(bundle, [arrays])
+
+
+def test_a_folder_is_classified_in_order(bundle, images, capsys):
+    assert run(["predict", "in"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, path, posterior in zip(lines, images, expected(bundle, images), strict=True):
+        name, label, ranked = line.split("\t")
+        assert name == str(path)
+        assert label == CLASSES[posterior.argmax()]
+        assert ranked.startswith(f"{label} {posterior.max():.3f}")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_answers_are_written(bundle, images, kind):
+    assert run(["predict", "in", "--output", f"out/answers.{kind}"]) == 0
+    text = Path(f"out/answers.{kind}").read_text()
+    if kind == "json":
+        rows = [
+            [row["path"], row["class"], *row["probabilities"].values()] for row in json.loads(text)
+        ]
+    else:
+        header, *rows = csv.reader(text.splitlines())
+        assert header == ["path", "class", "p_big cat", "p_dog", "problem"]
+        rows = [[*row[:2], *map(float, row[2:4])] for row in rows]
+    for row, path, posterior in zip(rows, images, expected(bundle, images), strict=True):
+        assert row[:2] == [str(path), CLASSES[posterior.argmax()]]
+        assert row[2:] == pytest.approx(posterior.tolist())
+
+
+def test_a_file_that_cannot_be_used_is_named_and_the_rest_is_classified(bundle, images, capsys):
+    content = images[0].read_bytes()
+    Path("in/half.jpg").write_bytes(content[: len(content) // 2])
+    Path("in/text.png").write_text("not a picture")
+    assert run(["predict", "in", "--output", "answers.json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.count("\n") == 2
+    assert "convoy: in/half.jpg" in err
+    assert "convoy: in/text.png is not an image" in err
+    rows = {row["path"]: row for row in json.loads(Path("answers.json").read_text())}
+    assert rows["in/text.png"]["class"] is None
+    assert "is not an image" in rows["in/text.png"]["problem"]
+    assert rows["in/a.jpg"]["problem"] is None
+
+
+def test_nothing_that_can_be_used_is_a_mistake(bundle, capsys):
+    Path("a.jpg").write_text("x")
+    assert run(["predict", "a.jpg"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1] == "convoy: none of 1 files is an image that can be classified"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nowhere", "nowhere is not a model bundle: bundle.json is missing"),
+        ("in", "bundle.json is"),
+    ],
+)
+def test_a_model_that_is_none(images, model, message, capsys):
+    assert run(["predict", "in", "--model", model]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
