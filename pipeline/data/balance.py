@@ -12,14 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.augment import Augmenter, Policy
-from pipeline.data.pack import bytes_per_image, rows_per_shard
+from pipeline.data.pack import rows_per_shard
 from pipeline.data.parallel import map_chunks
 from pipeline.data.shards import ImageSet, Pixels, ShardWriter
 
 Counts = npt.NDArray[np.int64]
-
-_BYTES_PER_CHUNK = 2 * 2**20
-_COPIES_PER_CHUNK = 256
 
 
 class Copy(NamedTuple):
@@ -160,12 +157,11 @@ def write_balanced(
         PipelineError: a policy does not suit the images.
     """
     train = ImageSet.open(train_folder)
-    chunk = min(max(_BYTES_PER_CHUNK // bytes_per_image(train.info), 1), _COPIES_PER_CHUNK)
     with ShardWriter(folder, train.info, rows_per_shard(train.info)) as writer:
         pieces = map_chunks(
             partial(_make_copies, train_folder=train_folder, policies=policies),
             copies,
-            chunk=chunk,
+            chunk=train.info.rows_per_batch,
             label="balance",
             workers=workers,
         )

@@ -13,13 +13,10 @@ import numpy as np
 from pipeline.data.decode import Pixels, UnusableImageError
 from pipeline.data.parallel import map_chunks
 from pipeline.data.prepare import Preparing, prepare
-from pipeline.data.shards import ROWS_PER_BATCH, SetInfo, ShardWriter
+from pipeline.data.shards import SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
-BYTES_PER_SHARD = 128 * 2**20
-# What one thread hands back at a time: enough to hide the exchange, little enough to keep the
-# memory flat with many threads.
-_BYTES_PER_CHUNK = 8 * 2**20
+_BYTES_PER_SHARD = 128 * 2**20
 
 
 class Source(NamedTuple):
@@ -60,7 +57,7 @@ def pack(
         pieces = map_chunks(
             partial(_prepare_files, root=root, info=info),
             sources,
-            chunk=_images_per_chunk(info),
+            chunk=info.rows_per_batch,
             label=f"pack {folder.name}",
             workers=workers,
             threads=True,
@@ -78,20 +75,9 @@ def pack(
             )
 
 
-def bytes_per_image(info: SetInfo) -> int:
-    """Return the size of one packed image."""
-    return int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize
-
-
-def _images_per_chunk(info: SetInfo) -> int:
-    """Return a number that the rows of a record batch are a multiple of: nothing is cut apart."""
-    fitting = max(_BYTES_PER_CHUNK // bytes_per_image(info), 1)
-    return min(1 << (fitting.bit_length() - 1), ROWS_PER_BATCH)
-
-
 def rows_per_shard(info: SetInfo) -> int:
-    """Return how many images make a shard of about `BYTES_PER_SHARD`."""
-    return max(BYTES_PER_SHARD // bytes_per_image(info), 1)
+    """Return how many images make a shard of some 128 MiB; at least one."""
+    return max(_BYTES_PER_SHARD // info.bytes_per_image, 1)
 
 
 def _prepare_files(sources: Sequence[Source], root: Path, info: SetInfo) -> Pixels:

@@ -20,7 +20,9 @@ import pyarrow as pa
 from pipeline.data.prepare import Preparing
 from pipeline.errors import PipelineError
 
-ROWS_PER_BATCH = 256
+# A record batch is written as a whole: of large images few, so that memory stays flat.
+_BYTES_PER_BATCH = 8 * 2**20
+_ROWS_PER_BATCH = 256
 _METADATA_KEY = b"convoy"
 
 # n x height x width x channels, uint8 or uint16.
@@ -46,6 +48,16 @@ class SetInfo:
         """Height, width, channels of one image."""
         return self.preparing.height, self.preparing.width, self.preparing.channels
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Size of one packed image."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def rows_per_batch(self) -> int:
+        """Rows of one record batch: 256, or as many as make 8 MiB, at least one."""
+        return min(max(_BYTES_PER_BATCH // self.bytes_per_image, 1), _ROWS_PER_BATCH)
+
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the shards, with this object in its metadata."""
         tensor = pa.fixed_shape_tensor(pa.from_numpy_dtype(self.dtype), self.shape)
@@ -68,15 +80,17 @@ class SetInfo:
 class ShardWriter:
     """Append rows to shards in `folder`; equal rows give equal files however they arrive.
 
-    Rows are cut into record batches of `ROWS_PER_BATCH` and shards of `rows_per_shard`, so that
-    neither memory nor the files depend on the size of the pieces written.
+    Rows are cut into record batches of `info.rows_per_batch` and shards of about
+    `rows_per_shard`, so that neither memory nor the files depend on the size of the pieces
+    written. A piece of just one batch is written without a copy.
     """
 
     def __init__(self, folder: Path, info: SetInfo, rows_per_shard: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._schema = info.schema()
-        self._rows_per_shard = max(rows_per_shard // ROWS_PER_BATCH, 1) * ROWS_PER_BATCH
+        self._rows_per_batch = info.rows_per_batch
+        self._rows_per_shard = rows_per_shard
         self._images: list[Pixels] = []
         self._columns: tuple[list[Any], ...] = ([], [], [], [])
         self._rows_in_shard = 0
@@ -95,12 +109,12 @@ class ShardWriter:
         self._images.append(images)
         for column, values in zip(self._columns, (labels, ids, parents, paths), strict=True):
             column.extend(values)
-        if len(self._columns[0]) >= ROWS_PER_BATCH:
-            # One whole batch, as packing hands over, is written without a copy.
+        size = self._rows_per_batch
+        if len(self._columns[0]) >= size:
             images = np.concatenate(self._images) if len(self._images) > 1 else images
-            whole = len(images) // ROWS_PER_BATCH * ROWS_PER_BATCH
-            for start in range(0, whole, ROWS_PER_BATCH):
-                self._write_batch(images[start : start + ROWS_PER_BATCH])
+            whole = len(images) // size * size
+            for start in range(0, whole, size):
+                self._write_batch(images[start : start + size])
             self._images = [images[whole:].copy()] if whole < len(images) else []
 
     def _write_batch(self, images: Pixels) -> None:

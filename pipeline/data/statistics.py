@@ -8,8 +8,6 @@ import numpy as np
 
 from pipeline.data.shards import ImageSet
 
-_ROWS = 1024
-
 
 def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of pixels in [0, 1].
@@ -19,7 +17,7 @@ def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float
     full_scale = float(np.iinfo(images.info.dtype).max)
     channels = images.info.shape[2]
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for batch in images.batches(_ROWS):
+    for batch in images.batches(images.info.rows_per_batch):
         pixels = batch.reshape(-1, channels).astype(np.float64) / full_scale
         total += pixels.sum(axis=0)
         squares += np.square(pixels).sum(axis=0)

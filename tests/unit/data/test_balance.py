@@ -4,7 +4,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.data import balance as balancing
 from pipeline.data.balance import (
     Policies,
     class_targets,
@@ -147,7 +146,7 @@ def test_an_image_is_the_same_whatever_else_is_made(tmp_path):
 
 
 def test_one_and_two_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(balancing, "_COPIES_PER_CHUNK", 5)
+    monkeypatch.setattr(SetInfo, "rows_per_batch", 5)
     train = write_train(tmp_path / "train", [0] * 6 + [1] * 2 + [2])
     copies = spread_copies(train, np.array([0, 9, 9]), seed=0)
     written = []

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import pack as packing
-from pipeline.data.pack import Source, bytes_per_image, pack, rows_per_shard
+from pipeline.data.pack import Source, pack, rows_per_shard
 from pipeline.data.prepare import Preparing, prepare
 from pipeline.data.shards import ImageSet, SetInfo
 from pipeline.errors import PipelineError
@@ -54,8 +53,8 @@ def test_rows_are_the_files_in_the_order_given(root, tmp_path):
         assert (packed.gather(np.array([row]))[0] == expected).all()
 
 
-def test_one_and_three_processes_write_the_same_bytes(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "_BYTES_PER_CHUNK", 7 * bytes_per_image(INFO))
+def test_one_and_three_threads_write_the_same_bytes(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(SetInfo, "rows_per_batch", 7)
     for workers in (1, 3):
         pack(sources_in(root), root, INFO, tmp_path / str(workers), workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
@@ -68,7 +67,7 @@ def test_no_images_make_an_empty_set(root, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_changed_content_is_refused(root, tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(packing, "_BYTES_PER_CHUNK", 1)
+    monkeypatch.setattr(SetInfo, "rows_per_batch", 1)
     sources = sources_in(root)
     Image.new("RGB", (9, 9)).save(root / "b" / "07.jpg")
     with pytest.raises(
@@ -91,7 +90,6 @@ def test_a_file_that_cannot_be_decoded_is_named(root, tmp_path):
 
 
 def test_shards_are_few_and_large():
-    assert bytes_per_image(INFO) == 192
     assert rows_per_shard(INFO) * 192 == pytest.approx(128 * 2**20, rel=1e-3)
     large = SetInfo(("a",), Preparing(20_000, 20_000, 3, "pad", 0, 16), "uint16")
     assert rows_per_shard(large) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import parallel
-from pipeline.data.parallel import map_chunks, usable_cores
+from pipeline.data.parallel import map_chunks
 from pipeline.errors import PipelineError
 
 
@@ -69,7 +69,3 @@ def test_a_reader_that_stops_early_leaves_nothing_running(threads):
     assert next(pieces).tolist() == [0, 1, 4, 9, 16]
     pieces.close()
     assert threading.active_count() < 10
-
-
-def test_usable_cores_is_at_least_one():
-    assert 1 <= usable_cores() <= os.cpu_count()

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.prepare import Preparing
-from pipeline.data.shards import ROWS_PER_BATCH, ImageSet, SetInfo, ShardWriter
+from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
 INFO = SetInfo(("cat", "dog"), Preparing(2, 3, 1, "stretch", 0, 8), "uint8")
@@ -56,11 +56,35 @@ def test_rows_outside_are_refused(tmp_path, row):
         ImageSet.open(tmp_path).gather(np.array([row]))
 
 
-@pytest.mark.parametrize("pieces", [[1] * 700, [ROWS_PER_BATCH, 444], [255, 2, 443], [0, 700]])
+@pytest.mark.parametrize("pieces", [[1] * 700, [256, 444], [255, 2, 443], [0, 700]])
 def test_equal_rows_give_equal_bytes_however_they_arrive(tmp_path, pieces):
     columns = rows(700)
     whole = write(tmp_path / "whole", columns, [700])
     assert write(tmp_path / "pieces", columns, pieces) == whole
+
+
+@pytest.mark.parametrize(
+    ("side", "dtype", "batch"),
+    [(28, "uint8", 256), (224, "uint8", 55), (1024, "uint8", 2), (4096, "uint16", 1)],
+)
+def test_record_batches_of_large_images_have_few_rows(side, dtype, batch):
+    info = SetInfo(("a",), Preparing(side, side, 3, "stretch", 0, 8), dtype)
+    assert info.bytes_per_image == side * side * 3 * np.dtype(dtype).itemsize
+    assert info.rows_per_batch == batch
+    assert batch == 1 or batch * info.bytes_per_image <= 8 * 2**20
+
+
+def test_large_images_are_written_in_small_batches(tmp_path):
+    info = SetInfo(("a",), Preparing(1024, 1024, 3, "stretch", 0, 8), "uint8")
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(info.shape, np.uint8)
+    with ShardWriter(tmp_path, info, 4) as writer:
+        writer.write(images, [0] * 5, list("abcde"), [None] * 5, list("abcde"))
+    batches = []
+    for path in sorted(tmp_path.iterdir()):
+        reader = pa.ipc.open_file(str(path))
+        batches.append([reader.get_batch(n).num_rows for n in range(reader.num_record_batches)])
+    assert batches == [[2, 2], [1]]
+    assert (ImageSet.open(tmp_path).gather(np.arange(5)) == images).all()
 
 
 def test_a_writer_keeps_no_view_of_what_it_was_given(tmp_path):
