@@ -4,6 +4,7 @@ No field has a default: params.yaml states every value, so that what DVC tracks 
 that a result can depend on.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -35,7 +36,9 @@ def _refuse(value: T, mistakes: list[str]) -> T:
 class Section(BaseModel):
     """A frozen section that knows each of its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class Data(Section):
@@ -163,6 +166,12 @@ class Training(Section):
     mixup_alpha: NonNegative
     early_stopping: EarlyStopping
 
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.trainable == "head" and self.weights is None:
+            raise ValueError("trainable: head on weights: null would freeze random layers")
+        return self
+
 
 class Baseline(Section):
     """The classical classifier on hand-crafted features."""
@@ -203,7 +212,13 @@ class Register(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-    min_gain_over_baseline: Annotated[float, Field(ge=-1.0, le=1.0)]
+    min_gain_over_baseline: Fraction
+
+    @field_validator("alias")
+    @classmethod
+    def _alias_is_free(cls, alias: str) -> str:
+        kept = alias == "latest" or re.fullmatch(r"v\d+", alias)
+        return _refuse(alias, [f"{alias} means a version to MLflow, take another"] if kept else [])
 
 
 class Report(Section):
@@ -217,7 +232,7 @@ class Resources(Section):
 
     workers: Count
     cpus_per_worker: Count | None
-    gpus_per_worker: NonNegative
+    gpus_per_worker: NonNegative | None
     address: Name | None
     storage: Name
     checkpoint_interval_s: NonNegative

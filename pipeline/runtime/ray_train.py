@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -77,11 +78,16 @@ def _fit(
     ray: Any, job: Job, run: RayRun, per_worker: dict[str, float], follow: Callable[[Record], None]
 ) -> Path:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.backend import BackendConfig
+    from ray.train.torch import TorchConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    trainer = TorchTrainer(
+    trainer = DataParallelTrainer(
         _work,
+        # A worker on its own has nobody to meet, and torch's meeting point listens on every
+        # address of the machine.
+        backend_config=TorchConfig() if run.resources.workers > 1 else BackendConfig(),
         train_loop_config={
             "job": job,
             "records": run.records,
@@ -89,7 +95,7 @@ def _fit(
         },
         scaling_config=ScalingConfig(
             num_workers=run.resources.workers,
-            use_gpu=run.resources.gpus_per_worker > 0,
+            use_gpu="GPU" in per_worker,
             resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
@@ -103,9 +109,11 @@ def _fit(
             ),
         ),
     )
-    with _following(run.records, follow):
+    with _following(run.records, follow), _terminated_as_interrupted():
         try:
             result = trainer.fit()
+        except SystemExit as error:  # how Ray ends the driver after an interrupt
+            raise KeyboardInterrupt from error
         except TrainingFailedError as error:
             log = ray._private.worker._global_node.get_session_dir_path()
             raise PipelineError(
@@ -140,8 +148,6 @@ def _work(config: dict[str, Any]) -> dict[str, str]:
 
 def _train(trainer: Trainer, share: Share, records: Path, checkpoint_interval_s: float) -> None:
     """Run the epochs that are left; the first worker records each and saves now and then."""
-    import torch.distributed
-
     if share.rank == 0:
         records.parent.mkdir(parents=True, exist_ok=True)
         done = "".join(json.dumps(record) + "\n" for record in trainer.progress.history)
@@ -154,9 +160,7 @@ def _train(trainer: Trainer, share: Share, records: Path, checkpoint_interval_s:
                 file.write(json.dumps(record) + "\n")
         # A report is a barrier and takes a while, so it waits for its turn. All workers must
         # take part in it: the first one's clock decides for all.
-        due = torch.tensor(int(time.monotonic() - saved_at > checkpoint_interval_s))
-        if share.workers > 1:
-            torch.distributed.broadcast(due, 0)
+        due = trainer.agree(time.monotonic() - saved_at > checkpoint_interval_s)
         if due or trainer.done:
             _report(trainer, record, share)
             saved_at = time.monotonic()
@@ -171,6 +175,21 @@ def _report(trainer: Trainer, record: Record, share: Share) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer.save(Path(folder))
         ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, for which Ray takes the run down in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are none of this thread's business
+        return
+    interrupt, terminate = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGINT, interrupt)  # Ray leaves its own behind
 
 
 @contextmanager
@@ -259,7 +278,10 @@ def _check_resources(ray: Any, resources: Resources) -> dict[str, float]:
     """Return what each worker gets; more than the cluster has would be waited for, for ever."""
     cluster = ray.cluster_resources()
     cpus = resources.cpus_per_worker or max(int(cluster.get("CPU", 0)) // resources.workers, 1)
-    per_worker = {"CPU": float(cpus), "GPU": resources.gpus_per_worker}
+    gpus = resources.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if cluster.get("GPU", 0) >= resources.workers else 0.0
+    per_worker = {"CPU": float(cpus), "GPU": gpus}
     short = {
         kind: (amount * resources.workers, cluster.get(kind, 0.0))
         for kind, amount in per_worker.items()

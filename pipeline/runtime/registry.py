@@ -11,26 +11,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.params import Tracking
-from pipeline.runtime.tracking import BUNDLE_TAG, open_client, tracking_uri
+from pipeline.runtime.tracking import (
+    BUNDLE_TAG,
+    connect,
+    explained,
+    open_client,
+    shown,
+    tracking_uri,
+)
 from pipeline.vision.bundle import read_description
 from pipeline.vision.digest import bundle_digest
 
+PREVIOUS = "previous"
 _SCHEME = "models:/"
 # What a served model imports; pinned to what trained it.
-_REQUIREMENTS = (
+REQUIREMENTS = (
     "mlflow",
     "numpy",
     "opencv-python-headless",
     "pandas",
     "pillow",
-    "pyarrow",
-    "pydantic",
     "safetensors",
     "torch",
     "torchvision",
-    "tqdm",
 )
 
 
@@ -69,33 +76,51 @@ def register_bundle(
     """
     digest = bundle_digest(bundle)
     client = open_client(tracking)
-    known = client.search_model_versions(f"name = '{name}' and tags.`{BUNDLE_TAG}` = '{digest}'")
-    if known:
-        newest = max(known, key=lambda found: int(found.version))
-        return Registered(name, str(newest.version), newest.run_id)
+    with explained(tracking_uri(tracking)):
+        known = client.search_model_versions(
+            f"name = '{name}' and tags.`{BUNDLE_TAG}` = '{digest}'"
+        )
+        if known:
+            newest = max(known, key=lambda found: int(found.version))
+            return Registered(name, str(newest.version), newest.run_id)
 
-    import mlflow
+        import mlflow
 
-    with mlflow.start_run(run_id=_run_of(client, tracking, digest)) as run:
-        mlflow.log_metrics(dict(metrics))
-        for picture in pictures:
-            mlflow.log_artifact(str(picture), "pictures")
-        mlflow.log_artifacts(str(bundle), "bundle")
-        model_id = _log_model(bundle)
-        with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
-            registered = mlflow.register_model(
-                f"{_SCHEME}{model_id}", name, tags={BUNDLE_TAG: digest}
-            )
-    number = str(registered.version)
-    client.update_model_version(name, number, description)
+        with mlflow.start_run(run_id=_run_of(client, tracking, digest)) as run:
+            mlflow.log_metrics(dict(metrics))
+            for picture in pictures:
+                mlflow.log_artifact(str(picture), "pictures")
+            mlflow.log_artifacts(str(bundle), "bundle")
+            model_id = _log_model(bundle)
+            with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
+                registered = mlflow.register_model(
+                    f"{_SCHEME}{model_id}", name, tags={BUNDLE_TAG: digest}
+                )
+        number = str(registered.version)
+        client.update_model_version(name, number, description)
     return Registered(name, number, run.info.run_id)
 
 
-def set_alias(tracking: Tracking, registered: Registered, alias: str) -> list[str]:
-    """Point `alias` at the version and return all aliases of the version."""
+def promote(tracking: Tracking, registered: Registered, alias: str, lock: Path) -> list[str]:
+    """Point `alias` at the version, and `previous` at the one that had it.
+
+    Args:
+        tracking: the store.
+        registered: the version.
+        alias: such as 'champion'.
+        lock: a file; MLflow has no compare-and-set, so promotions take turns.
+
+    Returns:
+        All aliases of the version.
+    """
     client = open_client(tracking)
-    client.set_registered_model_alias(registered.name, alias, registered.version)
-    found = client.get_model_version(registered.name, registered.version)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with explained(tracking_uri(tracking)), FileLock(lock):
+        before = client.get_registered_model(registered.name).aliases.get(alias)
+        if before and str(before) != registered.version:
+            client.set_registered_model_alias(registered.name, PREVIOUS, str(before))
+        client.set_registered_model_alias(registered.name, alias, registered.version)
+        found = client.get_model_version(registered.name, registered.version)
     return sorted(found.aliases)
 
 
@@ -105,17 +130,18 @@ def fetch_bundle(uri: str, tracking: Tracking) -> Path:
     Raises:
         PipelineError: no such model, version or alias, or one that holds no bundle.
     """
-    client = open_client(tracking)
+    client = connect(tracking)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         folder = Path(download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
-        names = [model.name for model in client.search_registered_models()]
+        with explained(tracking_uri(tracking)):
+            names = [model.name for model in client.search_registered_models()]
         asked = uri.removeprefix(_SCHEME).partition("@")[0].partition("/")[0]
         raise PipelineError(
-            f"no model {uri} in the registry at {tracking_uri(tracking)}"
+            f"no model {uri} in the registry at {shown(tracking_uri(tracking))}"
             f"{did_you_mean(asked, names)} ({error}); registered models:"
             f" {', '.join(names) or 'none'}"
         ) from error
@@ -163,7 +189,7 @@ def _log_model(bundle: Path) -> str:
             signature=ModelSignature(
                 inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs)
             ),
-            pip_requirements=[f"{name}=={_public_version(name)}" for name in _REQUIREMENTS],
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in REQUIREMENTS],
         )
     return str(logged.model_id)
 

@@ -7,6 +7,7 @@ tracking server that is away therefore delays records, and never stops a trainin
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ BUNDLE_TAG = "convoy.bundle"
 STAGE_TAG = "convoy.stage"
 _SQLITE = "sqlite:///"
 _MAX_VALUE = 500  # characters of a logged parameter
+_METRICS_PER_CALL = 1000  # MLflow's limit
+_PAUSE_S = 30.0  # after a failed delivery
 
 
 def tracking_uri(tracking: Tracking) -> str:
@@ -33,6 +36,12 @@ def store_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
+def shown(uri: str) -> str:
+    """Return an address as messages may show it: without user and password."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def open_client(tracking: Tracking) -> Any:
     """Connect to the tracking store and make its experiment, if it is not there yet.
 
@@ -42,29 +51,52 @@ def open_client(tracking: Tracking) -> Any:
     Raises:
         PipelineError: the address is not one that MLflow takes, or nobody answers there.
     """
+    uri = tracking_uri(tracking)
+    with explained(uri), _first_come(uri):
+        client = connect(tracking)
+        if client.get_experiment_by_name(tracking.experiment) is None:
+            # Beside the store, not wherever a later process happens to run.
+            file = store_file(uri)
+            artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
+            client.create_experiment(tracking.experiment, artifacts)
+
+        import mlflow
+
+        mlflow.set_experiment(tracking.experiment)
+    return client
+
+
+def connect(tracking: Tracking) -> Any:
+    """Connect to the tracking store and make nothing there.
+
+    Raises:
+        PipelineError: the address is not one that MLflow takes.
+    """
     _prepare_environment()
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     _less_chatter()
     uri = tracking_uri(tracking)
+    file = store_file(uri)
+    with explained(uri), _kept_environment("MLFLOW_TRACKING_URI"):
+        # MLflow keeps one connection per address: make it one that holds in any folder.
+        mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
+        return mlflow.MlflowClient()
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into one line that names the store."""
+    from mlflow.exceptions import MlflowException
+
     try:
-        with _first_come(uri):
-            file = store_file(uri)
-            # MLflow keeps one connection per address: make it one that holds in any folder.
-            mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
-            client = mlflow.MlflowClient()
-            if client.get_experiment_by_name(tracking.experiment) is None:
-                # Beside the store, not wherever a later process happens to run.
-                artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
-                client.create_experiment(tracking.experiment, artifacts)
-            mlflow.set_experiment(tracking.experiment)
+        yield
     except (MlflowException, OSError) as error:
         raise PipelineError(
-            f"no MLflow store at {uri}: {error}; start the server or change tracking.uri in"
-            " params.yaml (MLFLOW_TRACKING_URI overrides it)"
+            f"the MLflow store at {shown(uri)} fails: {str(error).replace(uri, shown(uri))};"
+            " start the server or change tracking.uri in params.yaml (MLFLOW_TRACKING_URI"
+            " overrides it)"
         ) from error
-    return client
 
 
 class TrackedRun:
@@ -74,16 +106,16 @@ class TrackedRun:
         self.run_id = run_id
         self._client = client
         self._waiting: list[Any] = []
+        self._next_try_s = float("-inf")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step; what cannot be delivered now goes with the next call."""
-        import time
-
+        """Log metrics of one step; what cannot be delivered now goes with a later call."""
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
         self._waiting += [Metric(name, value, now_ms, step) for name, value in metrics.items()]
-        self._deliver()
+        if time.monotonic() >= self._next_try_s:
+            self._deliver()
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """End the run: 'FINISHED', 'FAILED' or 'KILLED'."""
@@ -103,10 +135,13 @@ class TrackedRun:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.log_batch(self.run_id, metrics=self._waiting)
+            while self._waiting:
+                piece = self._waiting[:_METRICS_PER_CALL]
+                self._client.log_batch(self.run_id, metrics=piece)
+                del self._waiting[: len(piece)]
         except MlflowException:
-            return
-        self._waiting = []
+            # Each try may take seconds: a store that is away must not hold up the training.
+            self._next_try_s = time.monotonic() + _PAUSE_S
 
 
 class Untracked:
@@ -140,10 +175,9 @@ def start_run(
 
     try:
         client = open_client(tracking)
-        if remember.exists():
-            run_id = remember.read_text().strip()
-            client.update_run(run_id, status="RUNNING")
-            return TrackedRun(client, run_id)
+        earlier = _resume(client, remember)
+        if earlier:
+            return earlier
         experiment = client.get_experiment_by_name(tracking.experiment)
         run_id = client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id
         remember.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +187,22 @@ def start_run(
     except (MlflowException, PipelineError) as error:
         _warn(f"training goes on without tracking: {error}")
         return Untracked()
+    return TrackedRun(client, run_id)
+
+
+def _resume(client: Any, remember: Path) -> TrackedRun | None:
+    """Go on with the remembered run, unless the store has forgotten it."""
+    from mlflow.exceptions import MlflowException
+
+    if not remember.exists():
+        return None
+    run_id = remember.read_text().strip()
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
     return TrackedRun(client, run_id)
 
 
@@ -180,6 +230,19 @@ def _less_chatter() -> None:
     """Keep warnings, drop MLflow's notes on its tables; its import sets the levels anew."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _kept_environment(name: str) -> Iterator[None]:
+    """Undo what the block does to an environment variable: MLflow sets one on the side."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pipeline.vision.bundle import Description, read_description, save_bundle
 from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest, values_digest
 from pipeline.vision.job import Job
 from pipeline.vision.trainer import BEST_FILE, Progress, Record, read_progress
+from pipeline.vision.weights import weights_file
 
 _RUN_ID_FILE = "mlflow_run_id"
 
@@ -136,15 +137,14 @@ def _describe(params: Params, recipe: Training, images: ImageSet, digest: str) -
     """Describe the model that will come out, but for its validation metrics."""
     mean, std = channel_statistics(images)
     source = Path(recipe.weights) if recipe.weights else None
+    start = "random"
     if source and (source / DESCRIPTION_FILE).is_file():
         # Weights are used with the normalisation that they were trained with.
         before = read_description(source)
-        mean, std = before.mean, before.std
-        start = bundle_digest(source)
-    elif source and source.is_file():
-        start = files_digest([source.parent], source.name)
-    else:
-        start = "random"
+        mean, std, start = before.mean, before.std, bundle_digest(source)
+    elif source:
+        file = weights_file(source)
+        start = files_digest([file.parent], file.name)
     origin = {
         "data": digest,
         "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),

@@ -1,16 +1,17 @@
 """The registry: a tuned model that beats the baseline becomes a version under the alias.
 
-DVC runs this stage every time, since what it changes lies outside the repository. It asks
-nothing of MLflow where it remembers that this very model was dealt with: an up-to-date pipeline
-stays quick.
+DVC runs this stage every time, since what it changes lies outside the repository. Where it
+remembers that this very model was dealt with, it only glances at the registry, without the
+seconds that MLflow takes to import: an up-to-date pipeline stays quick.
 """
 
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import read_json, write_json
-from pipeline.params import Params
-from pipeline.runtime.tracking import store_file, tracking_uri
+from pipeline.params import Params, Register
+from pipeline.runtime.glance import StoreGoneError, version_of_alias
+from pipeline.runtime.tracking import tracking_uri
 from pipeline.stages._paths import PICTURES, REPORTS, STATE, TUNED
 from pipeline.vision.digest import bundle_digest, values_digest
 
@@ -33,11 +34,11 @@ def run(params: Params) -> None:
         **decision,
         "candidate": figures["tuned"],
         "baseline": figures["baseline"],
-        "tracking_uri": tracking_uri(params.tracking),
     }
+    uri = tracking_uri(params.tracking)
     memory = STATE / "registered.json"
-    key = values_digest([result, params.section("register"), params.section("tracking")])
-    remembered = _recall(memory, key, result["tracking_uri"])
+    key = values_digest([result, params.section("register"), params.section("tracking"), uri])
+    remembered = _recall(memory, key, uri, params.register_)
     if remembered:
         result |= remembered
     elif result["promoted"]:
@@ -55,14 +56,15 @@ def decide(
     Args:
         candidate: test metrics of the model that asks.
         baseline: test metrics of the hand-crafted classifier.
-        min_gain: what the candidate's macro-F1 must be above the baseline's, at least.
+        min_gain: what the candidate's macro-F1 must be above the baseline's, at least; it must
+            be above in any case.
     """
     gain = candidate["macro_f1"] - baseline["macro_f1"]
-    promoted = gain >= min_gain
+    promoted = gain > 0 and gain >= min_gain
     reason = (
         f"macro-F1 {candidate['macro_f1']:.4f} against the baseline's {baseline['macro_f1']:.4f}:"
         f" a gain of {gain:+.4f}, {'as asked' if promoted else 'too little'}"
-        f" (register.min_gain_over_baseline is {min_gain:g})"
+        f" (more than 0, and at least register.min_gain_over_baseline, {min_gain:g})"
     )
     return {"promoted": promoted, "reasons": [reason]}
 
@@ -72,12 +74,12 @@ def describe(result: dict[str, Any]) -> str:
     reasons = "; ".join(result["reasons"])
     if not result["promoted"]:
         return f"{result['model']} not registered: {reasons}"
-    aliases = ", ".join(result["aliases"])
+    aliases = ", ".join(result["aliases"]) or "without an alias now"
     return f"{result['model']} version {result['version']} ({aliases}): {reasons}"
 
 
 def _register(params: Params, metrics: dict[str, float], reasons: list[str]) -> dict[str, Any]:
-    from pipeline.runtime.registry import register_bundle, set_alias
+    from pipeline.runtime.registry import promote, register_bundle
 
     registered = register_bundle(
         TUNED,
@@ -87,14 +89,28 @@ def _register(params: Params, metrics: dict[str, float], reasons: list[str]) -> 
         pictures=sorted(PICTURES.rglob("*.png")),
         description="; ".join(reasons),
     )
-    aliases = set_alias(params.tracking, registered, params.register_.alias)
+    lock = STATE / "registry.lock"
+    aliases = promote(params.tracking, registered, params.register_.alias, lock)
     return {"version": registered.version, "aliases": aliases, "run_id": registered.run_id}
 
 
-def _recall(memory: Path, key: str, uri: str) -> dict[str, Any] | None:
-    """Return what was registered under `key`, unless the store has gone since."""
-    store = store_file(uri)
-    if not memory.exists() or (store is not None and not store.exists()):
+def _recall(memory: Path, key: str, uri: str, register: Register) -> dict[str, Any] | None:
+    """Return what was registered under `key`, with the aliases that it has now.
+
+    An alias that somebody moved or took away stays so: that was a decision too. Nothing is
+    returned where the store has gone.
+    """
+    if not memory.exists():
         return None
     remembered: dict[str, Any] | None = read_json(memory).get(key)
-    return remembered
+    if remembered is None:
+        return None
+    try:
+        version = version_of_alias(uri, register.name, register.alias)
+    except StoreGoneError:
+        return None
+    except LookupError:
+        return remembered  # nobody can tell just now
+    others = [alias for alias in remembered["aliases"] if alias != register.alias]
+    holds = version == remembered["version"]
+    return remembered | {"aliases": sorted([*others, register.alias] if holds else others)}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pipeline.data.shards import ImageSet
+from pipeline.errors import PipelineError, some
 from pipeline.params import Training
 from pipeline.vision.batches import Share
 from pipeline.vision.networks import build_network
@@ -48,5 +49,16 @@ class Job:
         shape, classes = (channels, height, width), len(images.info.classes)
         network = build_network(self.network, self.args, shape, classes)
         loaded = load_weights(network, self.weights) if self.weights else None
+        if loaded and self.recipe.trainable == "head":
+            _check_nothing_random_is_frozen(loaded)
         inputs = Inputs(images, validation, self.mean, self.std)
         return Trainer(network, inputs, self.recipe, share, device), loaded
+
+
+def _check_nothing_random_is_frozen(loaded: Loaded) -> None:
+    frozen = [name for name in loaded.new if name.startswith("extractor.")]
+    if frozen:
+        raise PipelineError(
+            f"trainable: head would freeze layers that the weights do not hold ({some(frozen, 3)});"
+            " set trainable: all, or give weights for this network and number of channels"
+        )

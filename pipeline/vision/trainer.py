@@ -44,13 +44,16 @@ class Progress:
         epochs_done: whole epochs.
         best_epoch: the epoch (from 1) with the lowest validation loss, 0 before the first.
         best_loss: its validation loss.
-        epochs_without_gain: since the loss last fell by more than `min_delta`.
+        loss_to_beat: the loss at the last gain of more than `min_delta`, by which the next is
+            measured; many small gains add up to one.
+        epochs_without_gain: since then.
         history: one record per epoch.
     """
 
     epochs_done: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
+    loss_to_beat: float = float("inf")
     epochs_without_gain: int = 0
     history: list[Record] = field(default_factory=list)
 
@@ -116,7 +119,7 @@ class Trainer:
             val_balanced_accuracy, images_per_s (of training, over all workers).
 
         Raises:
-            PipelineError: the loss is not finite; names the step.
+            PipelineError: a loss is not finite; names the step.
         """
         start = time.perf_counter()
         losses = self._train()
@@ -157,11 +160,8 @@ class Trainer:
         all_losses = self._sum_over_workers(torch.stack(losses)).cpu()
         bad = torch.nonzero(~torch.isfinite(all_losses))
         if len(bad):
-            raise PipelineError(
-                f"the training loss is {float(all_losses[bad[0, 0]])} at epoch {epoch + 1}, step"
-                f" {int(bad[0, 0]) + 1} of {self._steps_per_epoch}; lower optimizer.lr in"
-                " params.yaml or lengthen schedule.warmup_epochs"
-            )
+            step = int(bad[0, 0])
+            raise self._diverged(f"training loss is {all_losses[step]}", f", step {step + 1}")
         return all_losses
 
     def _step(self, batch: Batch) -> Tensor:
@@ -177,6 +177,13 @@ class Trainer:
         (loss * self._share.workers).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss.detach()
+
+    def _diverged(self, what: str, step: str) -> PipelineError:
+        return PipelineError(
+            f"the {what} at epoch {self.progress.epochs_done + 1}{step} (of"
+            f" {self._steps_per_epoch} steps each); lower optimizer.lr in params.yaml or lengthen"
+            " schedule.warmup_epochs"
+        )
 
     def _set_learning_rate(self, step: int) -> None:
         recipe = self._recipe
@@ -210,6 +217,8 @@ class Trainer:
         counts = self._sum_over_workers(counts).cpu()
         support, correct, loss = counts[:classes], counts[classes:-1], counts[-1]
         assert int(support.sum()) == len(rows), "a validation row was lost or counted twice"
+        if not torch.isfinite(loss):
+            raise self._diverged(f"validation loss is {loss}", "")
         present = support > 0
         return {
             "val_loss": float(loss / support.sum()),
@@ -219,16 +228,22 @@ class Trainer:
 
     def _take_note(self, record: Record) -> None:
         """Update progress and, if this epoch is the best yet, the best weights."""
-        progress = self.progress
+        progress, loss = self.progress, record["val_loss"]
         progress.epochs_done += 1
         progress.history.append(record)
-        gain = progress.best_loss - record["val_loss"]
         progress.epochs_without_gain += 1
-        if gain > self._recipe.early_stopping.min_delta:
-            progress.epochs_without_gain = 0
-        if gain > 0:
-            progress.best_loss, progress.best_epoch = record["val_loss"], progress.epochs_done
+        if progress.loss_to_beat - loss > self._recipe.early_stopping.min_delta:
+            progress.loss_to_beat, progress.epochs_without_gain = loss, 0
+        if loss < progress.best_loss:
+            progress.best_loss, progress.best_epoch = loss, progress.epochs_done
             self.best_weights = _copy_weights(self.network)
+
+    def agree(self, mine: bool) -> bool:
+        """Return the first worker's `mine` to all of them."""
+        decision = torch.tensor(int(mine), device=self._device)
+        if self._share.workers > 1:
+            torch.distributed.broadcast(decision, 0)
+        return bool(decision)
 
     def _sum_over_workers(self, values: Tensor) -> Tensor:
         if self._share.workers > 1:

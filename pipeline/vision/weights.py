@@ -35,6 +35,11 @@ class Loaded:
         return ", ".join(parts)
 
 
+def weights_file(source: Path) -> Path:
+    """Return the file that holds the weights of `source`, a file or a bundle folder."""
+    return source / WEIGHTS_FILE if source.is_dir() else source
+
+
 def load_weights(network: Classifier, source: Path) -> Loaded:
     """Copy every tensor of `source` that fits into `network`.
 
@@ -48,7 +53,7 @@ def load_weights(network: Classifier, source: Path) -> Loaded:
     Raises:
         PipelineError: no such file, not safetensors, or nothing in it fits.
     """
-    path = source / WEIGHTS_FILE if source.is_dir() else source
+    path = weights_file(source)
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:

@@ -1,9 +1,15 @@
 """The stages train and finetune, end to end: packed images to bundles and MLflow runs."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pipeline.commands.doctor import _cluster
 from pipeline.data.shards import ImageSet
@@ -14,6 +20,7 @@ from pipeline.stages import finetune, train
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.digest import bundle_digest
 from pipeline.vision.predict import probabilities
+from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 
 pytestmark = pytest.mark.distributed
@@ -118,3 +125,58 @@ def test_the_doctor_looks_at_the_cluster(cluster, small):
 def test_threads_are_ours_again():
     """The suite keeps torch at one thread; a stage must not have changed that."""
     assert torch.get_num_threads() == 1
+
+
+def test_a_head_on_layers_that_would_stay_random(small, packed, tmp_path):
+    partial = {"conv2.weight": torch.zeros(16, 6, 5, 5)}
+    save_file(partial, tmp_path / "partial.safetensors")
+    recipe = small.train.model_copy(
+        update={"trainable": "head", "weights": str(tmp_path / "partial.safetensors")}
+    )
+    with pytest.raises(PipelineError, match=r"would freeze layers that the weights do not hold"):
+        train.run(small.model_copy(update={"train": recipe}))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_so_and_is_gone_on_with(small, packed, number):
+    text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 3000")
+    Path("params.yaml").write_text(text.replace("patience: 10", "patience: 3000"))
+    command = [sys.executable, "-m", "pipeline", "train"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(Path(".convoy/runs").glob("*/records.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "convoy: stopped"
+    assert "Traceback" not in err
+    client = open_client(small.tracking)
+    (run,) = client.search_runs([client.get_experiment_by_name("convoy").experiment_id])
+    assert run.info.status == "KILLED"
+
+
+def test_one_worker_listens_on_loopback_only(small, packed):
+    """Nothing that a local training starts can be reached from another machine."""
+    text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 400")
+    Path("params.yaml").write_text(text.replace("patience: 10", "patience: 3000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train"], stderr=subprocess.DEVNULL
+    )
+    try:
+        while not list(Path(".convoy/runs").glob("*/records.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        ours = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        open_ports = {
+            (one.name(), connection.laddr.ip)
+            for one in ours
+            for connection in one.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert open_ports
+        assert {ip for _, ip in open_ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_ports
+    finally:
+        process.kill()
+        process.wait()

@@ -61,6 +61,10 @@ def test_all_mistakes_come_together(tmp_path):
         ("- rotate: {degrees: 7}", "- rotate: {degree: 7}", "unknown argument degree, did you"),
         ("per_class: {}", "per_class: {a: [{Blur: {}}]}", "balance.per_class: a[0]: unknown"),
         ("address: null", "addres: null", "resources.addres: unknown key, did you mean address?"),
+        ("warmup_epochs: 1", "warmup_epochs: .inf", "train.schedule.warmup_epochs: got"),
+        ("alias: champion", "alias: latest", "register.alias: latest means a version to MLflow"),
+        ("alias: champion", "alias: v3", "register.alias: v3 means a version to MLflow"),
+        ("trainable: all", "trainable: head", "train: trainable: head on weights: null would"),
         ("report:\n", "repot:\n", "repot: unknown key, did you mean report?"),
     ],
 )

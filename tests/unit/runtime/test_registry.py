@@ -1,5 +1,6 @@
 import io
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ from PIL import Image
 from pipeline.data.prepare import Preparing
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
-from pipeline.runtime.registry import fetch_bundle, register_bundle, set_alias
+from pipeline.runtime.glance import StoreGoneError, version_of_alias
+from pipeline.runtime.registry import REQUIREMENTS, fetch_bundle, promote, register_bundle
 from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import Description, load_bundle, save_bundle
 from pipeline.vision.classify import classify_bytes
 from pipeline.vision.digest import bundle_digest
+from tests.contract.imports import reachable, third_party
+from tests.contract.test_declared_dependencies import INSTALLED_AS
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,42 @@ def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
 
 def test_what_is_fetched_is_what_was_registered(bundle, tracking):
     registered = register(bundle, tracking, "fetched")
-    assert set_alias(tracking, registered, "champion") == ["champion"]
+    lock = bundle.parent / "lock"
+    assert promote(tracking, registered, "champion", lock) == ["champion"]
     for uri in ("models:/fetched@champion", "models:/fetched/1"):
         assert load_bundle(fetch_bundle(uri, tracking)).digest == bundle_digest(bundle)
+
+
+def test_a_promotion_keeps_the_champion_before_it(bundle, tracking):
+    lock = bundle.parent / "lock"
+    promote(tracking, register(bundle, tracking, "twice"), "champion", lock)
+    (bundle / "bundle.json").write_text((bundle / "bundle.json").read_text() + " ")
+    second = register(bundle, tracking, "twice")
+    assert promote(tracking, second, "champion", lock) == ["champion"]
+    assert promote(tracking, second, "champion", lock) == ["champion"]  # nothing to move
+    aliases = open_client(tracking).get_registered_model("twice").aliases
+    assert {name: int(version) for name, version in aliases.items()} == {
+        "champion": 2,
+        "previous": 1,
+    }
+
+
+def test_an_alias_at_a_glance(bundle, tracking):
+    registered = register(bundle, tracking, "glanced")
+    assert version_of_alias(tracking.uri, "glanced", "champion") is None
+    promote(tracking, registered, "champion", bundle.parent / "lock")
+    assert version_of_alias(tracking.uri, "glanced", "champion") == "1"
+    with pytest.raises(StoreGoneError):
+        version_of_alias("sqlite:////nowhere/mlflow.db", "glanced", "champion")
+    for unknown in ("postgresql://host/db", "http://127.0.0.1:1"):
+        with pytest.raises(LookupError):
+            version_of_alias(unknown, "glanced", "champion")
+
+
+def test_a_served_model_requires_what_it_imports():
+    imported = {n for m in reachable("pipeline.runtime.served_model") for n in third_party(m)}
+    installed = {INSTALLED_AS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
+    assert set(REQUIREMENTS) == installed
 
 
 def test_the_served_model_answers_as_the_bundle_does(bundle, tracking):

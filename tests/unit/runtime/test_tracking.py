@@ -1,3 +1,4 @@
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pipeline.runtime.tracking import (
     Untracked,
     flatten,
     open_client,
+    shown,
     start_run,
     store_file,
     tracking_uri,
@@ -82,10 +84,28 @@ def test_a_store_that_is_away_delays_records(tracking, tmp_path):
     client.log_batch = away
     run.log({"loss": 3.0}, 1)
     client.log_batch = deliver
-    run.log({"loss": 2.0}, 2)
+    run.log({"loss": 2.0}, 2)  # too soon after a failure to try again
+    assert client.get_metric_history(run.run_id, "loss") == []
     run.end("FINISHED")
     history = client.get_metric_history(run.run_id, "loss")
     assert [m.value for m in history] == [3.0, 2.0]
+
+
+def test_a_run_that_the_store_has_forgotten_is_made_anew(tracking, tmp_path):
+    (tmp_path / "id").write_text("0" * 32)
+    run = start_run(tracking, name="t", params={}, tags={}, remember=tmp_path / "id")
+    assert run.run_id != "0" * 32
+    assert (tmp_path / "id").read_text() == run.run_id
+
+
+def test_an_address_is_shown_without_user_and_password():
+    assert shown("http://me:secret@host:5000/x") == "http://host:5000/x"
+    assert shown("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+
+
+def test_the_environment_stays_as_it_was(tracking):
+    open_client(tracking)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def _free_port():
@@ -102,12 +122,12 @@ def test_a_training_goes_on_without_a_server(tmp_path, capsys, monkeypatch):
     assert "warning: training goes on without tracking" in capsys.readouterr().err
     run.log({"loss": 1.0}, 1)
     run.end("FINISHED")
-    with pytest.raises(PipelineError, match=r"no MLflow store at http.*start the server or change"):
+    with pytest.raises(PipelineError, match=r"MLflow store at http.* fails: .*start the server or"):
         open_client(nobody)
 
 
 def test_an_address_that_mlflow_does_not_take(tmp_path):
-    with pytest.raises(PipelineError, match="no MLflow store at nonsense://x"):
+    with pytest.raises(PipelineError, match="the MLflow store at nonsense://x fails"):
         open_client(Tracking(uri="nonsense://x", experiment="tests"))
 
 

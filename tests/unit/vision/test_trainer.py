@@ -128,8 +128,29 @@ def test_patience_ends_a_training_that_gains_less_than_min_delta(inputs):
     assert one.progress.best_loss == min(losses)
 
 
+def test_many_small_gains_add_up_to_one(inputs):
+    """Patience counts from the last loss that was beaten by min_delta, not from the last epoch."""
+    one = trainer(inputs, recipe(early_stopping={"patience": 3, "min_delta": 0.1}))
+    losses = [1.0, 0.95, 0.91, 0.87, 0.85, 0.83, 0.82, 0.81]
+    waits = []
+    for loss in losses:
+        one._take_note({"val_loss": loss})
+        waits.append(one.progress.epochs_without_gain)
+    assert waits == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert one.progress.best_loss == 0.81
+
+
+def test_a_last_step_that_diverges_is_told_too(inputs):
+    """The losses of an epoch are those before its steps; only validation sees the last one."""
+    wild = {"name": "sgd", "lr": 1e38, "momentum": 0.0, "weight_decay": 0.0}
+    constant = {"name": "constant", "warmup_epochs": 0}
+    one = trainer(inputs, recipe(optimizer=wild, schedule=constant, global_batch_size=90))
+    with pytest.raises(PipelineError, match=r"validation loss is nan at epoch 1 \(of 1 steps"):
+        one.run_epoch()
+
+
 def test_a_frozen_extractor_stays_as_it_was(inputs):
-    one = trainer(inputs, recipe(trainable="head"), "resnet20")
+    one = trainer(inputs, recipe(trainable="head", weights="elsewhere"), "resnet20")
     before = {k: v.clone() for k, v in one.network.extractor.state_dict().items()}
     head = one.network.head.weight.clone()
     one.run_epoch()
@@ -141,7 +162,9 @@ def test_a_frozen_extractor_stays_as_it_was(inputs):
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(inputs):
     wild = {"name": "sgd", "lr": 1e30, "momentum": 0.0, "weight_decay": 0.0}
     one = trainer(inputs, recipe(optimizer=wild, schedule={"name": "constant", "warmup_epochs": 0}))
-    with pytest.raises(PipelineError, match=r"loss is nan at epoch 1, step \d of 6; lower opt"):
+    with pytest.raises(
+        PipelineError, match=r"training loss is nan at epoch 1, step \d \(of 6 steps"
+    ):
         one.run_epoch()
 
 

@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import PipelineError
 from pipeline.vision.networks import build_network
-from pipeline.vision.weights import load_weights
+from pipeline.vision.weights import load_weights, weights_file
 
 
 @pytest.fixture
@@ -52,3 +52,8 @@ def test_a_truncated_file(network, tmp_path):
     (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(PipelineError, match="is not a whole safetensors file"):
         load_weights(network, tmp_path / "half.safetensors")
+
+
+def test_a_bundle_folder_stands_for_its_weights(tmp_path):
+    assert weights_file(tmp_path) == tmp_path / "model.safetensors"
+    assert weights_file(tmp_path / "a.safetensors") == tmp_path / "a.safetensors"
