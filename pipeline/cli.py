@@ -133,6 +133,10 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one per kind of end
         # The reader of our output went away; nothing is wrong here, and Python must not say so.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # The disk is full, a folder cannot be written, a file stands where a folder should.
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
     return code if isinstance(code, int) else 0
 
 

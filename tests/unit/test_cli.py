@@ -78,6 +78,15 @@ def test_an_interrupt_is_not_a_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err.strip() == "convoy: stopped"
 
 
+def test_what_the_disk_refuses_is_one_line(capsys, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device", "data/x")
+
+    monkeypatch.setattr("pipeline.params.load_params", full)
+    assert run(["index"]) == 2
+    assert capsys.readouterr().err == "convoy: data/x: No space left on device\n"
+
+
 def test_a_reader_that_goes_away_is_no_error():
     command = f"{sys.executable} -m pipeline --help | true"
     done = subprocess.run(
