@@ -1,23 +1,10 @@
 """The first training: from scratch, or from the weights that train.weights names."""
 
 from pipeline.params import Params
-from pipeline.runtime.training import train_bundle
-from pipeline.stages._paths import BASE, HISTORY, PACKED, training_folders
+from pipeline.stages._paths import BASE
+from pipeline.stages._train import train_stage
 
 
 def run(params: Params) -> None:
-    """Write models/base and the learning curve beside the reports."""
-    progress = train_bundle(
-        params,
-        stage="train",
-        recipe=params.train,
-        images=training_folders(params.train.images),
-        validation=PACKED / "val",
-        bundle=BASE,
-        history=HISTORY / "base.json",
-    )
-    best = progress.history[progress.best_epoch - 1]
-    print(
-        f"train: {progress.epochs_done} epochs, best {progress.best_epoch}: validation loss"
-        f" {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.3f} -> {BASE}"
-    )
+    """Write models/base."""
+    train_stage(params, stage="train", recipe=params.train, name=BASE.name)

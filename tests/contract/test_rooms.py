@@ -21,8 +21,8 @@ ROOMS = (
     ("pipeline.cli",),
     ("pipeline.__main__",),
 )
-# stages._paths only names folders; commands for people look there.
-SHARED = {"pipeline.stages._paths", "pipeline.stages._bundles"}
+# What stages share; commands for people look into _paths too.
+SHARED = {"pipeline.stages._paths", "pipeline.stages._bundles", "pipeline.stages._train"}
 # The one module or room where each library may be imported.
 HOMES = {
     "ray": {"pipeline.runtime.ray_train"},
@@ -138,6 +138,14 @@ def test_importing_the_package_does_nothing(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_drawing_chooses_no_backend_for_others():
+    _loaded_by(
+        "import matplotlib, pathlib; from pipeline.evaluation.plots import _style\n"
+        "_style.save(_style.new_figure(1, 1), pathlib.Path('a.png'))\n"
+        "assert matplotlib.get_backend(auto_select=False) is None"
+    )
 
 
 def test_help_is_quick():
