@@ -1,11 +1,11 @@
 """What all pictures share."""
 
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.files import atomic_path
@@ -19,6 +19,13 @@ DPI = 110
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure of this many inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
+    """Draw height x width x channels, uint8 or uint16, from black to white."""
+    levels = image.astype(np.float32) / np.iinfo(image.dtype).max
+    flat = levels[..., 0] if image.shape[2] == 1 else levels
+    axes.imshow(flat, cmap="gray", vmin=0.0, vmax=1.0)
 
 
 def save(figure: Figure, path: Path) -> None:

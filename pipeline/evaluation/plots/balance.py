@@ -9,7 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._style import BLUE, ORANGE, new_figure
+from pipeline.evaluation.plots._style import BLUE, ORANGE, new_figure, show_image
+from pipeline.evaluation.plots._text import named
 
 _NAMES_AT_MOST = 120  # more do not fit beneath an axis
 
@@ -56,7 +57,7 @@ def histogram(
     axes.set_ylim(0, 1.05 * max((before + copies).max(initial=0), 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
-    _name_classes(axes, [_short(classes[i]) for i in order])
+    _name_classes(axes, [named(classes[i]) for i in order])
     return figure
 
 
@@ -70,6 +71,7 @@ def _name_classes(axes: Axes, names: Sequence[str]) -> None:
         names,
         rotation=90 if upright else 0,
         fontsize=9 if len(names) <= 45 else 6,
+        parse_math=False,
     )
 
 
@@ -85,33 +87,18 @@ def sheet(rows: Sequence[SheetRow]) -> Figure:
         for axes in axes_of_row:
             axes.set_axis_off()
         for axes, image in zip(axes_of_row, (row.original, *row.copies), strict=False):
-            _show(axes, image)
+            show_image(axes, image)
         # Axis labels go with the axis; text stays.
         axes_of_row[0].text(
             -0.12,
             0.5,
-            _short(row.label),
+            named(row.label),
             transform=axes_of_row[0].transAxes,
             ha="right",
             va="center",
             fontsize=9,
+            parse_math=False,
         )
     grid[0, 0].set_title("original", fontsize=9, color=BLUE)
     grid[0, 1].set_title("copies", fontsize=9, color=ORANGE, loc="left")
     return figure
-
-
-def _show(axes: Axes, image: npt.NDArray[Any]) -> None:
-    white = np.iinfo(image.dtype).max
-    shown = image / white
-    axes.imshow(
-        shown[..., 0] if shown.shape[-1] == 1 else shown,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else name[:19] + "…"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._style import GREEN, ORANGE, new_figure
+from pipeline.evaluation.plots._style import GREEN, ORANGE, new_figure, show_image
 from pipeline.evaluation.plots._text import ending, named
 
 # height x width x channels, uint8 or uint16.
@@ -57,7 +57,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], total: int) -> Figure:
     for axes in cells:
         axes.set_axis_off()
     for axes, mistake in zip(cells, mistakes, strict=False):
-        _show(axes, mistake.image)
+        show_image(axes, mistake.image)
         said = f"said {named(mistake.predicted, 14)}, {mistake.probability:.0%}"
         axes.set_title(
             f"{named(mistake.true, 22)}\n{said}", fontsize=8, parse_math=False, linespacing=1.2
@@ -84,11 +84,11 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
     for axes in cells.ravel():
         axes.set_axis_off()
     for line, (query, found) in zip(cells, rows, strict=False):
-        _show(line[0], query.image)
+        show_image(line[0], query.image)
         line[0].set_title(f"query: {named(query.label, 14)}", fontsize=8, parse_math=False)
         for axes, neighbour in zip(line[1:], found, strict=False):
             right = neighbour.label == query.label
-            _show(axes, neighbour.image)
+            show_image(axes, neighbour.image)
             _frame(axes, GREEN if right else ORANGE)
             # The mark says it without colours.
             mark = "✓" if right else "✗"
@@ -108,12 +108,6 @@ def most_confident_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
     return wrong[order[:limit]]
-
-
-def _show(axes: Axes, image: Image) -> None:
-    heights = image.astype(np.float32) / np.iinfo(image.dtype).max
-    flat = heights[..., 0] if image.shape[2] == 1 else heights
-    axes.imshow(flat, cmap="gray", vmin=0.0, vmax=1.0)
 
 
 def _frame(axes: Axes, colour: str) -> None:

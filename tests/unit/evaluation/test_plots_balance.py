@@ -60,6 +60,21 @@ def test_sheet_puts_each_original_before_its_copies(dtype, channels):
     assert [axes.texts[0].get_text() for axes in figure.axes if axes.texts] == ["a", "b"]
 
 
+def test_names_are_not_read_as_formulas(tmp_path):
+    names = ["cash $a_ $b^ $", "$\\frac$"]
+    image = np.zeros((4, 4, 1), np.uint8)
+    drawn = histogram(names, np.array([5, 2]), np.array([0, 3]))
+    save(drawn, tmp_path / "histogram.png")
+    assert [tick.get_text() for tick in drawn.axes[0].get_xticklabels()] == names
+    save(sheet([SheetRow(name, image, image[None]) for name in names]), tmp_path / "sheet.png")
+
+
+def test_a_long_name_keeps_both_ends():
+    image = np.zeros((4, 4, 1), np.uint8)
+    figure = sheet([SheetRow("a name with a long middle and an end", image, image[None])])
+    assert figure.axes[0].texts[0].get_text() == "a name wi…d an end"
+
+
 def test_a_sheet_without_rows_says_so():
     assert [text.get_text() for text in sheet([]).texts] == ["no copies were made"]
 
