@@ -15,17 +15,22 @@ PARAMS_FILE = Path("params.yaml")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number, as DVC does, and refuses a key given twice."""
+    """SafeLoader that reads 1e-3 as a number, as DVC does, and every key as text.
+
+    It refuses a key that is given twice, or is no word.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            line = f"params.yaml line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise PipelineError(f"{line}: a list or section as a key, expected a word; name it")
             if key.value in seen:
-                raise PipelineError(
-                    f"params.yaml line {key.start_mark.line + 1}: the key '{key.value}' is given"
-                    " twice; keep one"
-                )
+                raise PipelineError(f"{line}: the key '{key.value}' is given twice; keep one")
             seen.add(key.value)
+            if key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"  # a class may be called 007 or 2020-01-01
         return super().construct_mapping(node, deep)
 
 
@@ -50,7 +55,12 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ) from error
     try:
         raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+        document = json.dumps(raw, default=str)
+    except RecursionError as error:
+        raise PipelineError(
+            f"{path}: lists or sections are nested too deeply; unnest them"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date, or a list in itself
         raise PipelineError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise PipelineError(
@@ -58,7 +68,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         )
     try:
         # JSON mode keeps the types strict and still takes a list for a tuple.
-        return Params.model_validate_json(json.dumps(raw, default=str))
+        return Params.model_validate_json(document)
     except ValidationError as error:
         mistakes = [_describe(item) for item in error.errors(include_url=False)]
         raise PipelineError(f"{path}: " + "; ".join(mistakes)) from error
