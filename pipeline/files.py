@@ -1,15 +1,16 @@
-"""Files that are whole or absent, and JSON that diffs well."""
+"""Files that are whole or absent, JSON that diffs well, and what to say of damaged ones."""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, some
 
 
 @contextmanager
@@ -45,6 +46,11 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary)
 
 
+def as_text(path: Path | str) -> str:
+    """Return a path as text that can be printed and stored; what is no UTF-8 is spelt out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and infinity are a bug and raise."""
     with atomic_path(path) as temporary:
@@ -58,9 +64,68 @@ def read_json(path: Path) -> Any:
     Raises:
         PipelineError: the file is missing or damaged.
     """
+    return _load_json(path, dict)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a JSON object that a stage wrote, and whose keys can be relied on.
+
+    Raises:
+        PipelineError: the file is missing or damaged; or later, when the object, or one inside
+            it, is asked for a key that it lacks.
+    """
+    report = _load_json(path, partial(_Report, path))
+    if not isinstance(report, _Report):
+        raise _damaged(path, f"expected an object, found {type(report).__name__}")
+    return report
+
+
+class _Report(dict[str, Any]):
+    """A key that is not there is a mistake in the file, which the error names."""
+
+    def __init__(self, source: Path, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self._source = source
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise PipelineError(f"{self._source} lacks {key}; delete it and run dvc repro")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Any:
+    """Read columns of a Parquet table that a stage wrote, as a pyarrow.Table.
+
+    Raises:
+        PipelineError: the file is missing or damaged, or lacks a column.
+    """
+    import pyarrow as pa  # only some of those who write files read tables
+    import pyarrow.parquet as pq
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with pq.ParquetFile(path) as file:
+            table = file.read(list(columns))  # leaves out what is not there
     except FileNotFoundError as error:
-        raise PipelineError(f"{path} is missing; run dvc repro to make it") from error
-    except ValueError as error:
-        raise PipelineError(f"{path} is damaged ({error}); delete it and run dvc repro") from error
+        raise _missing(path) from error
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from error
+    if lacking := [name for name in columns if name not in table.column_names]:
+        raise PipelineError(
+            f"{path} lacks the columns {some(lacking)}; delete it and run dvc repro"
+        )
+    return table.select(columns)
+
+
+def _load_json(path: Path, make_object: Callable[[dict[str, Any]], Any]) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=make_object)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _missing(path: Path) -> PipelineError:
+    return PipelineError(f"{path} is missing; run dvc repro to make it")
+
+
+def _damaged(path: Path, how: object) -> PipelineError:
+    return PipelineError(f"{path} is damaged ({how}); delete it and run dvc repro")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from tqdm import tqdm
 
 from pipeline.data.parallel import usable_cores
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path
+from pipeline.files import as_text, atomic_path
 from pipeline.params import load_params
 from pipeline.vision.bundle import Bundle, load_bundle
 from pipeline.vision.classify import Answer, classify_files
@@ -30,12 +32,11 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
         output: a .csv or .json file, or None.
 
     Raises:
-        PipelineError: no such path or model, an unknown output format, or no usable file.
+        PipelineError: no such path or model, an output that cannot be written, or no usable
+            file.
     """
-    if output is not None and output.suffix not in _WRITERS:
-        raise PipelineError(
-            f"--output {output}: expected a name that ends in .csv or .json, got '{output.suffix}'"
-        )
+    if output is not None:
+        _check_output(output)
     files = find_files(paths)
     bundle = _open(model)
     answers = []
@@ -60,22 +61,46 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     """List the files among `paths` and below the folders among them, without hidden ones.
 
     Raises:
-        PipelineError: a path that is not there, or no file at all.
+        PipelineError: a path that is not there, is neither file nor folder, or no file at all.
     """
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise PipelineError(
+                f"{as_text(path)}: {error.strerror}; name image files or folders"
+            ) from error
+        if stat.S_ISDIR(mode):
             below = (found for found in path.rglob("*") if found.is_file())
             files += sorted(f for f in below if not _hidden(f.relative_to(path)))
-        elif path.exists():
+        elif stat.S_ISREG(mode):
             files.append(path)
         else:
-            raise PipelineError(f"{path}: no such file or folder")
+            raise PipelineError(f"{as_text(path)}: not a regular file; name image files or folders")
     if not files:
-        raise PipelineError(
-            f"no files in {', '.join(map(str, paths))}; name image files or folders"
-        )
+        names = ", ".join(map(as_text, paths))
+        raise PipelineError(f"no files in {names}; name image files or folders")
     return files
+
+
+def _check_output(output: Path) -> None:
+    """Refuse what cannot be written before hours are spent on it."""
+    if output.suffix not in _WRITERS:
+        raise PipelineError(
+            f"--output {output}: expected a name that ends in .csv or .json, got '{output.suffix}'"
+        )
+    reason = None
+    try:
+        if output.is_dir():
+            reason = "is a folder"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(output.parent, os.W_OK):
+            reason = f"{output.parent} is not writable"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise PipelineError(f"--output {output}: {reason}; name a file that can be written")
 
 
 def _hidden(path: Path) -> bool:
@@ -94,7 +119,7 @@ def _line(answer: Answer, classes: Sequence[str]) -> str:
     """Format one answer: path, class, and the largest probabilities."""
     ranked = sorted(zip(answer.probabilities, classes, strict=True), reverse=True)
     shown = "  ".join(f"{label} {p:.3f}" for p, label in ranked[:_SHOWN_CLASSES])
-    return f"{answer.path}\t{answer.label}\t{shown}"
+    return f"{as_text(answer.path)}\t{answer.label}\t{shown}"
 
 
 def _write_csv(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
@@ -103,13 +128,14 @@ def _write_csv(path: Path, answers: Sequence[Answer], classes: Sequence[str]) ->
         writer.writerow(["path", "class", *(f"p_{label}" for label in classes), "problem"])
         for answer in answers:
             posterior = answer.probabilities or [""] * len(classes)
-            writer.writerow([answer.path, answer.label or "", *posterior, answer.problem or ""])
+            row = [as_text(answer.path), answer.label or "", *posterior, answer.problem or ""]
+            writer.writerow(row)
 
 
 def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
     rows = [
         {
-            "path": str(answer.path),
+            "path": as_text(answer.path),
             "class": answer.label,
             "probabilities": dict(zip(classes, answer.probabilities, strict=False)),
             "problem": answer.problem,

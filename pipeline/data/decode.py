@@ -1,10 +1,13 @@
 """From the bytes of one image file to its pixels, whatever the format and mode."""
 
+import re
+import stat
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +19,11 @@ from pipeline.errors import PipelineError
 
 # By Pillow's names. Not all that Pillow knows: reading EPS, for one, starts a program.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# No pixel takes more than 16-bit RGBA does uncompressed; beside the pixels there may be colour
+# profiles, thumbnails and the like.
+_BYTES_PER_PIXEL = 8
+_BYTES_BESIDE_PIXELS = 16 * 2**20
 
 # A JPEG is decoded at a fraction of its size only while that is still this much too large:
 # the averaging that follows then hides the coarser first step.
@@ -35,7 +43,28 @@ Pixels = npt.NDArray[Any]
 
 
 class UnusableImageError(PipelineError):
-    """The content of one file cannot become an array."""
+    """The content of one file cannot become an array; says why as 'kind: detail'."""
+
+
+def read_content(path: Path, max_pixels: int) -> bytes:
+    """Read a file that should be an image of at most `max_pixels`.
+
+    Raises:
+        UnusableImageError: unreadable, not a regular file, or larger than any such image.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusableImageError("not a regular file")  # reading a pipe may never end
+        limit = _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS
+        if status.st_size > limit:
+            raise UnusableImageError(
+                f"too large: {status.st_size} bytes, an image of {max_pixels} pixels has at most"
+                f" {limit}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableImageError(f"unreadable: {error.strerror}") from error
 
 
 @contextmanager
@@ -45,6 +74,8 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     Raises:
         UnusableImageError: not an image, or the block failed to decode it.
     """
+    if not content:
+        raise UnusableImageError("empty: 0 bytes")
     # For the whole process and not restored, for threads do this at the same time. Pillow's own
     # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like are of
     # no use to whoever waits for 100,000 files.
@@ -56,9 +87,17 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     except UnusableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnusableImageError("is not an image in a known format") from error
+        raise UnusableImageError("not an image: no known format") from error
     except Exception as error:  # on damaged data, Pillow's plugins raise anything
-        raise UnusableImageError(f"cannot be decoded: {error}") from error
+        raise UnusableImageError(_damage(error)) from error
+
+
+def _damage(error: Exception) -> str:
+    """Sort what Pillow's decoders say."""
+    if "truncated" in str(error).lower():
+        return "truncated: the file ends before the image does"
+    # Some messages hold an address in memory, which is another in each run.
+    return "damaged: " + re.sub(r" at 0x[0-9a-f]+", "", str(error))
 
 
 def verify(content: bytes, max_pixels: int) -> None:
@@ -69,11 +108,27 @@ def verify(content: bytes, max_pixels: int) -> None:
             `max_pixels` (known from the header, before anything is decoded).
     """
     with opened(content) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise UnusableImageError(f"is {width} x {height} px; the limit is {max_pixels} pixels")
+        check_pixels(image, max_pixels, "the limit")
         bits_per_sample(image)
         image.load()
+
+
+def check_pixels(image: Image.Image, max_pixels: int, limit: str) -> None:
+    """Refuse an image of more than `max_pixels`, from its header alone.
+
+    Args:
+        image: not decoded yet.
+        max_pixels: width times height at most.
+        limit: what a message calls it.
+
+    Raises:
+        UnusableImageError: it is too large.
+    """
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnusableImageError(
+            f"too large: {width} x {height} px is {width * height} pixels, {limit} is {max_pixels}"
+        )
 
 
 def bits_per_sample(image: Image.Image) -> int:
@@ -88,7 +143,7 @@ def bits_per_sample(image: Image.Image) -> int:
         return 16
     if image.mode in {"I", "F"}:
         raise UnusableImageError(
-            f"has 32-bit samples (mode {image.mode}); convert it to 8 or 16 bits"
+            f"unusable depth: 32-bit samples (mode {image.mode}), convert them to 8 or 16 bits"
         )
     return 8
 
@@ -154,7 +209,7 @@ def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
     """Decode without alpha; OpenCV applies the EXIF orientation unless told otherwise."""
     pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
-        raise UnusableImageError("cannot be decoded: OpenCV does not read this kind of image")
+        raise UnusableImageError("damaged: OpenCV does not read it")
     return pixels
 
 

@@ -1,5 +1,6 @@
 """The index: one row per file, with what is wrong with it and whom it resembles."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,12 @@ def build_index(measured: pa.Table, near_duplicate_bits: int) -> pa.Table:
     return pa.Table.from_arrays([table[name] for name in INDEX.names], schema=INDEX)
 
 
-def check_classes(index: pa.Table) -> None:
+def check_classes(index: pa.Table, report: Path) -> None:
     """Refuse an index that no classifier can be trained on.
+
+    Args:
+        index: from `build_index`.
+        report: where all problems are listed.
 
     Raises:
         PipelineError: fewer than two classes, or a class without a usable image.
@@ -50,11 +55,16 @@ def check_classes(index: pa.Table) -> None:
             " in the manifest, for each further class"
         )
     usable = set(index.filter(pc.is_null(index["problem"]))["label"].to_pylist())
-    empty = [label for label in labels if label not in usable]
-    if empty:
+    if len(usable) < len(labels):
+        left_out = index.filter(pc.is_valid(index["problem"])).to_pylist()
+        first = {row["label"]: row for row in reversed(left_out) if row["label"] not in usable}
+        found = some(
+            (f"{label} ({row['path']}: {row['problem']})" for label, row in sorted(first.items())),
+            limit=3,
+        )
         raise PipelineError(
-            f"no usable image in the classes {some(empty)}; repair their files, add others or"
-            " remove the classes"
+            f"no usable image in the classes {found}; all problems are listed in {report}; repair"
+            " the files, add others or remove the classes"
         )
 
 

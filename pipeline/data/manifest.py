@@ -38,10 +38,13 @@ def read_manifest(file: Path, splits: Mapping[str, str]) -> list[Entry]:
             path leaves the manifest's folder or stands there twice.
     """
     table = _read(file)
-    missing = [name for name in _REQUIRED if name not in table.column_names]
+    names = table.column_names
+    if repeated := [name for name in (*_REQUIRED, *_OPTIONAL) if names.count(name) > 1]:
+        raise PipelineError(f"{file} line 1: the column {some(repeated)} is given twice; keep one")
+    missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise PipelineError(
-            f"{file}: no column {some(missing)}, found {some(table.column_names, 10)}; expected"
+            f"{file}: no column {some(missing)}, found {some(names, 10)}; expected"
             " path,label and perhaps split,group"
         )
     columns = [_texts(table, name) for name in (*_REQUIRED, *_OPTIONAL)]
@@ -100,6 +103,11 @@ def _entry(
     if path is None or label is None:
         raise PipelineError(
             f"{file} row {row}: no {'path' if path is None else 'label'}; fill it in or remove"
+            " the row"
+        )
+    if "\0" in path:
+        raise PipelineError(
+            f"{file} row {row}: the path {path!r} holds a zero byte, as no file name does; repair"
             " the row"
         )
     pure = PurePosixPath(path)

@@ -17,7 +17,7 @@ from pipeline.data.verify import Limits, Measured, measure_file
 from pipeline.files import atomic_path
 
 # Raise when `measure_file` finds something else in the same file: it outdates all caches.
-_VERSION = 1
+_VERSION = 2
 
 _FILES_PER_PIECE = 128
 

@@ -1,7 +1,6 @@
 """Image files become shards: read, checked against the index, prepared, in path order."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -100,13 +99,10 @@ def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
     try:
         return prepare(content, preparing)
     except UnusableImageError as error:
-        raise PipelineError(f"{path} {error}; mend or remove it and run dvc repro") from error
+        raise PipelineError(f"{path}: {error}; mend or remove it and run dvc repro") from error
 
 
 def _read(path: str) -> bytes:
-    """Read a file with the three calls that it takes; for small files `open` costs more."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+    """Read a file whole; without a buffer, which for small files costs more than reading."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as does a Path
+        return file.read()

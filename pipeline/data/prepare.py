@@ -1,5 +1,6 @@
 """From the bytes of one image file to the array that a network sees."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipeline.data.decode import Pixels, UnusableImageError, decode, verify
+from pipeline.data.decode import Pixels, UnusableImageError, decode, read_content, verify
+from pipeline.files import as_text
 
 # Of a new image: 100 million, some 300 MB once decoded.
 MAX_PIXELS = 100_000_000
@@ -46,15 +48,18 @@ def prepare(content: bytes, preparing: Preparing) -> Pixels:
     Raises:
         UnusableImageError: cannot be decoded; the message does not name the file.
     """
-    pixels = decode(
-        content,
-        preparing.background,
-        grey=preparing.channels == 1,
-        needed=(preparing.height, preparing.width),
-    )
-    pixels = _with_channels(pixels, preparing.channels)
-    pixels = _with_depth(pixels, preparing.bit_depth)
-    pixels = _FIT[preparing.resize](pixels, preparing)
+    try:
+        pixels = decode(
+            content,
+            preparing.background,
+            grey=preparing.channels == 1,
+            needed=(preparing.height, preparing.width),
+        )
+        pixels = _with_channels(pixels, preparing.channels)
+        pixels = _with_depth(pixels, preparing.bit_depth)
+        pixels = _FIT[preparing.resize](pixels, preparing)
+    except cv2.error as error:
+        raise UnusableImageError(f"damaged: {error}") from error
     # OpenCV drops the axis of a single channel.
     return pixels.reshape(preparing.height, preparing.width, preparing.channels)
 
@@ -69,13 +74,11 @@ def prepare_file(path: Path, preparing: Preparing, max_pixels: int = MAX_PIXELS)
         UnusableImageError: unreadable, not an image, truncated or too large; names the file.
     """
     try:
-        content = path.read_bytes()
+        content = read_content(path, max_pixels)
         verify(content, max_pixels)
         return prepare(content, preparing)
-    except OSError as error:
-        raise UnusableImageError(f"{path} cannot be read: {error.strerror}") from error
     except UnusableImageError as error:
-        raise UnusableImageError(f"{path} {error}") from error
+        raise UnusableImageError(f"{as_text(path)}: {error}") from error
 
 
 def _with_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -122,11 +125,18 @@ def _stretch(pixels: Pixels, to: Preparing) -> Pixels:
 
 
 def _crop(pixels: Pixels, to: Preparing) -> Pixels:
+    scale = max(to.height / pixels.shape[0], to.width / pixels.shape[1])
+    # Of a line of a million pixels most is cut off in the end: do not enlarge that first.
+    pixels = _middle(pixels, math.ceil(4 * to.height / scale), math.ceil(4 * to.width / scale))
     height, width = pixels.shape[:2]
-    scale = max(to.height / height, to.width / width)
     height, width = max(round(height * scale), to.height), max(round(width * scale), to.width)
-    top, left = (height - to.height) // 2, (width - to.width) // 2
-    return _resize(pixels, height, width)[top : top + to.height, left : left + to.width]
+    return _middle(_resize(pixels, height, width), to.height, to.width)
+
+
+def _middle(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Cut out the middle, where a side is longer."""
+    top, left = max(pixels.shape[0] - height, 0) // 2, max(pixels.shape[1] - width, 0) // 2
+    return pixels[top : top + height, left : left + width]
 
 
 def _pad(pixels: Pixels, to: Preparing) -> Pixels:

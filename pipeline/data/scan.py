@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.data.manifest import Entry, read_manifest
 from pipeline.errors import PipelineError, some
+from pipeline.files import as_text
 
 # How given splits may be called.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -90,6 +91,12 @@ def _scan_folder(root: Path) -> Scan:
             ignored += [f"{name}/{file}" for file in inner_loose]
             class_folders += [(f"{name}/{label}", label, SPLITS[name.lower()]) for label in inner]
     if not class_folders:
+        if splits:
+            raise PipelineError(
+                f"{root}: found no class folders in {some(splits)}, whose names mean given splits;"
+                " make one folder per class in each, such as train/cats/, or rename them if they"
+                " are the classes"
+            )
         raise PipelineError(
             f"{root} has no class folders{f', but files: {some(loose)}' if loose else ''}; expected"
             " one folder per class with its images, such as cats/ and dogs/"
@@ -191,10 +198,9 @@ def _row(entry: Entry, size: int, mtime_ns: int, obstacle: str | None) -> tuple[
     try:
         path.encode()
     except UnicodeEncodeError:
-        path = os.fsencode(path).decode(errors="backslashreplace")
+        path = as_text(path)
         obstacle = "file name is not UTF-8; rename it"
-    label = os.fsencode(entry.label).decode(errors="backslashreplace")
-    return path, label, entry.split, entry.group, size, mtime_ns, obstacle
+    return path, as_text(entry.label), entry.split, entry.group, size, mtime_ns, obstacle
 
 
 def _table(rows: list[tuple[object, ...]]) -> pa.Table:

@@ -1,16 +1,19 @@
 """Whether a file is an image that can be used, and what it measures."""
 
-import errno
 import hashlib
-import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from pipeline.data.decode import UnusableImageError, bits_per_sample, opened
+from pipeline.data.decode import (
+    UnusableImageError,
+    bits_per_sample,
+    check_pixels,
+    opened,
+    read_content,
+)
 from pipeline.data.near_duplicates import perceptual_hash, thumbnail
 
 _DRAFT_SIDE = 64  # px; the hash needs 32
@@ -55,52 +58,32 @@ class Measured:
 def measure_file(path: Path, limits: Limits) -> Measured:
     """Read one file and measure what it holds; the problem, if any, is in the result."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = os.strerror(error.errno or errno.EIO)
-        return Measured(problem=f"unreadable: {reason}")
+        content = read_content(path, limits.max_pixels)
+    except UnusableImageError as error:
+        return Measured(problem=str(error))
     return measure(content, limits)
 
 
 def measure(content: bytes, limits: Limits) -> Measured:
     """Measure the content of one image file."""
     found = Measured(hashlib.sha256(content).hexdigest())
-    if not content:
-        return replace(found, problem="empty: 0 bytes")
     try:
         with opened(content) as image:
-            width, height = image.size
-            found = replace(found, width=width, height=height, mode=image.mode)
-            if problem := _size_problem(width, height, limits):
-                return replace(found, problem=problem)
+            found = replace(found, width=image.width, height=image.height, mode=image.mode)
+            check_pixels(image, limits.max_pixels, "index.max_pixels")
+            _check_sides(image, limits.min_side)
             found = replace(found, bits=bits_per_sample(image))
             picture = _small_picture(image)
     except UnusableImageError as error:
-        return replace(found, problem=_problem(error))
+        return replace(found, problem=str(error))
     return replace(found, phash=perceptual_hash(picture), thumbnail=thumbnail(picture))
 
 
-def _size_problem(width: int, height: int, limits: Limits) -> str | None:
-    if width * height > limits.max_pixels:
-        return (
-            f"too large: {width} x {height} px is {width * height} pixels,"
-            f" index.max_pixels is {limits.max_pixels}"
+def _check_sides(image: Image.Image, min_side: int) -> None:
+    if min(image.size) < min_side:
+        raise UnusableImageError(
+            f"too small: {image.width} x {image.height} px, index.min_side is {min_side} px"
         )
-    if min(width, height) < limits.min_side:
-        return f"too small: {width} x {height} px, index.min_side is {limits.min_side} px"
-    return None
-
-
-def _problem(error: UnusableImageError) -> str:
-    """Sort what Pillow's decoders say into 'kind: detail'."""
-    if isinstance(error.__cause__, UnidentifiedImageError):
-        return "not an image: no known format"
-    if error.__cause__ is None:
-        return f"unusable depth: {error}"
-    if "truncated" in str(error).lower():
-        return "truncated: the file ends before the image does"
-    # Some messages hold an address in memory, which is another in each run.
-    return "damaged: " + re.sub(r" at 0x[0-9a-f]+", "", str(error.__cause__))
 
 
 def _small_picture(image: Image.Image) -> Image.Image:

@@ -25,7 +25,7 @@ def run(params: Params) -> None:
     report = index_report(index, found.ignored)
     # Before anything stops the run: whoever has to repair the data needs the list.
     write_json(_paths.DATA_REPORT, report)
-    check_classes(index)
+    check_classes(index, _paths.DATA_REPORT)
     bad = bad_rows(index)
     if report["bad_fraction"] > section.max_bad_fraction:
         examples = some((f"{row['path']} ({row['problem']})" for row in bad.to_pylist()), 3)

@@ -74,6 +74,6 @@ def classify_bytes(bundle: Bundle, contents: Sequence[bytes]) -> npt.NDArray[np.
             verify(content, MAX_PIXELS)
             images.append(prepare(content, bundle.preparing))
         except UnusableImageError as error:
-            raise UnusableImageError(f"image {position} {error}") from error
+            raise UnusableImageError(f"image {position}: {error}") from error
     pieces = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
     return probabilities(bundle, (np.stack(piece) for piece in pieces))

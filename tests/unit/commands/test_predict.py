@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +80,10 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_is_classified(bundle, 
     assert len(out.splitlines()) == 3
     assert err.count("\n") == 2
     assert "convoy: in/half.jpg" in err
-    assert "convoy: in/text.png is not an image" in err
+    assert "convoy: in/text.png: not an image" in err
     rows = {row["path"]: row for row in json.loads(Path("answers.json").read_text())}
     assert rows["in/text.png"]["class"] is None
-    assert "is not an image" in rows["in/text.png"]["problem"]
+    assert "not an image" in rows["in/text.png"]["problem"]
     assert rows["in/a.jpg"]["problem"] is None
 
 
@@ -104,3 +106,62 @@ def test_a_model_that_is_none(images, model, message, capsys):
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("pipe", "convoy: pipe: not a regular file; name image files or folders\n"),
+        ("/dev/zero", "convoy: /dev/zero: not a regular file; name image files or folders\n"),
+        ("none.png", "convoy: none.png: No such file or directory; name image files or folders\n"),
+        ("x" * 5000, f"convoy: {'x' * 5000}: File name too long; name image files or folders\n"),
+        ("empty", "convoy: no files in empty; name image files or folders\n"),
+    ],
+)
+def test_paths_that_are_no_images(path, message, capsys):
+    os.mkfifo("pipe")
+    Path("empty").mkdir()
+    assert run(["predict", path]) == 2
+    assert capsys.readouterr().err == message
+
+
+def test_what_is_no_file_in_a_folder_is_passed_over(bundle, images, capsys):
+    os.mkfifo("in/pipe.png")
+    assert run(["predict", "in"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("in/a.jpg/answers.csv", "Not a directory|File exists"),
+        ("in/a.jpg/deep/answers.csv", "Not a directory"),
+        ("folder.csv", "is a folder"),
+        ("x" * 5000 + ".csv", "File name too long"),
+        ("answers.txt", "expected a name that ends in .csv or .json, got '.txt'"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(images, output, reason, capsys):
+    Path("folder.csv").mkdir()
+    # Without a model: nothing of the work has begun.
+    assert run(["predict", "in", "--output", output]) == 2
+    err = capsys.readouterr().err
+    assert re.match(rf"convoy: --output {re.escape(output)}: ({reason})", err)
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_names_that_are_no_text_are_spelt_out(bundle, images, kind, capsys):
+    images[0].rename(os.fsdecode(b"in/\xff.jpg"))
+    Path(os.fsdecode(b"in/\xfe.png")).write_text("no image")
+    assert run(["predict", "in", "--output", f"answers.{kind}"]) == 0
+    out, err = capsys.readouterr()
+    assert "in/\\xff.jpg\t" in out
+    assert err == "convoy: in/\\xfe.png: not an image: no known format\n"
+    text = Path(f"answers.{kind}").read_text(encoding="utf-8")
+    names = (
+        [row["path"] for row in json.loads(text)]
+        if kind == "json"
+        else [row[0] for row in csv.reader(text.splitlines()[1:])]
+    )
+    assert sorted(names) == ["in/\\xfe.png", "in/\\xff.jpg", "in/c.png", "in/deep/b.png"]

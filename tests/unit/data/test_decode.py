@@ -168,7 +168,7 @@ def test_16_bit_alpha_shows_the_background():
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bit_samples_are_refused(dtype):
     content = encoded(Image.fromarray(np.ones((4, 4), dtype)), "TIFF")
-    with pytest.raises(UnusableImageError, match=r"^has 32-bit samples \(mode [IF]\); convert it"):
+    with pytest.raises(UnusableImageError, match=r"^unusable depth: 32-bit samples \(mode [IF]\)"):
         decoded(content)
     with pytest.raises(UnusableImageError, match="32-bit"):
         verify(content, 100)
@@ -179,15 +179,17 @@ def test_verify_accepts_whole_files_and_refuses_truncated_ones(kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     content = encoded(Image.fromarray(noise), kind)
     verify(content, 64 * 64)
-    with pytest.raises(UnusableImageError, match=r"^cannot be decoded: |^is not an image"):
+    with pytest.raises(
+        UnusableImageError, match=r"^truncated: the file ends before the|^damaged: could not create"
+    ):
         verify(content[: len(content) // 2], 64 * 64)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world", b"\xff\xd8\xff", b"%!PS-Adobe-3.0 EPSF"])
 def test_what_is_no_image_is_refused(content):
-    with pytest.raises(UnusableImageError, match=r"is not an image in a known format|cannot be"):
+    with pytest.raises(UnusableImageError, match=r"^(empty|not an image|truncated|damaged): "):
         verify(content, 10**6)
-    with pytest.raises(UnusableImageError, match=r"is not an image in a known format|cannot be"):
+    with pytest.raises(UnusableImageError, match=r"^(empty|not an image|truncated|damaged): "):
         decoded(content)
 
 
@@ -198,12 +200,14 @@ def test_the_callers_pixel_limit_decides_not_pillows(monkeypatch):
         warnings.simplefilter("error")
         verify(content, 3000)
         assert decoded(content).shape == (50, 60, 1)
-    with pytest.raises(UnusableImageError, match=r"^is 60 x 50 px; the limit is 2999 pixels$"):
+    with pytest.raises(
+        UnusableImageError, match=r"^too large: 60 x 50 px is 3000 pixels, the limit is 2999$"
+    ):
         verify(content, 2999)
 
 
 def test_a_huge_image_is_refused_from_its_header():
     head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"")
-    with pytest.raises(UnusableImageError, match="is 30000 x 30000 px; the limit is 100000000"):
+    with pytest.raises(UnusableImageError, match=r"^too large: 30000 x 30000 px is 900000000"):
         verify(content, 100_000_000)

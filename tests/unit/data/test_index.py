@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from pipeline.data.index import bad_rows, build_index, check_classes, index_repo
 from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError
 
+REPORT = Path("reports/data.json")
 HASH = pa.binary(32)
 THUMBNAIL = pa.binary(192)
 
@@ -178,10 +180,15 @@ def test_a_copy_is_not_bad() -> None:
 def test_one_class_is_none() -> None:
     index = build_index(_measured(_row("cat/1"), _row("cat/2")), 20)
     with pytest.raises(PipelineError, match="found the single class cat, expected two or more"):
-        check_classes(index)
+        check_classes(index, REPORT)
 
 
 def test_a_class_without_a_usable_image_is_named() -> None:
-    index = build_index(_measured(_row("a/1"), _row("b/1", problem="truncated: x")), 20)
-    with pytest.raises(PipelineError, match=r"no usable image in the classes b; repair their"):
-        check_classes(index)
+    bad = [_row("b/1", problem="truncated: x"), _row("b/2", problem="empty: 0 bytes")]
+    index = build_index(_measured(_row("a/1"), _row("a/2", problem="x"), *bad), 20)
+    message = (
+        r"^no usable image in the classes b \(b/1: truncated: x\); all problems are listed in"
+        r" reports/data\.json; repair the files"
+    )
+    with pytest.raises(PipelineError, match=message):
+        check_classes(index, REPORT)

@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_is_named(root, tmp_path):
 
 def test_a_file_that_cannot_be_decoded_is_named(root, tmp_path):
     (root / "a" / "00.png").write_text("no image")
-    with pytest.raises(PipelineError, match=r"a/00\.png is not an image .*; mend or remove it"):
+    with pytest.raises(PipelineError, match=r"a/00\.png: not an image: .*; mend or remove it"):
         pack(sources_in(root), root, INFO, tmp_path / "train", workers=1)
 
 

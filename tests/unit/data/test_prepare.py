@@ -1,4 +1,5 @@
 import io
+import os
 from dataclasses import replace
 
 import cv2
@@ -93,6 +94,46 @@ def test_crop_fills_and_cuts_the_middle():
     assert prepare(png(wide), to)[..., 0].tolist() == [[20, 30]]
 
 
+@pytest.mark.parametrize("size", [(20, 30), (33, 17), (5, 3), (640, 480), (48, 20)])
+@pytest.mark.parametrize("to", [(16, 16), (9, 5), (28, 40)])
+def test_crop_is_the_middle_of_the_whole_resized(size, to):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 1)).astype(np.uint8)
+    scale = max(to[0] / size[0], to[1] / size[1])
+    whole = [max(round(side * scale), t) for side, t in zip(size, to, strict=True)]
+    stretched = prepare(png(pixels), Preparing(*whole, 1, "stretch", 0, 8))
+    top, left = (whole[0] - to[0]) // 2, (whole[1] - to[1]) // 2
+    expected = stretched[top : top + to[0], left : left + to[1]]
+    found = prepare(png(pixels), Preparing(*to, 1, "crop", 0, 8))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_line_of_a_million_pixels_takes_little_memory(resize, channels, monkeypatch):
+    asked = []
+
+    def resized(pixels, size, interpolation):
+        asked.append(size[0] * size[1])
+        return original(pixels, size, interpolation=interpolation)
+
+    original = cv2.resize
+    monkeypatch.setattr(cv2, "resize", resized)
+    line = np.full((4, 900_000, channels), 70, np.uint8)
+    for pixels in (line, line.transpose(1, 0, 2)):
+        array = prepare(png(pixels), Preparing(64, 64, channels, resize, 70, 8))
+        assert (array == 70).all()
+    assert max(asked) <= 4 * 64 * 64
+
+
+def test_what_opencv_refuses_is_an_unusable_image(monkeypatch):
+    def refuse(*_, **__):
+        raise cv2.error("too\nmuch")
+
+    monkeypatch.setattr(cv2, "resize", refuse)
+    with pytest.raises(UnusableImageError, match=r"^damaged: too much$"):
+        prepare(png(np.ones((9, 9, 1), np.uint8)), RGB)
+
+
 def test_pad_fits_and_fills_up_with_the_background():
     wide = blocks([10, 40])  # 2 x 4
     to = Preparing(4, 4, 1, "pad", 7, 8)
@@ -114,15 +155,25 @@ def test_a_line_padded_keeps_at_least_one_pixel():
 
 def test_prepare_file_names_the_file(tmp_path):
     path = tmp_path / "a.jpg"
-    with pytest.raises(UnusableImageError, match=r"a\.jpg cannot be read: No such file"):
+    with pytest.raises(UnusableImageError, match=r"a\.jpg: unreadable: No such file"):
         prepare_file(path, RGB)
     path.write_text("not an image")
-    with pytest.raises(UnusableImageError, match=r"a\.jpg is not an image in a known format"):
+    with pytest.raises(UnusableImageError, match=r"a\.jpg: not an image: no known format"):
         prepare_file(path, RGB)
     Image.new("RGB", (20, 10)).save(path)
-    with pytest.raises(UnusableImageError, match=r"a\.jpg is 20 x 10 px; the limit is 199 pixels"):
+    with pytest.raises(UnusableImageError, match=r"a\.jpg: too large: 20 x 10 px is 200 pixels"):
         prepare_file(path, RGB, max_pixels=199)
     assert prepare_file(path, RGB, max_pixels=200).shape == (4, 4, 3)
+
+
+def test_prepare_file_reads_only_what_may_be_an_image(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnusableImageError, match=r"pipe: not a regular file"):
+        prepare_file(tmp_path / "pipe", RGB)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(17 * 2**20)
+    with pytest.raises(UnusableImageError, match=r"huge: too large: 17825792 bytes, an image of 9"):
+        prepare_file(tmp_path / "huge", RGB, max_pixels=9)
 
 
 def test_prepare_file_notices_truncation(tmp_path):
@@ -132,5 +183,5 @@ def test_prepare_file_notices_truncation(tmp_path):
     content = buffer.getvalue()[:2000]
     path = tmp_path / "cut.jpg"
     path.write_bytes(content)
-    with pytest.raises(UnusableImageError, match=r"cut\.jpg cannot be decoded: .*truncated"):
+    with pytest.raises(UnusableImageError, match=r"cut\.jpg: truncated: the file ends before"):
         prepare_file(path, RGB)

@@ -51,6 +51,18 @@ def test_a_class_called_like_a_split_is_ambiguous(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_images_directly_in_folders_called_like_splits(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/1.png", "test/1.png")
+    message = r"found no class folders in test, train, whose names mean given splits; make one"
+    with pytest.raises(PipelineError, match=message):
+        scan(tmp_path)
+
+
+def test_a_csv_with_columns_without_a_name_is_read(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,,\na.png,x,,\n")
+    assert _columns(tmp_path / "list.csv", "path", "label") == [("a.png", "x")]
+
+
 def test_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"no such folder or manifest in .*; set data.root"):
         scan(tmp_path / "absent")
@@ -164,6 +176,12 @@ def test_a_manifest_leads_not_outside_by_links(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("m.csv", "file,label\na,b\n", r"no column path, found file, label; expected path,label"),
+        ("m.csv", "path,label,label\na,b,c\n", "line 1: the column label is given twice; keep one"),
+        (
+            "m.csv",
+            "path,label\na.png,x\nb\0.png,x\n",
+            r"row 2: the path 'b\\x00\.png' holds a zero",
+        ),
         ("m.csv", "path,label\n", "has no rows; list one image per row"),
         ("m.csv", "path,label\na.png,\n", "row 1: no label; fill it in"),
         ("m.csv", "path,label\n ,x\n", "row 1: no path; fill it in"),

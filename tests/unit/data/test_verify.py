@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from pipeline.data import verify
+from pipeline.data.decode import UnusableImageError
+from pipeline.data.prepare import Preparing, prepare_file
 from pipeline.data.verify import Limits, measure, measure_file
 
 LIMITS = Limits(max_pixels=100_000_000, min_side=4)
@@ -116,10 +119,38 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.sha256 is None
 
     def refuse(_: Path) -> bytes:
-        raise PermissionError(13, "x")
+        raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.png").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert measure_file(tmp_path / "a.png", LIMITS).problem == "unreadable: Permission denied"
+
+
+def test_what_cannot_be_an_image_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert measure_file(tmp_path / "pipe.png", LIMITS).problem == "not a regular file"
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+    assert measure_file(tmp_path / "huge.png", LIMITS).problem == (
+        "too large: 1099511627776 bytes, an image of 100000000 pixels has at most 816777216"
+    )
+
+
+def test_the_largest_image_uncompressed_is_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, (1500, 1500, 4)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.tif"), pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    assert (tmp_path / "a.tif").stat().st_size > 8 * 1500**2
+    assert measure_file(tmp_path / "a.tif", Limits(1500**2, 4)).problem is None
+
+
+@pytest.mark.parametrize("content", [b"", b"text", _encode(NOISE, "PNG")[:200], _huge_png(99, 99)])
+def test_the_index_and_prediction_say_the_same(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    problem = measure_file(tmp_path / "a.png", Limits(2400, 1)).problem
+    with pytest.raises(UnusableImageError) as caught:
+        prepare_file(tmp_path / "a.png", Preparing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
+    expected = problem.replace("index.max_pixels", "the limit")
+    assert str(caught.value) == f"{tmp_path / 'a.png'}: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +197,7 @@ def test_12_bits_in_16_look_like_the_picture_in_8() -> None:
 
 def test_floats_have_no_known_white() -> None:
     measured = measure(_encode(NOISE.convert("F"), "TIFF"), LIMITS)
-    assert measured.problem.startswith("unusable depth: has 32-bit samples (mode F)")
+    assert measured.problem.startswith("unusable depth: 32-bit samples (mode F)")
 
 
 def test_a_shape_in_the_alpha_channel_is_seen() -> None:
