@@ -1,7 +1,7 @@
 """`convoy summary`: the models side by side, and where the results are."""
 
 from pipeline.evaluation.summary import summary_table
-from pipeline.files import read_json
+from pipeline.files import read_report
 from pipeline.params import Params
 from pipeline.runtime.tracking import store_file, tracking_uri
 from pipeline.stages._paths import REPORTS
@@ -11,10 +11,11 @@ def run(params: Params) -> None:
     """Print the table, the page, the registered model and how to open the MLflow UI.
 
     Raises:
-        PipelineError: the pipeline has not run yet.
+        PipelineError: the pipeline has not run yet, or a report is damaged.
     """
-    evaluate, tta = read_json(REPORTS / "evaluate.json"), read_json(REPORTS / "tta.json")
-    registered = read_json(REPORTS / "register.json")
+    evaluate, tta, registered = (
+        read_report(REPORTS / f"{name}.json") for name in ("evaluate", "tta", "register")
+    )
     print(summary_table(evaluate, tta))
     print()
     print(f"report      {REPORTS / 'index.html'}")

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.data.pack import Source, pack
 from pipeline.data.prepare import Preparing
 from pipeline.data.shards import SetInfo
-from pipeline.errors import PipelineError
-from pipeline.files import fresh_folder
+from pipeline.files import fresh_folder, read_table
 from pipeline.params import Pack, Params
 from pipeline.stages._paths import PACKED, SPLIT
 
@@ -18,9 +16,7 @@ SPLITS = ("train", "val", "test")
 
 def run(params: Params) -> None:
     """Write data/packed/{train,val,test}."""
-    if not SPLIT.exists():
-        raise PipelineError(f"{SPLIT} is missing; run dvc repro to make it")
-    table = pq.read_table(SPLIT, columns=["path", "label", "sha256", "bits", "split"])
+    table = read_table(SPLIT, ["path", "label", "sha256", "bits", "split"])
     info = _set_info(params.pack, table)
     sources = _sources_by_split(table, info.classes)
     root = Path(params.data.root)

@@ -1,10 +1,7 @@
 """One self-contained page that a person opens."""
 
-import pyarrow.parquet as pq
-
-from pipeline.errors import PipelineError
 from pipeline.evaluation.report import Page, count_split, find_pictures, render
-from pipeline.files import atomic_path, read_json
+from pipeline.files import atomic_path, read_report, read_table
 from pipeline.params import Params
 from pipeline.stages._paths import PICTURES, REPORTS, SPLIT
 
@@ -13,14 +10,12 @@ _REPORTS = ("data", "balance", "baseline", "evaluate", "tta", "retrieve", "regis
 
 def run(params: Params) -> None:
     """Write reports/index.html from the reports and pictures of all stages."""
-    if not SPLIT.exists():
-        raise PipelineError(f"{SPLIT} is missing; run dvc repro to make it")
-    split = pq.read_table(SPLIT, columns=["label", "split"])
+    split = read_table(SPLIT, ["label", "split"])
     page = Page(
         title=params.report.title,
         split=count_split(split["label"].to_pylist(), split["split"].to_pylist()),
         pictures=find_pictures(PICTURES),
-        **{name: read_json(REPORTS / f"{name}.json") for name in _REPORTS},
+        **{name: read_report(REPORTS / f"{name}.json") for name in _REPORTS},
     )
     target = REPORTS / "index.html"
     with atomic_path(target) as temporary:

@@ -5,17 +5,15 @@ from collections import Counter
 import pyarrow.parquet as pq
 
 from pipeline.data.split import SPLITS, Shares, split_table
-from pipeline.errors import PipelineError
-from pipeline.files import atomic_path
+from pipeline.data.tables import INDEX
+from pipeline.files import atomic_path, read_table
 from pipeline.params import Params
 from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
     """Write data/split.parquet."""
-    if not _paths.INDEX.exists():
-        raise PipelineError(f"{_paths.INDEX} is missing; run dvc repro to make it")
-    index = pq.read_table(_paths.INDEX)
+    index = read_table(_paths.INDEX, INDEX.names)
     section = params.split
     shares = Shares(section.val, section.test)
     table = split_table(index, section.seed, shares, section.across_given_splits)

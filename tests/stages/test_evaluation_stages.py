@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,23 @@ def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
     message = r"other was trained for other classes than the packed images: .* found \('a', 'b'\)"
     with pytest.raises(PipelineError, match=message):
         tta.run(PARAMS)
+
+
+@pytest.mark.parametrize("name", ["data", "balance", "evaluate", "tta", "retrieve", "register"])
+def test_report_names_the_report_that_lacks_something(inside, tmp_path, monkeypatch, name):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    write_json(Path(f"reports/{name}.json"), {})
+    with pytest.raises(PipelineError, match=rf"^reports/{name}\.json lacks \w+; delete it and run"):
+        report.run(PARAMS)
+
+
+def test_report_names_a_damaged_split(inside, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/split.parquet").write_text("junk")
+    with pytest.raises(PipelineError, match=r"split\.parquet is damaged \(.*\); delete it and run"):
+        report.run(PARAMS)
 
 
 def test_report_needs_the_split(tmp_path, monkeypatch):

@@ -220,6 +220,15 @@ def test_split_without_an_index() -> None:
         split.run(_params())
 
 
+def test_split_with_a_damaged_index() -> None:
+    Path("data").mkdir()
+    Path("data/index.parquet").write_text("junk")
+    with pytest.raises(
+        PipelineError, match=r"data/index\.parquet is damaged \(.*\); delete it and"
+    ):
+        split.run(_params())
+
+
 def test_sample_writes_a_torchvision_data_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,17 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
         balance.run(params())
 
 
+def test_a_damaged_split_table_is_named(split):
+    pq.write_table(pa.table({"path": ["a"], "label": ["b"]}), "data/split.parquet")
+    with pytest.raises(
+        PipelineError, match=r"split\.parquet lacks the columns sha256, bits, split;"
+    ):
+        pack.run(params())
+    Path("data/split.parquet").write_text("junk")
+    with pytest.raises(PipelineError, match=r"split\.parquet is damaged \(.*\); delete it and run"):
+        pack.run(params())
+
+
 def test_balance_tops_up_the_rare_classes(split, capsys):
     pack.run(params())
     capsys.readouterr()

@@ -48,3 +48,12 @@ def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "model       not registered: too weak" in out
     assert "MLflow UI   http://tracker:5000" in out
+
+
+@pytest.mark.parametrize("name", ["evaluate", "tta", "register"])
+def test_a_report_that_lacks_something_is_named(reports, capsys, name):
+    write_json(Path(f"reports/{name}.json"), {})
+    assert run(["summary"]) == 2
+    err = capsys.readouterr().err
+    key = {"evaluate": "baseline", "tta": "test", "register": "promoted"}[name]
+    assert err == f"convoy: reports/{name}.json lacks {key}; delete it and run dvc repro\n"

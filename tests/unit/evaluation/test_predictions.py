@@ -56,11 +56,21 @@ def test_missing_file(tmp_path):
 
 def test_damaged_file(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(PipelineError, match=r"not a whole Parquet file .* delete it"):
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged \(.*\); delete it"):
         read_predictions(tmp_path / "a.parquet")
 
 
 def test_another_table(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(PipelineError, match=r"expected the columns id, path, .* found x; delete"):
+    with pytest.raises(
+        PipelineError, match=r"lacks the columns id, path, label, probabilities; delete"
+    ):
+        read_predictions(tmp_path / "a.parquet")
+
+
+def test_a_table_without_the_names_of_the_classes(tmp_path):
+    write_predictions(tmp_path / "a.parquet", predictions())
+    table = pq.read_table(tmp_path / "a.parquet").replace_schema_metadata(None)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet lacks the names of the classes; delete"):
         read_predictions(tmp_path / "a.parquet")
