@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipeline.data.parallel import usable_cores
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
-from pipeline.params import load_params
+from pipeline.params import Tracking, load_params
 from pipeline.vision.bundle import Bundle, load_bundle
 from pipeline.vision.classify import Answer, classify_files
 
@@ -111,7 +111,10 @@ def _open(model: str) -> Bundle:
     if model.startswith(_REGISTRY_SCHEME):
         from pipeline.runtime.registry import fetch_bundle
 
-        return load_bundle(fetch_bundle(model, load_params().tracking))
+        # Whoever names a server needs no params.yaml: a model is used far from where it was made.
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        tracking = Tracking(uri=server, experiment="any") if server else load_params().tracking
+        return load_bundle(fetch_bundle(model, tracking))
     return load_bundle(Path(model))
 
 

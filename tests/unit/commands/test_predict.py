@@ -10,6 +10,8 @@ from PIL import Image
 
 from pipeline.cli import run
 from pipeline.data.prepare import Preparing, prepare_file
+from pipeline.params import Tracking
+from pipeline.runtime.registry import register_bundle
 from pipeline.vision.bundle import Description, load_bundle, save_bundle
 from pipeline.vision.predict import probabilities
 
@@ -165,3 +167,25 @@ def test_names_that_are_no_text_are_spelt_out(bundle, images, kind, capsys):
         else [row[0] for row in csv.reader(text.splitlines()[1:])]
     )
     assert sorted(names) == ["in/\\xfe.png", "in/\\xff.jpg", "in/c.png", "in/deep/b.png"]
+
+
+def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
+    bundle, images, capsys, monkeypatch
+):
+    tracking = Tracking(uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests")
+    register_bundle(
+        Path("models/tuned"),
+        tracking=tracking,
+        name="m",
+        metrics={},
+        pictures=[],
+        description="",
+    )
+    capsys.readouterr()
+    assert run(["predict", "in"]) == 0
+    expected_lines = capsys.readouterr().out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    assert run(["predict", "in", "--model", "models:/m/1"]) == 0
+    assert capsys.readouterr().out == expected_lines
+    assert run(["predict", "in", "--model", "models:/n/1"]) == 2
+    assert "no model models:/n/1 in the registry" in capsys.readouterr().err
