@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.errors import PipelineError, some
+from pipeline.errors import PipelineError
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     report = _load_json(path, partial(_Report, path))
     if not isinstance(report, _Report):
-        raise _damaged(path, f"expected an object, found {type(report).__name__}")
+        raise damaged(path, f"expected an object, found {type(report).__name__}")
     return report
 
 
@@ -91,41 +91,20 @@ class _Report(dict[str, Any]):
         raise PipelineError(f"{self._source} lacks {key}; delete it and run dvc repro")
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Any:
-    """Read columns of a Parquet table that a stage wrote, as a pyarrow.Table.
-
-    Raises:
-        PipelineError: the file is missing or damaged, or lacks a column.
-    """
-    import pyarrow as pa  # only some of those who write files read tables
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(list(columns))  # leaves out what is not there
-    except FileNotFoundError as error:
-        raise _missing(path) from error
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
-    if lacking := [name for name in columns if name not in table.column_names]:
-        raise PipelineError(
-            f"{path} lacks the columns {some(lacking)}; delete it and run dvc repro"
-        )
-    return table.select(columns)
-
-
 def _load_json(path: Path, make_object: Callable[[dict[str, Any]], Any]) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_hook=make_object)
     except FileNotFoundError as error:
-        raise _missing(path) from error
+        raise missing(path) from error
     except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _missing(path: Path) -> PipelineError:
+def missing(path: Path) -> PipelineError:
+    """Make the error for a file that a stage should have written."""
     return PipelineError(f"{path} is missing; run dvc repro to make it")
 
 
-def _damaged(path: Path, how: object) -> PipelineError:
+def damaged(path: Path, how: object) -> PipelineError:
+    """Make the error for a file that is not what a stage wrote."""
     return PipelineError(f"{path} is damaged ({how}); delete it and run dvc repro")

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path, read_table
+from pipeline.files import atomic_path
+from pipeline.parquet import read_table
 
 
 @dataclass(frozen=True)

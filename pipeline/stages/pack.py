@@ -7,8 +7,9 @@ import pyarrow as pa
 from pipeline.data.pack import Source, pack
 from pipeline.data.prepare import Preparing
 from pipeline.data.shards import SetInfo
-from pipeline.files import fresh_folder, read_table
+from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
+from pipeline.parquet import read_table
 from pipeline.stages._paths import PACKED, SPLIT
 
 SPLITS = ("train", "val", "test")

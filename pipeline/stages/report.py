@@ -1,8 +1,9 @@
 """One self-contained page that a person opens."""
 
 from pipeline.evaluation.report import Page, count_split, find_pictures, render
-from pipeline.files import atomic_path, read_report, read_table
+from pipeline.files import atomic_path, read_report
 from pipeline.params import Params
+from pipeline.parquet import read_table
 from pipeline.stages._paths import PICTURES, REPORTS, SPLIT
 
 _REPORTS = ("data", "balance", "baseline", "evaluate", "tta", "retrieve", "register")

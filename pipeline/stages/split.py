@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 
 from pipeline.data.split import SPLITS, Shares, split_table
 from pipeline.data.tables import INDEX
-from pipeline.files import atomic_path, read_table
+from pipeline.files import atomic_path
 from pipeline.params import Params
+from pipeline.parquet import read_table
 from pipeline.stages import _paths
 
 

@@ -18,7 +18,7 @@ from tests.contract.imports import ROOT
         (["train", "now"], "Got unexpected extra argument (now); see 'convoy train --help'"),
         (["index"], "cannot read params.yaml"),
         (["summary"], "cannot read params.yaml"),
-        (["predict", "nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg: No such file or directory; name image files"),
         (["predict", ".", "--output", "a.txt"], "expected a name that ends in .csv or .json"),
         (["predict", "."], "no files in .; name image files or folders"),
     ],

@@ -1,11 +1,9 @@
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path, read_json, read_report, read_table, write_json
+from pipeline.files import atomic_path, read_json, read_report, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -66,26 +64,3 @@ def test_a_report_is_an_object(tmp_path):
     )
     with pytest.raises(PipelineError, match=message):
         read_report(tmp_path / "tta.json")
-
-
-def test_a_table_comes_back_with_the_columns_asked_for(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"a": [1], "b": [2], "c": [3]}), path)
-    assert read_table(path, ["c", "a"]).to_pydict() == {"a": [1], "c": [3]}
-    with pytest.raises(
-        PipelineError, match=r"a\.parquet lacks the columns x, y; delete it and run"
-    ):
-        read_table(path, ["a", "x", "y"])
-
-
-@pytest.mark.parametrize("content", [b"", b"junk\n", b"PAR1 no more"])
-def test_missing_and_damaged_tables(tmp_path, content):
-    with pytest.raises(PipelineError, match=r"a\.parquet is missing; run dvc repro to make it"):
-        read_table(tmp_path / "a.parquet", ["a"])
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"a\.parquet is damaged \(.*\); delete it and run dvc"):
-        read_table(tmp_path / "a.parquet", ["a"])
-    (tmp_path / "a.parquet").unlink()
-    (tmp_path / "a.parquet").mkdir()
-    with pytest.raises(PipelineError, match=r"a\.parquet (is damaged|lacks)"):
-        read_table(tmp_path / "a.parquet", ["a"])
