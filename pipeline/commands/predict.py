@@ -97,6 +97,8 @@ def _check_output(output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(output.parent, os.W_OK):
             reason = f"{output.parent} is not writable"
+    except (FileExistsError, NotADirectoryError):
+        reason = f"{output.parent} is not a folder"
     except OSError as error:
         reason = error.strerror
     if reason:

@@ -136,8 +136,8 @@ def test_what_is_no_file_in_a_folder_is_passed_over(bundle, images, capsys):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("in/a.jpg/answers.csv", "Not a directory|File exists"),
-        ("in/a.jpg/deep/answers.csv", "Not a directory"),
+        ("in/a.jpg/answers.csv", "in/a.jpg is not a folder"),
+        ("in/a.jpg/deep/answers.csv", "in/a.jpg/deep is not a folder"),
         ("folder.csv", "is a folder"),
         ("x" * 5000 + ".csv", "File name too long"),
         ("answers.txt", "expected a name that ends in .csv or .json, got '.txt'"),
