@@ -247,7 +247,8 @@ class ImageSet:
         return images
 
     def batches(self, size: int) -> Iterator[Pixels]:
-        """Yield all images in order, `size` at a time."""
+        """Yield all images in order, `size` at a time; fewer, where that many are large."""
+        size = min(size, self.info.rows_per_batch)
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
 

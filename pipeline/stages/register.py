@@ -8,7 +8,7 @@ seconds that MLflow takes to import: an up-to-date pipeline stays quick.
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, read_report, write_json
 from pipeline.params import Params, Register
 from pipeline.runtime.glance import StoreGoneError, version_of_alias
 from pipeline.runtime.tracking import tracking_uri
@@ -20,14 +20,13 @@ _FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 
 def run(params: Params) -> None:
     """Write reports/register.json: the decision, its reasons, and the version if there is one."""
+    report = read_report(REPORTS / "evaluate.json")
     figures = {
-        name: {key: block["test"][key]["value"] for key in _FIGURES}
-        for name, block in read_json(REPORTS / "evaluate.json").items()
-        if name in ("baseline", "tuned")
+        name: {key: report[name]["test"][key]["value"] for key in _FIGURES}
+        for name in ("baseline", "tuned")
     }
-    decision = decide(
-        figures["tuned"], figures["baseline"], params.register_.min_gain_over_baseline
-    )
+    min_gain = params.register_.min_gain_over_baseline
+    decision = decide(figures["tuned"], figures["baseline"], min_gain)
     result = {
         "model": params.register_.name,
         "bundle": bundle_digest(TUNED),
