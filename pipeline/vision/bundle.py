@@ -6,8 +6,6 @@ Loading runs no code from either file. Equal trainings give equal bundles: nothi
 a time, a machine or a tracking run, so that `digest` is the identity of the model.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.data.prepare import Preparing
-from pipeline.files import read_json, write_json
+from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.networks import Classifier, build_network
 
@@ -96,18 +94,10 @@ class Bundle:
 
 def save_bundle(folder: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
     """Write a bundle; `folder` is replaced when the new one is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with fresh_folder(folder) as new:
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
-        save_file(tensors, temporary / WEIGHTS_FILE)
-        write_json(temporary / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        save_file(tensors, new / WEIGHTS_FILE)
+        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
 
 
 def read_description(folder: Path) -> Description:
@@ -129,13 +119,15 @@ def read_description(folder: Path) -> Description:
             args=raw["args"],
             classes=tuple(raw["classes"]),
             preparing=Preparing(**raw["preparing"]),
-            mean=tuple(raw["mean"]),
-            std=tuple(raw["std"]),
+            mean=tuple(map(float, raw["mean"])),
+            std=tuple(map(float, raw["std"])),
             origin=raw["origin"],
             validation=raw["validation"],
         )
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise no_bundle(folder, f"{path} lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise no_bundle(folder, f"{path} holds a wrong value: {error}") from error
 
 
 def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:

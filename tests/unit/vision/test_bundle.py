@@ -80,6 +80,21 @@ def test_a_bundle_of_another_format(description, tmp_path):
         load_bundle(tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": ["a"]}, "holds a wrong value: could not"),
+        ({"preparing": {}}, "holds a wrong value"),
+    ],
+)
+def test_a_bundle_with_wrong_values(description, tmp_path, change, message):
+    save_bundle(tmp_path / "m", description, description.build().state_dict())
+    path = tmp_path / "m" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(PipelineError, match=message):
+        load_bundle(tmp_path / "m")
+
+
 def test_weights_of_another_network(description, tmp_path):
     save_bundle(tmp_path / "m", description, {"x": torch.zeros(1)})
     with pytest.raises(PipelineError, match=r"model\.safetensors does not hold a lenet5"):
