@@ -240,6 +240,7 @@ def _cluster(resources: Resources) -> Iterator[Any]:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     else:
         _check_answers(resources.address)
+        _show_token()
     import ray
 
     if ray.is_initialized():  # by whoever called us, who also ends it
@@ -254,6 +255,16 @@ def _cluster(resources: Resources) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _show_token() -> None:
+    """Have Ray show its token to the cluster, where there is one and nothing else is asked for.
+
+    A cluster that finds a token asks for it; a driver that joins does not show it by itself.
+    """
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if given or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(address: str) -> None:

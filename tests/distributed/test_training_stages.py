@@ -1,6 +1,7 @@
 """The stages train and finetune, end to end: packed images to bundles and MLflow runs."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,3 +181,46 @@ def test_one_worker_listens_on_loopback_only(small, packed):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_cluster_that_runs_already(packed, monkeypatch):
+    """Two workers on a cluster of `ray start`, which asks for its token."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    head = subprocess.Popen([*start, "--include-dashboard=false"], stdout=subprocess.DEVNULL)
+    try:
+        text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 2")
+        text = text.replace("workers: 1", "workers: 2").replace(
+            "cpus_per_worker: null", "cpus_per_worker: 1"
+        )
+        Path("params.yaml").write_text(text.replace("address: null", f"address: 127.0.0.1:{port}"))
+        wait_for_port(port)
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", "train"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "train: 2 epochs" in done.stdout
+        assert load_bundle(Path("models/base")).classes == BARS
+    finally:
+        # Asked nicely, it would wait half a minute for work to drain.
+        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+            process.kill()
+        head.wait()
+
+
+def wait_for_port(port):
+    for _ in range(300):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens on port {port}")
