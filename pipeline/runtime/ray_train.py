@@ -22,9 +22,9 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
-from pipeline.vision.batches import Share
-from pipeline.vision.job import Job
-from pipeline.vision.trainer import Record, Trainer
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.trainer import Record, Trainer
 
 _RECORDS_FILE = "records.jsonl"
 _POLL_S = 0.1

@@ -18,11 +18,11 @@ from pipeline.params import Params, Training
 from pipeline.runtime.epoch_bar import EpochBar
 from pipeline.runtime.ray_train import RayRun, train_on_ray
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, TrackedRun, Untracked, start_run
-from pipeline.vision.batches import Share
 from pipeline.vision.bundle import Description, read_description, save_bundle
 from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest, values_digest
-from pipeline.vision.job import Job
-from pipeline.vision.trainer import BEST_FILE, Progress, Record, read_progress
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.trainer import BEST_FILE, Progress, Record, read_progress
 from pipeline.vision.weights import weights_file
 
 _RUN_ID_FILE = "mlflow_run_id"

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray_train import RayRun, train_on_ray
-from pipeline.vision.batches import Share
-from pipeline.vision.job import Job
-from pipeline.vision.trainer import BEST_FILE, read_progress
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.trainer import BEST_FILE, read_progress
 from tests.contract.imports import ROOT
 
 pytestmark = pytest.mark.distributed

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.shards import ImageSet
-from pipeline.vision.mixup import draw_partners, draw_weights, mix
 from pipeline.vision.predict import to_unit
+from pipeline.vision.training.mixing import draw_partners, draw_weights, mix
 
 Rows = npt.NDArray[np.int64]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.vision.batches import (
+from pipeline.vision.training.batches import (
     Share,
     count_steps,
     epoch_order,

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pipeline.vision.schedule import learning_rate
+from pipeline.vision.training.schedule import learning_rate
 
 
 def rates(name, steps=10, warmup_steps=4, peak=0.8):

@@ -16,16 +16,16 @@ from torch.nn import functional
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.params import Training
-from pipeline.vision.batches import (
+from pipeline.vision.networks import Classifier
+from pipeline.vision.predict import per_channel
+from pipeline.vision.training.batches import (
     Batch,
     Share,
     count_steps,
     training_batches,
     validation_batches,
 )
-from pipeline.vision.networks import Classifier
-from pipeline.vision.predict import per_channel
-from pipeline.vision.schedule import learning_rate
+from pipeline.vision.training.schedule import learning_rate
 
 VALIDATION_BATCH = 512
 BEST_FILE = "best.safetensors"

@@ -7,12 +7,12 @@ from torch.nn import functional
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.vision.batches import Share, training_batches
 from pipeline.vision.networks import build_network
-from pipeline.vision.trainer import BEST_FILE, Inputs, Trainer, read_progress
+from pipeline.vision.training.batches import Share, training_batches
+from pipeline.vision.training.trainer import BEST_FILE, Inputs, Trainer, read_progress
 from tests.packed import BARS, bars, write_set
 
-RECIPE = load_params(Path(__file__).parents[3] / "params.yaml").train
+RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
 
 

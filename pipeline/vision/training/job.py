@@ -9,9 +9,9 @@ import torch
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError, some
 from pipeline.params import Training
-from pipeline.vision.batches import Share
 from pipeline.vision.networks import build_network
-from pipeline.vision.trainer import Inputs, Trainer
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.trainer import Inputs, Trainer
 from pipeline.vision.weights import Loaded, load_weights
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from pipeline.vision.mixup import draw_partners, draw_weights, mix
+from pipeline.vision.training.mixing import draw_partners, draw_weights, mix
 
 
 def test_mix_two_by_two_by_hand():

@@ -1,0 +1,1 @@
+"""Training: from scratch, transferred or fine-tuned, on one worker or many."""
