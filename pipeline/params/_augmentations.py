@@ -50,6 +50,17 @@ AUGMENTATIONS: dict[str, frozenset[str]] = {
     }.items()
 }
 
+# Training-time augmentation of whole batches on the training device.
+BATCH_AUGMENTATIONS: dict[str, frozenset[str]] = {
+    "hflip": frozenset({"p"}),
+    "vflip": frozenset({"p"}),
+    "crop": frozenset({"padding"}),
+    "affine": frozenset({"degrees", "translate", "scale", "shear"}),
+    "color": frozenset({"brightness", "contrast", "saturation", "hue"}),
+    "noise": frozenset({"std"}),
+    "erase": frozenset({"p", "area"}),
+}
+
 
 # The views of test-time augmentation: geometry that keeps the label.
 VIEWS: dict[str, frozenset[str]] = {
