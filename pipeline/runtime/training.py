@@ -10,20 +10,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from pipeline.data.shards import ImageSet
-from pipeline.data.statistics import channel_statistics, files_digest
-from pipeline.errors import PipelineError
+from pipeline.data.statistics import files_digest
 from pipeline.files import write_json
 from pipeline.params import Params, Training
 from pipeline.runtime.epoch_bar import EpochBar
+from pipeline.runtime.plan import plan_training
 from pipeline.runtime.ray_train import RayRun, train_on_ray
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, TrackedRun, Untracked, start_run
-from pipeline.vision.bundle import Description, read_description, save_bundle
-from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest, values_digest
+from pipeline.vision.bundle import Description, save_bundle
+from pipeline.vision.digest import bundle_digest, values_digest
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import BEST_FILE, Progress, Record, read_progress
-from pipeline.vision.weights import weights_file
 
 _RUN_ID_FILE = "mlflow_run_id"
 
@@ -55,19 +53,8 @@ def train_bundle(
     Raises:
         PipelineError: see `train_on_ray` and `Job.build`.
     """
-    training_set, validation_set = ImageSet.open(*images), ImageSet.open(validation)
-    _check_sets(training_set, validation_set)
-    description = _describe(params, recipe, training_set, files_digest(images, "*.arrow"))
-    job = Job(
-        images=tuple(folder.resolve() for folder in images),
-        validation=validation.resolve(),
-        network=description.network,
-        args=description.args,
-        weights=Path(recipe.weights).resolve() if recipe.weights else None,
-        mean=description.mean,
-        std=description.std,
-        recipe=recipe,
-    )
+    plan = plan_training(params, recipe, images=images, validation=validation)
+    job, description = plan.job, plan.description
     # Built once here, so that a mistake is found before a cluster is started.
     _, loaded = job.build(Share(), torch.device("cpu"))
     if loaded:
@@ -117,48 +104,6 @@ def _tracked(
     except BaseException as error:
         tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-
-
-def _check_sets(images: ImageSet, validation: ImageSet) -> None:
-    """Refuse sets that cannot train or choose a network."""
-    for kind, found in (("training", images), ("validation", validation)):
-        if not len(found):
-            raise PipelineError(
-                f"the {kind} set has no images; give more images or change split in params.yaml"
-            )
-    if images.info != validation.info:
-        raise PipelineError(
-            "training and validation images were packed differently; run dvc repro to pack them"
-            " again"
-        )
-
-
-def _describe(params: Params, recipe: Training, images: ImageSet, digest: str) -> Description:
-    """Describe the model that will come out, but for its validation metrics."""
-    mean, std = channel_statistics(images)
-    source = Path(recipe.weights) if recipe.weights else None
-    start = "random"
-    if source and (source / DESCRIPTION_FILE).is_file():
-        # Weights are used with the normalisation that they were trained with.
-        before = read_description(source)
-        mean, std, start = before.mean, before.std, bundle_digest(source)
-    elif source:
-        file = weights_file(source)
-        start = files_digest([file.parent], file.name)
-    origin = {
-        "data": digest,
-        "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),
-        "weights": start,
-    }
-    return Description(
-        network=params.model.name,
-        args=dict(params.model.args),
-        classes=images.info.classes,
-        preparing=images.info.preparing,
-        mean=mean,
-        std=std,
-        origin=origin,
-    )
 
 
 def _identity(job: Job, description: Description) -> str:
