@@ -385,6 +385,16 @@ class Resources(Section):
     checkpoint_interval_s: NonNegative
     max_failures: Annotated[int, Field(ge=0)]
 
+    @property
+    def fewest_workers(self) -> int:
+        """The workers that a training needs to start and to go on."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """The workers that a training uses where there is room for them."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
 
 class Tracking(Section):
     """The MLflow server; MLFLOW_TRACKING_URI overrides `uri`. Tracked by no stage."""
