@@ -1,11 +1,13 @@
-"""Mixup (Zhang et al. 2018) between pairs of different classes.
+"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) between pairs of different classes.
 
-Pure: the caller draws partners and mixing weights from a generator that it was handed, so that
-a test recomputes the result by hand and every worker computes its share of one global batch.
+Pure: the caller draws partners, and mixing weights or boxes, from a generator that it was handed,
+so that a test recomputes the result by hand and every worker computes its share of one global
+batch.
 """
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 
@@ -44,3 +46,48 @@ def mix(values: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
     """
     weights = weights.reshape(-1, *[1] * (values.ndim - 1))
     return weights * values + (1 - weights) * partners
+
+
+def draw_boxes(
+    count: int, height: int, width: int, alpha: float, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draw for each row the box that its partner is pasted into.
+
+    A box has the shape of the image and the share 1 - lambda of its area, lambda ~ Beta(alpha,
+    alpha), around a pixel that is drawn evenly; what lies beyond the border is cut off.
+
+    Returns:
+        count x 4: top, left, bottom, right in pixels, the last two exclusive. May be empty.
+    """
+    sides = np.array([height, width])
+    side_share = np.sqrt(1 - rng.beta(alpha, alpha, count))
+    box_sides = np.rint(side_share[:, None] * sides).astype(np.int64)
+    first = rng.integers(0, sides, (count, 2)) - box_sides // 2
+    corners = np.concatenate([first, first + box_sides], axis=1)
+    boxes: npt.NDArray[np.int64] = corners.clip(0, np.tile(sides, 2))
+    return boxes
+
+
+def own_shares(boxes: npt.NDArray[np.int64], height: int, width: int) -> npt.NDArray[np.float32]:
+    """Return the share of each row's own pixels beside its box: the weight of its own target."""
+    top, left, bottom, right = boxes.T
+    pasted = (bottom - top) * (right - left)
+    shares: npt.NDArray[np.float32] = (1 - pasted / (height * width)).astype(np.float32)
+    return shares
+
+
+def paste(values: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
+    """Return `values` with the pixels of `partners` inside the boxes.
+
+    Args:
+        values: n x channels x height x width, floats.
+        partners: the same shape, row by row the partner of `values`.
+        boxes: n x 4, as `draw_boxes` returns them, on the same device.
+    """
+    top, left, bottom, right = boxes[:, :, None].unbind(dim=1)
+    y = torch.arange(values.shape[2], device=values.device)
+    x = torch.arange(values.shape[3], device=values.device)
+    rows = ((y >= top) & (y < bottom)).to(values.dtype)
+    columns = ((x >= left) & (x < right)).to(values.dtype)
+    # At weights 0 and 1 lerp returns the one or the other to the bit, faster than where.
+    return torch.lerp(values, partners, rows[:, None, :, None] * columns[:, None, None, :])

@@ -1,7 +1,15 @@
 import numpy as np
+import pytest
 import torch
 
-from pipeline.vision.training.mixing import draw_partners, draw_weights, mix
+from pipeline.vision.training.mixing import (
+    draw_boxes,
+    draw_partners,
+    draw_weights,
+    mix,
+    own_shares,
+    paste,
+)
 
 
 def test_mix_two_by_two_by_hand():
@@ -41,3 +49,65 @@ def test_weights_follow_the_beta_distribution():
     assert abs(weights.mean() - 0.5) < 0.01
     # Variance of Beta(a, a): 1 / (4 (2a + 1)).
     assert abs(weights.var() - 1 / (4 * 1.8)) < 0.003
+
+
+def test_paste_by_hand():
+    own, other = torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 3, 4)
+    boxes = torch.tensor([[0, 1, 2, 4], [1, 0, 3, 1]])
+    pasted = paste(own, other, boxes)
+    assert pasted[:, 0].tolist() == [
+        [[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]],
+        [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]],
+    ]
+
+
+def test_own_shares_by_hand():
+    boxes = np.array([[0, 1, 2, 4], [1, 0, 3, 1], [0, 0, 3, 4], [2, 2, 2, 3]])
+    assert own_shares(boxes, 3, 4) == pytest.approx([0.5, 10 / 12, 0.0, 1.0])
+
+
+def test_paste_takes_every_channel_of_the_partner_and_the_share_is_exact():
+    rng = np.random.default_rng(0)
+    own, other = torch.zeros(50, 3, 7, 5), torch.rand(50, 3, 7, 5) + 1
+    boxes = draw_boxes(50, 7, 5, 1.0, rng)
+    pasted = paste(own, other, torch.from_numpy(boxes))
+    taken = pasted > 0
+    assert torch.equal(pasted[taken], other[taken])
+    assert (taken == taken[:, :1]).all()
+    kept = 1 - taken[:, 0].float().mean(dim=(1, 2))
+    assert torch.allclose(kept, torch.from_numpy(own_shares(boxes, 7, 5)))
+
+
+def test_boxes_lie_in_the_image():
+    top, left, bottom, right = draw_boxes(2000, 9, 30, 0.5, np.random.default_rng(1)).T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top <= bottom).all()
+    assert (left <= right).all()
+    assert bottom.max() == 9
+    assert right.max() == 30
+
+
+def test_boxes_have_the_drawn_area_where_nothing_is_cut_off():
+    # At so large an alpha lambda is 1/2: sides of sqrt(1/2).
+    top, left, bottom, right = draw_boxes(200, 100, 40, 1e12, np.random.default_rng(0)).T
+    whole = (top > 0) & (left > 0) & (bottom < 100) & (right < 40)
+    assert whole.sum() > 10
+    assert set((bottom - top)[whole]) == {71}
+    assert set((right - left)[whole]) == {28}
+
+
+def test_boxes_are_centred_evenly_and_follow_the_beta_distribution():
+    size, count = 1000, 20_000
+    boxes = draw_boxes(count, size, size, 1.0, np.random.default_rng(2))
+    # With u = sqrt(1 - lambda) and lambda uniform, a side about an even centre covers on average
+    # u - u^2 / 4 of the length (each end loses u^2 / 8); E u = 2/3, E u^2 = 1/2.
+    sides = (boxes[:, 2:] - boxes[:, :2]) / size
+    assert sides.mean(axis=0) == pytest.approx(2 / 3 - 1 / 8, abs=0.01)
+    # Both ends alike.
+    assert (boxes[:, :2] + boxes[:, 2:]).mean() / (2 * size) == pytest.approx(0.5, abs=0.01)
+
+
+def test_boxes_repeat():
+    one, two = (draw_boxes(9, 8, 8, 0.3, np.random.default_rng(5)) for _ in range(2))
+    assert (one == two).all()
