@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from pipeline.errors import PipelineError, did_you_mean
+from pipeline.errors import PipelineError
+from pipeline.params._mistakes import mistakes
 from pipeline.params._schema import Params
 
 PARAMS_FILE = Path("params.yaml")
@@ -70,52 +71,5 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         # JSON mode keeps the types strict and still takes a list for a tuple.
         return Params.model_validate_json(document)
     except ValidationError as error:
-        mistakes = [_describe(item) for item in error.errors(include_url=False)]
-        raise PipelineError(f"{path}: " + "; ".join(mistakes)) from error
-
-
-def _describe(item: Any) -> str:
-    """Turn one pydantic finding into 'key: got this, need that'."""
-    location = [str(part) for part in item["loc"] if not _is_union_branch(str(part))]
-    key = ".".join(location)
-    kind, context, found = item["type"], item.get("ctx", {}), item["input"]
-    got = f"got {json.dumps(found, default=str)}"
-    if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        nearest = did_you_mean(location[-1], known)
-        return f"{key}: unknown key{nearest or ', valid: ' + ', '.join(known)}"
-    if kind == "missing":
-        return f"{key}: missing, add it"
-    if kind == "value_error":
-        return f"{key}: {context['error']}".replace(": [", "[")
-    if kind == "literal_error":
-        nearest = did_you_mean(str(found), re.findall(r"'([^']+)'", context["expected"]))
-        return f"{key}: {got}, need {context['expected']}{nearest}"
-    for name, words in (
-        ("ge", "at least"),
-        ("gt", "more than"),
-        ("le", "at most"),
-        ("lt", "less than"),
-    ):
-        if name in context:
-            return f"{key}: {got}, need {words} {context[name]:g}"
-    need = item["msg"].removeprefix("Input should be ")
-    return f"{key}: {got}, need {need}"
-
-
-def _is_union_branch(part: str) -> bool:
-    """Whether pydantic put this part in to name a branch of a union, not a key."""
-    return "[" in part or part in {"str", "none"}
-
-
-def _known_keys(location: list[str]) -> list[str]:
-    """List the keys of the section at `location`."""
-    section: type[BaseModel] = Params
-    for part in location:
-        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not isinstance(field.annotation, type):
-            return []
-        if not issubclass(field.annotation, BaseModel):
-            return []
-        section = field.annotation
-    return [field.alias or name for name, field in section.model_fields.items()]
+        found = mistakes(error, raw, Params)
+        raise PipelineError(f"{path}: {'; '.join(found)}") from error

@@ -4,6 +4,7 @@ No field has a default: params.yaml states every value, so that what DVC tracks 
 that a result can depend on.
 """
 
+import json
 import re
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -32,18 +33,32 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
-# A list of '- Name: {argument: value}', one name per item.
-Items = tuple[dict[str, dict[str, JsonValue]], ...]
-
 
 T = TypeVar("T")
 
 
 def _refuse(value: T, mistakes: list[str]) -> T:
-    """Return `value`, or raise all `mistakes` in one error that pydantic collects."""
+    """Return `value`, or raise all `mistakes` in one error that pydantic collects.
+
+    A mistake that starts with '.' or '[' goes on with the key of the value.
+    """
     if mistakes:
-        raise ValueError("; ".join(mistakes))
+        raise ValueError(*mistakes)
     return value
+
+
+def _is_finite(value: JsonValue) -> JsonValue:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("infinite or not a number, need finite numbers") from error
+    return value
+
+
+# What a network or an augmentation makes of a free argument is its own business.
+Value = Annotated[JsonValue, AfterValidator(_is_finite)]
+# A list of '- Name: {argument: value}', one name per item.
+Items = tuple[dict[str, dict[str, Value]], ...]
 
 
 class Section(BaseModel):
@@ -124,7 +139,7 @@ class Balance(Section):
     def _policies_are_known(cls, policies: dict[str, Items]) -> dict[str, Items]:
         mistakes = []
         for label, policy in policies.items():
-            mistakes += [f"{label}{m}" for m in check_items(policy, AUGMENTATIONS, "transform")]
+            mistakes += [f".{label}{m}" for m in check_items(policy, AUGMENTATIONS, "transform")]
         return _refuse(policies, mistakes)
 
 
@@ -132,7 +147,7 @@ class Model(Section):
     """Which network."""
 
     name: Name
-    args: dict[str, JsonValue]
+    args: dict[str, Value]
 
     @field_validator("name")
     @classmethod
@@ -348,8 +363,20 @@ class Embed(Section):
 class Register(Section):
     """The registered model and its gate."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+            description="letters, digits and then also _ . -",
+        ),
+    ]
+    alias: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+            description="a letter, then letters, digits, _ or -",
+        ),
+    ]
     min_gain_over_baseline: Fraction
 
     @field_validator("alias")
@@ -367,17 +394,21 @@ class Report(Section):
 
 def _is_range(workers: int | tuple[int, int]) -> int | tuple[int, int]:
     if isinstance(workers, tuple) and workers[0] > workers[1]:
-        raise ValueError(f"got {list(workers)}, need [fewest, most]")
+        raise ValueError(f"got {list(workers)}, need [fewest, most], in this order")
     return workers
 
 
 class Resources(Section):
     """What a training may use. Tracked by no stage: it changes speed, and rounding."""
 
-    workers: Annotated[Count | tuple[Count, Count], AfterValidator(_is_range)]
+    workers: Annotated[
+        Count | tuple[Count, Count],
+        AfterValidator(_is_range),
+        Field(description="a whole number from 1, or two as [fewest, most]"),
+    ]
     cpus_per_worker: Count | None
     gpus_per_worker: NonNegative | None
-    threads: Literal["auto"] | Count
+    threads: Annotated[Literal["auto"] | Count, Field(description="auto or a whole number from 1")]
     precision: Literal["auto", "fp32", "bf16"]
     sync_batch_norm: bool
     address: Name | None

@@ -1,6 +1,8 @@
-"""params.yaml holds every key that the typed params know, and no other."""
+"""params.yaml states every value that the typed params know, and no other."""
 
 from pathlib import Path
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
@@ -11,16 +13,40 @@ from pipeline.params._networks import NETWORKS
 from pipeline.vision.networks import BUILDERS
 from tests.contract.imports import ROOT
 
-RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
+TEXT = (ROOT / "params.yaml").read_text()
+RAW = yaml.safe_load(TEXT)
 
 
-def _typed_keys(section: type[BaseModel], prefix: str = "") -> set[str]:
+def _sections_in(annotation) -> list[type[BaseModel]]:
+    """Return the sections that a type may be: one, the branches of a union, or none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections_in(part)]
+
+
+def _all_sections(section=Params) -> set[type[BaseModel]]:
+    """Return a section and all below it, with every branch of every union."""
+    below = [s for f in section.model_fields.values() for s in _sections_in(f.annotation)]
+    return {section}.union(*map(_all_sections, below))
+
+
+def _names(section) -> tuple[str, ...]:
+    """Return the words that the key `name` of a section takes, where they are a fixed few."""
+    field = section.model_fields.get("name")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+
+
+def _typed_keys(section, stated, prefix="") -> set[str]:
+    """Return the keys that a section needs, in a union those of the branch that is named."""
     keys = set()
     for name, field in section.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
-        keys.add(key)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys |= _typed_keys(field.annotation, f"{key}.")
+        key = field.alias or name
+        keys.add(f"{prefix}{key}")
+        branches = _sections_in(field.annotation)
+        if len(branches) > 1:
+            branches = [b for b in branches if stated[key]["name"] in _names(b)]
+        for branch in branches:
+            keys |= _typed_keys(branch, stated[key], f"{prefix}{key}.")
     return keys
 
 
@@ -36,7 +62,8 @@ def _yaml_keys(values: dict, typed: set[str], prefix: str = "") -> set[str]:
 
 
 def test_params_yaml_and_the_typed_params_have_the_same_keys():
-    typed = _typed_keys(Params)
+    typed = _typed_keys(Params, RAW)
+    assert {"train.schedule.warmup_epochs", "finetune.sampler.name"} <= typed
     assert _yaml_keys(RAW, typed) == typed
 
 
@@ -45,14 +72,39 @@ def test_params_yaml_loads_to_the_values_it_states():
     assert loaded == RAW
 
 
-def test_no_param_has_a_default_outside_params_yaml():
-    def fields(section):
-        for field in section.model_fields.values():
-            yield field
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                yield from fields(field.annotation)
+@pytest.mark.parametrize("section", sorted(_all_sections(), key=lambda s: s.__name__))
+def test_no_param_has_a_default_outside_params_yaml(section):
+    assert all(field.is_required() for field in section.model_fields.values())
 
-    assert all(field.is_required() for field in fields(Params))
+
+@pytest.mark.parametrize("section", sorted(_all_sections(), key=lambda s: s.__name__))
+def test_every_section_is_strict_and_knows_its_keys(section):
+    config = section.model_config
+    assert config["frozen"]
+    assert config["strict"]
+    assert config["extra"] == "forbid"
+
+
+def test_params_yaml_names_every_branch():
+    branches = {
+        name
+        for section in _all_sections()
+        for field in section.model_fields.values()
+        if field.discriminator
+        for branch in _sections_in(field.annotation)
+        for name in _names(branch)
+    }
+    assert {"one_cycle", "focal", "square_root"} <= branches
+    assert {name for name in branches if name not in TEXT} == set()
+
+
+def test_unions_without_names_say_what_they_need():
+    """Their branches cannot be told apart, so one description stands for all of them."""
+    for section in _all_sections():
+        for key, field in section.model_fields.items():
+            branches = [part for part in get_args(field.annotation) if part is not type(None)]
+            if get_origin(field.annotation) in (Union, UnionType) and len(branches) > 1:
+                assert field.discriminator or field.description, f"{section.__name__}.{key}"
 
 
 def test_every_network_that_params_accept_can_be_built():

@@ -36,40 +36,11 @@ def test_all_mistakes_come_together(tmp_path):
     assert "split.vall: unknown key, did you mean val?" in message
     assert "split.val: missing, add it" in message
     assert (
-        "balance.target: got \"maxi\", need 'max', 'median', 'ratio' or 'effective', did you mean"
-        " max?" in message
+        'balance.target: got "maxi", need max, median, ratio or effective, did you mean max?'
+        in message
     )
     assert "model.name: unknown network lenet, did you mean lenet5?" in message
     assert "pack.channels: got 2, need 1 or 3" in message
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("lr: 0.002", "lr: yes", "train.optimizer.lr: got true, need a valid number"),
-        ("lr: 0.002", "lr: 0", "train.optimizer.lr: got 0, need more than 0"),
-        ("epochs: 30", "epochs: 3.5", "train.epochs: got 3.5, need a valid integer"),
-        ("epochs: 30", "epochs: '30'", 'train.epochs: got "30", need a valid integer'),
-        ("momentum: 0.9", "momentum: 1.0", "train.optimizer.momentum: got 1.0, need less than 1"),
-        ("max_bad_fraction: 0.1", "max_bad_fraction: 2", "got 2, need at most 1"),
-        ("val: 0.15", "val: 0.8", "split: val + test is 1.05, need less than 1"),
-        ("seed: 0\n  source", "seed: -1\n  source", "sample.seed: got -1, need at least 0"),
-        ("weights: null", "weights: [1]", "train.weights: got [1], need a valid string"),
-        ("Perspective:", "Perspectiv:", "unknown transform Perspectiv, did you mean Perspective?"),
-        ("rotate: [-12", "rotat: [-12", "].Affine: unknown argument rotat, did you mean rotate?"),
-        ("- identity: {}", "- identiti: {}", "tta.views[0]: unknown view identiti, did you mean"),
-        ("- rotate: {degrees: 7}", "- rotate: {degree: 7}", "unknown argument degree, did you"),
-        ("per_class: {}", "per_class: {a: [{Blur: {}}]}", "balance.per_class: a[0]: unknown"),
-        ("address: null", "addres: null", "resources.addres: unknown key, did you mean address?"),
-        ("warmup_epochs: 1", "warmup_epochs: .inf", "train.schedule.warmup_epochs: got"),
-        ("alias: champion", "alias: latest", "register.alias: latest means a version to MLflow"),
-        ("alias: champion", "alias: v3", "register.alias: v3 means a version to MLflow"),
-        ("trainable: all", "trainable: head", "train: trainable: head on weights: null would"),
-        ("report:\n", "repot:\n", "repot: unknown key, did you mean report?"),
-    ],
-)
-def test_each_mistake_names_key_value_and_need(tmp_path, old, new, expected):
-    assert expected in mistakes(tmp_path, (old, new))
 
 
 def test_a_number_with_an_exponent_is_a_number(tmp_path):

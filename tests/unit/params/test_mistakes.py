@@ -1,0 +1,204 @@
+"""What is said of each kind of mistake."""
+
+import copy
+from functools import reduce
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from tests.contract.imports import ROOT
+
+RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
+SCHEDULES = "constant, cosine, step or one_cycle"
+WORKERS = "a whole number from 1, or two as [fewest, most]"
+MAPPING = "a mapping of keys to values"
+
+
+def said_of(key, value):
+    """Return what is said when one value of params.yaml is another."""
+    changed = copy.deepcopy(RAW)
+    *sections, last = key.split(".")
+    section = reduce(lambda values, name: values[name], sections, changed)
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    Path("p.yaml").write_text(yaml.safe_dump(changed))
+    with pytest.raises(PipelineError) as caught:
+        load_params(Path("p.yaml"))
+    return str(caught.value).removeprefix("p.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.optimizer.lr", True, "got true, need a valid number"),
+        ("train.optimizer.lr", 0, "got 0, need more than 0"),
+        ("train.optimizer.momentum", 1.0, "got 1.0, need less than 1"),
+        ("train.epochs", 3.5, "got 3.5, need a valid integer"),
+        ("train.epochs", "30", 'got "30", need a valid integer'),
+        ("train.weights", [1], "got [1], need a valid string"),
+        ("train.weights", "", 'got "", need at least 1 character'),
+        ("index.max_bad_fraction", 2, "got 2, need at most 1"),
+        ("sample.seed", -1, "got -1, need at least 0"),
+        ("sample.seed", ..., "missing, add it"),
+        ("pack.bit_depth", 7, "got 7, need auto, 8 or 16"),
+        ("pack.channels", None, "got null, need 1 or 3"),
+        ("embed.recall_at", [], "got [], need at least 1 item"),
+        ("embed.recall_at", {"1": 1}, 'got {"1": 1}, need a list'),
+        ("model.name", "lenet", "unknown network lenet, did you mean lenet5? (valid: "),
+        ("train.schedule.warmup_epochs", float("inf"), "got Infinity, need a finite number"),
+        ("train.schedule.warmup_epochs", -1, "got -1, need at least 0"),
+        ("train.schedule.warmup_epochs", ..., "missing, add it"),
+        ("train.optimizer", None, f"got null, need {MAPPING}"),
+        ("train", "short", f'got "short", need {MAPPING}'),
+        ("register.name", "a b", 'got "a b", need letters, digits and then also _ . -'),
+        ("register.alias", "1", 'got "1", need a letter, then letters, digits, _ or -'),
+        ("register.alias", "latest", "latest means a version to MLflow, take another"),
+        ("register.alias", "v3", "v3 means a version to MLflow, take another"),
+        ("resources.addres", None, "unknown key, did you mean address?"),
+        ("repot", {}, "unknown key, did you mean report?"),
+    ],
+)
+def test_each_mistake_names_key_value_and_need(key, value, expected):
+    said = said_of(key, value)
+    assert said.startswith(f"{key}: {expected}")
+    assert "; " not in said
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), [1.0, {"b": -float("inf")}]])
+def test_free_arguments_are_finite(value):
+    expected = "infinite or not a number, need finite numbers"
+    assert said_of("model.args", {"a": value}) == f"model.args.a: {expected}"
+    said = said_of("train.augment", [{"hflip": {"p": value}}])
+    assert said == f"train.augment[0].hflip.p: {expected}"
+
+
+def test_values_that_do_not_go_together_are_told_by_section():
+    assert said_of("split.val", 0.8) == "split: val + test is 1.05, need less than 1"
+    assert said_of("train.trainable", "head").startswith("train: trainable: head on weights: null")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            {"name": "cosin", "warmup_epochs": 1},
+            [f'.name: got "cosin", need {SCHEDULES}, did you mean cosine?'],
+        ),
+        ({"warmup_epochs": 1}, [f".name: missing, add {SCHEDULES}"]),
+        ({"name": None}, [f".name: got null, need {SCHEDULES}"]),
+        ({"name": ["step"]}, [f'.name: got ["step"], need {SCHEDULES}']),
+        ("cosine", [f': got "cosine", need a mapping with name: {SCHEDULES}']),
+        (None, [f": got null, need a mapping with name: {SCHEDULES}"]),
+        (
+            {"name": "cosine", "warmup": 1},
+            [
+                ".warmup_epochs: missing, add it",
+                ".warmup: unknown key, did you mean warmup_epochs?",
+            ],
+        ),
+        ({"name": "one_cycle", "rise": 1.0}, [".rise: got 1.0, need less than 1"]),
+        (
+            {"name": "one_cycle", "rise": 0.3, "milestones": []},
+            [".milestones: unknown key, valid: name, rise"],
+        ),
+        (
+            {"name": "step", "warmup_epochs": "x", "milestones": [0.5, 1.2], "factor": 2},
+            [
+                '.warmup_epochs: got "x", need a valid number',
+                ".milestones[1]: got 1.2, need less than 1",
+                ".factor: got 2, need at most 1",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("stage", ["train", "finetune"])
+def test_mistakes_in_a_section_whose_name_says_its_keys(stage, value, expected):
+    said = said_of(f"{stage}.schedule", value)
+    assert said.split("; ") == [f"{stage}.schedule{mistake}" for mistake in expected]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("loss", {"name": "focal", "gamma": 1.0, "start": 1.0}, "start: got 1.0, need less than 1"),
+        ("loss", {"name": "focal", "gamma": -1, "start": 0.5}, "gamma: got -1, need at least 0"),
+        ("loss", {"name": "cross_entropy", "start": 0.5}, "start: unknown key, valid: name"),
+        ("sampler", {"name": "natural", "start": 0.5}, "start: unknown key, valid: name"),
+        ("sampler", {"name": "balanced"}, "start: missing, add it"),
+    ],
+)
+def test_mistakes_in_losses_and_samplers(key, value, expected):
+    assert said_of(f"train.{key}", value) == f"train.{key}.{expected}"
+
+
+@pytest.mark.parametrize("value", ["zero", 0, 1.5, True, None, [1], [0, 2], [1, 2, 3], {"a": 1}])
+def test_wrong_workers_are_told_once_with_both_forms(value):
+    said = said_of("resources.workers", value)
+    assert said.startswith("resources.workers: got ")
+    assert said.endswith(f", need {WORKERS}")
+    assert said.count("resources.workers") == 1
+
+
+def test_workers_from_most_to_fewest():
+    assert (
+        said_of("resources.workers", [4, 1])
+        == "resources.workers: got [4, 1], need [fewest, most], in this order"
+    )
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0, "0"), ("aut", '"aut"'), (1.5, "1.5")])
+def test_wrong_threads_are_told_once_with_both_forms(value, shown):
+    assert (
+        said_of("resources.threads", value)
+        == f"resources.threads: got {shown}, need auto or a whole number from 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "balance.policy",
+            [{"Perspectiv": {}}, {"Affine": {"rotat": 1}}],
+            [
+                "balance.policy[0]: unknown transform Perspectiv, did you mean Perspective?",
+                "balance.policy[1].Affine: unknown argument rotat, did you mean rotate?",
+            ],
+        ),
+        (
+            "balance.per_class",
+            {"a": [{"Affine": {}}, {"Blur": {}}], "str": [{"Affine": {"q": 1}}]},
+            [
+                "balance.per_class.a[1]: unknown transform Blur",
+                "balance.per_class.str[0].Affine: unknown argument q",
+            ],
+        ),
+        ("tta.views", [{"identiti": {}}], ["tta.views[0]: unknown view identiti, did you mean"]),
+        (
+            "tta.views",
+            [{"rotate": {"degree": 7}}],
+            ["tta.views[0].rotate: unknown argument degree"],
+        ),
+        ("tta.views", [{"identity": {}, "hflip": {}}], ["tta.views[0]: need one view per item"]),
+        ("train.augment", ["hflip"], [f'train.augment[0]: got "hflip", need {MAPPING}']),
+        ("train.augment", [{"hflip": None}], [f"train.augment[0].hflip: got null, need {MAPPING}"]),
+        ("train.augment", [{"hflop": {}}], ["train.augment[0]: unknown augmentation hflop, did"]),
+        ("embed.recall_at", [1, 0], ["embed.recall_at[1]: got 0, need at least 1"]),
+    ],
+)
+def test_mistakes_in_lists_name_the_item(key, value, expected):
+    said = said_of(key, value).split("; ")
+    assert len(said) == len(expected)
+    for mistake, start in zip(said, expected, strict=True):
+        assert mistake.startswith(start)
+
+
+def test_long_values_are_cut():
+    said = said_of("train.images", "x" * 1000)
+    assert said.startswith('train.images: got "xxx')
+    assert len(said) < 150
