@@ -49,17 +49,23 @@ def mix(values: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
 
 
 def draw_boxes(
-    count: int, height: int, width: int, alpha: float, rng: np.random.Generator
+    count: int, alpha: float, shape: tuple[int, int], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Draw for each row the box that its partner is pasted into.
 
     A box has the shape of the image and the share 1 - lambda of its area, lambda ~ Beta(alpha,
     alpha), around a pixel that is drawn evenly; what lies beyond the border is cut off.
 
+    Args:
+        count: rows.
+        alpha: of the Beta distribution, above 0.
+        shape: height and width of the images in pixels.
+        rng: draws areas and places.
+
     Returns:
         count x 4: top, left, bottom, right in pixels, the last two exclusive. May be empty.
     """
-    sides = np.array([height, width])
+    sides = np.array(shape)
     side_share = np.sqrt(1 - rng.beta(alpha, alpha, count))
     box_sides = np.rint(side_share[:, None] * sides).astype(np.int64)
     first = rng.integers(0, sides, (count, 2)) - box_sides // 2
@@ -68,26 +74,24 @@ def draw_boxes(
     return boxes
 
 
-def own_shares(boxes: npt.NDArray[np.int64], height: int, width: int) -> npt.NDArray[np.float32]:
-    """Return the share of each row's own pixels beside its box: the weight of its own target."""
-    top, left, bottom, right = boxes.T
-    pasted = (bottom - top) * (right - left)
-    shares: npt.NDArray[np.float32] = (1 - pasted / (height * width)).astype(np.float32)
-    return shares
-
-
-def paste(values: Tensor, partners: Tensor, boxes: Tensor) -> Tensor:
-    """Return `values` with the pixels of `partners` inside the boxes.
+def paste(values: Tensor, partners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Paste the pixels of `partners` inside the boxes into `values`.
 
     Args:
         values: n x channels x height x width, floats.
         partners: the same shape, row by row the partner of `values`.
         boxes: n x 4, as `draw_boxes` returns them, on the same device.
+
+    Returns:
+        The pasted images, and the share of each that is its own pixels (n, in [0, 1]): the
+        weight of its own target.
     """
-    top, left, bottom, right = boxes[:, :, None].unbind(dim=1)
-    y = torch.arange(values.shape[2], device=values.device)
-    x = torch.arange(values.shape[3], device=values.device)
+    height, width = values.shape[2:]
+    top, left, bottom, right = boxes.unsqueeze(2).unbind(dim=1)
+    y = torch.arange(height, device=values.device)
+    x = torch.arange(width, device=values.device)
     rows = ((y >= top) & (y < bottom)).to(values.dtype)
     columns = ((x >= left) & (x < right)).to(values.dtype)
     # At weights 0 and 1 lerp returns the one or the other to the bit, faster than where.
-    return torch.lerp(values, partners, rows[:, None, :, None] * columns[:, None, None, :])
+    pasted = torch.lerp(values, partners, rows[:, None, :, None] * columns[:, None, None, :])
+    return pasted, 1 - rows.sum(dim=1) * columns.sum(dim=1) / (height * width)

@@ -7,7 +7,6 @@ from pipeline.vision.training.mixing import (
     draw_partners,
     draw_weights,
     mix,
-    own_shares,
     paste,
 )
 
@@ -54,32 +53,35 @@ def test_weights_follow_the_beta_distribution():
 def test_paste_by_hand():
     own, other = torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 3, 4)
     boxes = torch.tensor([[0, 1, 2, 4], [1, 0, 3, 1]])
-    pasted = paste(own, other, boxes)
+    pasted, shares = paste(own, other, boxes)
     assert pasted[:, 0].tolist() == [
         [[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]],
         [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]],
     ]
+    assert shares.tolist() == pytest.approx([0.5, 10 / 12])
 
 
-def test_own_shares_by_hand():
-    boxes = np.array([[0, 1, 2, 4], [1, 0, 3, 1], [0, 0, 3, 4], [2, 2, 2, 3]])
-    assert own_shares(boxes, 3, 4) == pytest.approx([0.5, 10 / 12, 0.0, 1.0])
+def test_an_empty_box_and_one_of_the_whole_image():
+    own, other = torch.rand(2, 3, 3, 4), torch.rand(2, 3, 3, 4)
+    pasted, shares = paste(own, other, torch.tensor([[2, 2, 2, 3], [0, 0, 3, 4]]))
+    assert torch.equal(pasted[0], own[0])
+    assert torch.equal(pasted[1], other[1])
+    assert shares.tolist() == [1.0, 0.0]
 
 
 def test_paste_takes_every_channel_of_the_partner_and_the_share_is_exact():
-    rng = np.random.default_rng(0)
     own, other = torch.zeros(50, 3, 7, 5), torch.rand(50, 3, 7, 5) + 1
-    boxes = draw_boxes(50, 7, 5, 1.0, rng)
-    pasted = paste(own, other, torch.from_numpy(boxes))
+    boxes = draw_boxes(50, 1.0, (7, 5), np.random.default_rng(0))
+    pasted, shares = paste(own, other, torch.from_numpy(boxes))
     taken = pasted > 0
     assert torch.equal(pasted[taken], other[taken])
     assert (taken == taken[:, :1]).all()
-    kept = 1 - taken[:, 0].float().mean(dim=(1, 2))
-    assert torch.allclose(kept, torch.from_numpy(own_shares(boxes, 7, 5)))
+    assert shares.dtype == torch.float32
+    assert torch.allclose(shares, 1 - taken[:, 0].float().mean(dim=(1, 2)))
 
 
 def test_boxes_lie_in_the_image():
-    top, left, bottom, right = draw_boxes(2000, 9, 30, 0.5, np.random.default_rng(1)).T
+    top, left, bottom, right = draw_boxes(2000, 0.5, (9, 30), np.random.default_rng(1)).T
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top <= bottom).all()
@@ -90,7 +92,7 @@ def test_boxes_lie_in_the_image():
 
 def test_boxes_have_the_drawn_area_where_nothing_is_cut_off():
     # At so large an alpha lambda is 1/2: sides of sqrt(1/2).
-    top, left, bottom, right = draw_boxes(200, 100, 40, 1e12, np.random.default_rng(0)).T
+    top, left, bottom, right = draw_boxes(200, 1e12, (100, 40), np.random.default_rng(0)).T
     whole = (top > 0) & (left > 0) & (bottom < 100) & (right < 40)
     assert whole.sum() > 10
     assert set((bottom - top)[whole]) == {71}
@@ -99,7 +101,7 @@ def test_boxes_have_the_drawn_area_where_nothing_is_cut_off():
 
 def test_boxes_are_centred_evenly_and_follow_the_beta_distribution():
     size, count = 1000, 20_000
-    boxes = draw_boxes(count, size, size, 1.0, np.random.default_rng(2))
+    boxes = draw_boxes(count, 1.0, (size, size), np.random.default_rng(2))
     # With u = sqrt(1 - lambda) and lambda uniform, a side about an even centre covers on average
     # u - u^2 / 4 of the length (each end loses u^2 / 8); E u = 2/3, E u^2 = 1/2.
     sides = (boxes[:, 2:] - boxes[:, :2]) / size
@@ -109,5 +111,5 @@ def test_boxes_are_centred_evenly_and_follow_the_beta_distribution():
 
 
 def test_boxes_repeat():
-    one, two = (draw_boxes(9, 8, 8, 0.3, np.random.default_rng(5)) for _ in range(2))
+    one, two = (draw_boxes(9, 0.3, (8, 8), np.random.default_rng(5)) for _ in range(2))
     assert (one == two).all()
