@@ -1,0 +1,71 @@
+"""Optimisers, with learning rates that fall from the head towards the input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.params import Optimizer
+
+# One kernel per step instead of several per operation; torch has others for other devices.
+_FUSED = frozenset({"cpu", "cuda"})
+
+
+def build_optimizer(
+    groups_by_depth: Sequence[Sequence[nn.Parameter]], settings: Optimizer
+) -> torch.optim.Optimizer:
+    """Build the optimiser of parameters that are on their device already.
+
+    SGD takes Nesterov's momentum (none at a momentum of 0); AdamW takes `momentum` as its first
+    beta. Biases and norms (one-dimensional) decay no weights. Parameters may be frozen: without a
+    gradient nothing moves them, weight decay included, until they are unfrozen.
+
+    Args:
+        groups_by_depth: from the input to the head. One step further below the head multiplies
+            the rate by `layer_decay` (Howard and Ruder 2018 call it discriminative fine-tuning),
+            which each group of the optimiser carries as "lr_scale".
+        settings: from params.yaml.
+    """
+    groups = _param_groups(groups_by_depth, settings)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    fused = all(parameter.device.type in _FUSED for parameter in parameters)
+    if settings.name == "adamw":
+        betas = (settings.momentum, 0.999)
+        return torch.optim.AdamW(groups, settings.lr, betas=betas, fused=fused)
+    moving = settings.momentum > 0
+    optimizer = torch.optim.SGD(
+        groups, settings.lr, settings.momentum, nesterov=moving, fused=fused
+    )
+    if moving:
+        # A fused step refuses parameters that come to move later than others of their group.
+        # From zeros, the first step is the same as from nothing.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _param_groups(
+    groups_by_depth: Sequence[Sequence[nn.Parameter]], settings: Optimizer
+) -> list[dict[str, Any]]:
+    """Merge parameters of the same rate and weight decay: the fewer groups, the faster a step."""
+    merged: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for below_head, parameters in enumerate(reversed(groups_by_depth)):
+        scale = settings.layer_decay**below_head
+        for parameter in parameters:
+            merged.setdefault((scale, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": settings.lr * scale,
+            "lr_scale": scale,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (scale, decays), parameters in merged.items()
+    ]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the head; groups below it get their part of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
