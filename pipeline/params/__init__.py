@@ -1,6 +1,7 @@
 """params.yaml as frozen, validated objects."""
 
 from pipeline.params._load import load_params
+from pipeline.params._networks import check_network_args
 from pipeline.params._schema import (
     Balance,
     BalancedSampler,
@@ -73,5 +74,6 @@ __all__ = [
     "Tracking",
     "Training",
     "Tta",
+    "check_network_args",
     "load_params",
 ]

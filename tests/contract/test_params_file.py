@@ -108,7 +108,7 @@ def test_unions_without_names_say_what_they_need():
 
 
 def test_every_network_that_params_accept_can_be_built():
-    assert tuple(BUILDERS) == NETWORKS
+    assert tuple(BUILDERS) == tuple(NETWORKS)
 
 
 @pytest.mark.parametrize("section", sorted(RAW))
