@@ -25,7 +25,7 @@ from pipeline.params._augmentations import (
     VIEWS,
     check_items,
 )
-from pipeline.params._networks import NETWORKS
+from pipeline.params._networks import NETWORKS, check_network_args
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -154,6 +154,10 @@ class Model(Section):
     def _name_is_known(cls, name: str) -> str:
         known = did_you_mean(name, NETWORKS) + f" (valid: {', '.join(NETWORKS)})"
         return _refuse(name, [] if name in NETWORKS else [f"unknown network {name}{known}"])
+
+    @model_validator(mode="after")
+    def _args_are_known(self) -> Self:
+        return _refuse(self, [f".args{m}" for m in check_network_args(self.name, self.args)])
 
 
 class Optimizer(Section):
