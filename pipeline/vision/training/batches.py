@@ -1,25 +1,36 @@
-"""Which rows make up each global batch, and the pixels of this worker's share.
+"""What each global batch is made of, and this worker's share of it.
 
 Everything random is drawn for the global batch from (seed, epoch, step): one worker and four
-see the same batches and the same mixup partners, and a resumed run goes on as if it had not
-stopped.
+see the same batches, augmentations and mixing partners, and a resumed run goes on as if it had
+not stopped.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from pipeline.data.shards import ImageSet
-from pipeline.vision.predict import to_unit
-from pipeline.vision.training.mixing import draw_partners, draw_weights, mix
+from pipeline.params import Training
+from pipeline.vision.training.augment import Augment
+from pipeline.vision.training.mixing import (
+    draw_boxes,
+    draw_partners,
+    draw_weights,
+    mix,
+    paste,
+)
+from pipeline.vision.training.sampling import SamplerName, epoch_rows, global_batches
+from pipeline.vision.training.sources import Rows, Source
 
-Rows = npt.NDArray[np.int64]
+_AHEAD = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,20 +42,125 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One worker's share of a global batch.
+class Mixing:
+    """With whom each of this worker's rows is mixed, and how.
 
     Attributes:
-        images: n x channels x height x width in [0, 1].
-        targets: n x classes, rows sum to 1.
-        weights: n, what each row counts in the global mean: 1, or 0 for a stand-in.
+        own: positions of this worker's rows among those fetched.
+        partners: positions of their partners there.
+        how: n weights of the own image for mixup, or n x 4 boxes for cutmix.
+        cut: whether it is cutmix.
+    """
+
+    own: Tensor
+    partners: Tensor
+    how: Tensor
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One worker's share of a global batch, before it is prepared.
+
+    Attributes:
+        raw: what the source fetched.
+        labels: of the rows fetched.
+        augment: draws of the augmentation for the rows fetched.
+        mixing: None without.
         global_size: rows of the global batch.
     """
 
-    images: Tensor
-    targets: Tensor
-    weights: Tensor
+    raw: Tensor
+    labels: Tensor
+    augment: Mapping[str, Tensor]
+    mixing: Mixing | None
     global_size: int
+
+
+class Batches:
+    """The global batches of a training, epoch by epoch."""
+
+    def __init__(
+        self, source: Source, recipe: Training, augment: Augment | None, shape: tuple[int, int]
+    ) -> None:
+        """Draw from `source`; `shape` is the height and width that cutmix cuts from."""
+        self._source, self._recipe, self._augment, self._shape = source, recipe, augment, shape
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of one epoch."""
+        return count_steps(len(self._source.labels), self._recipe.global_batch_size)
+
+    def stream(self, share: Share, epoch: int, first_step: int) -> Iterator[Draw]:
+        """Yield this worker's share of each batch from `first_step` on, fetched ahead."""
+        recipe = self._recipe
+        rng = np.random.default_rng((recipe.seed, epoch))
+        rows = epoch_rows(self._source.labels, sampler_at(recipe, epoch), rng)
+        batches = global_batches(rows, recipe.global_batch_size)
+
+        def draw(step: int) -> Callable[[], Draw]:
+            return lambda: self._draw(batches[step], share, epoch, step)
+
+        return ahead(draw(step) for step in range(first_step, len(batches)))
+
+    def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> Draw:
+        rng = np.random.default_rng((self._recipe.seed, epoch, step))
+        drawn = self._augment.draw(len(rows), rng) if self._augment else {}
+        own = np.arange(share.rank, len(rows), share.workers)
+        needed, mixing = own, None
+        if self._recipe.mixup_alpha > 0 or self._recipe.cutmix_alpha > 0:
+            needed, mixing = self._draw_mixing(rows, own, rng)
+        return Draw(
+            raw=self._source.fetch(rows[needed]),
+            labels=torch.from_numpy(self._source.labels[rows[needed]]),
+            augment={key: torch.from_numpy(values[needed]) for key, values in drawn.items()},
+            mixing=mixing,
+            global_size=len(rows),
+        )
+
+    def _draw_mixing(self, rows: Rows, own: Rows, rng: np.random.Generator) -> tuple[Rows, Mixing]:
+        """Draw for the whole batch; return the positions needed here and what to do with them."""
+        mixup, cutmix = self._recipe.mixup_alpha, self._recipe.cutmix_alpha
+        partners = draw_partners(self._source.labels[rows], rng)[own]
+        cut = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
+        if cut:
+            how = torch.from_numpy(draw_boxes(len(rows), cutmix, self._shape, rng)[own])
+        else:
+            how = torch.from_numpy(draw_weights(len(rows), mixup, rng)[own])
+        # A partner may belong to another worker's share; its image is fetched here too.
+        needed = np.union1d(own, partners)
+        positions = (torch.from_numpy(np.searchsorted(needed, at)) for at in (own, partners))
+        return needed, Mixing(*positions, how, cut)
+
+
+def compose(
+    draw: Draw, source: Source, target_rows: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Turn a draw into inputs and soft targets on the device, without waiting for it.
+
+    Args:
+        draw: of a worker's share of a batch.
+        source: that fetched it.
+        target_rows: classes x classes, the target of each class; rows sum to 1.
+        device: where to.
+    """
+
+    def here(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    augment = {key: here(values) for key, values in draw.augment.items()}
+    inputs = source.prepare(here(draw.raw), augment)
+    targets = target_rows.index_select(0, here(draw.labels))
+    if draw.mixing is None:
+        return inputs, targets
+    own, partners = here(draw.mixing.own), here(draw.mixing.partners)
+    images = inputs.index_select(0, own), inputs.index_select(0, partners)
+    labels = targets.index_select(0, own), targets.index_select(0, partners)
+    how = here(draw.mixing.how)
+    if not draw.mixing.cut:
+        return mix(*images, how), mix(*labels, how)
+    pasted, weights = paste(*images, how)
+    return pasted, mix(*labels, weights)
 
 
 def count_steps(rows: int, global_batch_size: int) -> int:
@@ -52,69 +168,29 @@ def count_steps(rows: int, global_batch_size: int) -> int:
     return -(-rows // global_batch_size)
 
 
-def epoch_order(rows: int, global_batch_size: int, seed: int, epoch: int) -> list[Rows]:
-    """Shuffle the rows into global batches that hold every row once.
-
-    Sizes differ by one at most, where the rows do not divide: no row is dropped, and no batch
-    is so small that batch normalisation has nothing to average.
-    """
-    order = np.random.default_rng((seed, epoch)).permutation(rows)
-    return np.array_split(order, count_steps(rows, global_batch_size))
+def sampler_at(recipe: Training, epoch: int) -> SamplerName:
+    """Return the name of the sampler that an epoch (from 0) uses."""
+    return recipe.sampler.name if epoch >= starts_at(recipe.sampler, recipe) else "natural"
 
 
-def training_batches(
-    images: ImageSet,
-    *,
-    share: Share,
-    global_batch_size: int,
-    seed: int,
-    epoch: int,
-    mixup_alpha: float,
-) -> Iterator[Batch]:
-    """Yield this worker's share of each global batch of an epoch, gathered one batch ahead."""
-    order = epoch_order(len(images), global_batch_size, seed, epoch)
-
-    def gather(step: int) -> Batch:
-        rng = np.random.default_rng((seed, epoch, step))
-        return _share_of(images, order[step], share, mixup_alpha, rng)
-
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(gather, 0)
-        for step in range(1, len(order)):
-            batch, waiting = waiting.result(), ahead.submit(gather, step)
-            yield batch
-        yield waiting.result()
+def starts_at(deferred: object, recipe: Training) -> int:
+    """Return the first epoch (from 0) of a sampler or loss that may take over later."""
+    return round(getattr(deferred, "start", 0.0) * recipe.epochs)
 
 
-def _share_of(
-    images: ImageSet, rows: Rows, share: Share, mixup_alpha: float, rng: np.random.Generator
-) -> Batch:
-    """Gather one worker's share of the global batch `rows`, mixed if asked for."""
-    own = np.arange(share.rank, len(rows), share.workers)
-    weights = np.ones(max(len(own), 1), np.float32)
-    if not len(own):
-        # More workers than rows: this one goes through the motions, for the others wait for it.
-        own, weights = np.zeros(1, np.int64), np.zeros(1, np.float32)
-    pixels, targets = _pixels_and_targets(images, rows[own])
-    if mixup_alpha > 0:
-        partners = draw_partners(images.labels[rows], rng)[own]
-        lam = torch.from_numpy(draw_weights(len(rows), mixup_alpha, rng)[own])
-        other_pixels, other_targets = _pixels_and_targets(images, rows[partners])
-        pixels, targets = mix(pixels, other_pixels, lam), mix(targets, other_targets, lam)
-    return Batch(pixels, targets, torch.from_numpy(weights), len(rows))
+def ahead(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Yield the results of `tasks`, each worked on in a thread while earlier ones are used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[T]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _pixels_and_targets(images: ImageSet, rows: Rows) -> tuple[Tensor, Tensor]:
-    labels = torch.from_numpy(images.labels[rows].astype(np.int64))
-    targets = functional.one_hot(labels, len(images.info.classes)).float()
-    return to_unit(images.gather(rows)), targets
-
-
-def validation_batches(
-    images: ImageSet, *, share: Share, size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pixels and labels of this worker's rows: over all workers, every row exactly once."""
-    own = np.arange(share.rank, len(images), share.workers)
-    for start in range(0, len(own), size):
-        rows = own[start : start + size]
-        yield to_unit(images.gather(rows)), torch.from_numpy(images.labels[rows].astype(np.int64))
+def own_rows(count: int, share: Share, size: int) -> list[npt.NDArray[np.int64]]:
+    """Split `count` rows over all workers, every row once; this worker's, `size` at a time."""
+    own = np.arange(share.rank, count, share.workers)
+    return [own[start : start + size] for start in range(0, len(own), size)]

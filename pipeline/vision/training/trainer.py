@@ -1,61 +1,38 @@
 """The one training loop: from scratch, transferred or fine-tuned, on one worker or many."""
 
-import json
+import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.params import Training
+from pipeline.params import CrossEntropy, Training
 from pipeline.vision.networks import Classifier
-from pipeline.vision.predict import per_channel
-from pipeline.vision.training.batches import (
-    Batch,
-    Share,
-    count_steps,
-    training_batches,
-    validation_batches,
-)
+from pipeline.vision.training.augment import build_augment
+from pipeline.vision.training.averaging import averaged_model
+from pipeline.vision.training.batches import Batches, Draw, Share, compose, starts_at
+from pipeline.vision.training.checkpoint import plain, read_best, read_state, write_checkpoint
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.features import extract_features, features_suffice
+from pipeline.vision.training.freezing import Freezing
+from pipeline.vision.training.losses import build_loss, smooth
+from pipeline.vision.training.optimizers import build_optimizer, set_learning_rate
+from pipeline.vision.training.progress import Progress, Record, read_progress
 from pipeline.vision.training.schedule import learning_rate
+from pipeline.vision.training.sources import Normalizing, Source, open_pixels
+from pipeline.vision.training.validation import validate
 
-VALIDATION_BATCH = 512
-BEST_FILE = "best.safetensors"
-_NETWORK_FILE = "network.safetensors"
-_OPTIMIZER_FILE = "optimizer.safetensors"
-_PROGRESS_FILE = "progress.json"
-
-Record = dict[str, float]
-
-
-@dataclass
-class Progress:
-    """How far a training is.
-
-    Attributes:
-        epochs_done: whole epochs.
-        best_epoch: the epoch (from 1) with the lowest validation loss, 0 before the first.
-        best_loss: its validation loss.
-        loss_to_beat: the loss at the last gain of more than `min_delta`, by which the next is
-            measured; many small gains add up to one.
-        epochs_without_gain: since then.
-        history: one record per epoch.
-    """
-
-    epochs_done: int = 0
-    best_epoch: int = 0
-    best_loss: float = float("inf")
-    loss_to_beat: float = float("inf")
-    epochs_without_gain: int = 0
-    history: list[Record] = field(default_factory=list)
+# Input values of a validation batch: enough to be quick, few enough for a processor's caches.
+_VALIDATION_VALUES = 2**21
+_MOST_VALIDATION_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -73,8 +50,25 @@ class Inputs:
     std: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Glance:
+    """How far the running epoch is.
+
+    Attributes:
+        epoch: from 1.
+        images: trained on so far in this epoch, over all workers.
+        of_images: of the whole epoch.
+        loss: mean training loss of late; None before the first steps.
+    """
+
+    epoch: int
+    images: int
+    of_images: int
+    loss: float | None
+
+
 class Trainer:
-    """Trains a network epoch by epoch; can be saved and restored between any two.
+    """Trains a network step by step; can be saved and restored between any two.
 
     With several workers each process holds one; torch.distributed must be initialised, and
     every one must make the same calls. Gradients are those of the mean loss over the global
@@ -86,21 +80,59 @@ class Trainer:
         network: Classifier,
         inputs: Inputs,
         recipe: Training,
+        *,
         share: Share,
         device: torch.device,
+        compute: Compute,
     ) -> None:
         self.progress = Progress()
-        self.network = network.to(device)
-        self.best_weights = _copy_weights(network)
-        self._inputs, self._recipe, self._share, self._device = inputs, recipe, share, device
-        self._mean, self._std = per_channel(inputs.mean, device), per_channel(inputs.std, device)
-        if recipe.trainable == "head":
-            network.extractor.requires_grad_(False)
-        self._wrapped: nn.Module = network
-        if share.workers > 1:
-            self._wrapped = nn.parallel.DistributedDataParallel(network)
-        self._optimizer = _build_optimizer(network, recipe)
-        self._steps_per_epoch = count_steps(len(inputs.images), recipe.global_batch_size)
+        self.network = network.to(device, memory_format=compute.memory_format)  # type: ignore[call-overload]
+        self._recipe, self._share, self._device, self._compute = recipe, share, device, compute
+        self._freezing = Freezing(network, recipe)
+        self._open(inputs)
+        self._optimizer = build_optimizer(self._freezing.parameters, recipe.optimizer)
+        decay = recipe.ema_decay
+        self._average = averaged_model(self._trained, decay) if decay else None
+        self.best_weights = self._weights()
+        self._stream: Iterator[Draw] | None = None
+        self._wrapped, self._wrapped_from = self._trained, -1
+        self._losses = torch.zeros(self._batches.steps_per_epoch, device=device)
+        self._readback = _Readback(device)
+
+    def _open(self, inputs: Inputs) -> None:
+        """Set up where inputs and targets come from, and which module is trained on them."""
+        recipe, device, info = self._recipe, self._device, inputs.images.info
+        height, width, _ = info.shape
+        self._classes = len(info.classes)
+        augment = build_augment(recipe.augment, info.shape) if recipe.augment else None
+        normalizing = Normalizing.of(
+            inputs.images, inputs.mean, inputs.std, device, self._compute.memory_format
+        )
+        self._source: Source = open_pixels(inputs.images, normalizing, augment, device)
+        self._validation: Source = open_pixels(inputs.validation, normalizing, None, device)
+        self._trained: nn.Module = self.network
+        fit = _VALIDATION_VALUES // math.prod(info.shape)
+        self._validation_rows = max(1, min(_MOST_VALIDATION_ROWS, fit))
+        if features_suffice(recipe):
+            self._source = self._extract(self._source)
+            self._validation = self._extract(self._validation)
+            self._trained = self.network.head
+        self._batches = Batches(self._source, recipe, augment, (height, width))
+        one_hot = torch.eye(self._classes, device=device)
+        self._targets = smooth(one_hot, recipe.label_smoothing)
+        counts = torch.from_numpy(inputs.images.class_counts()).to(device)
+        self._late_loss = build_loss(recipe.loss, counts)
+        self._early_loss = build_loss(CrossEntropy(name="cross_entropy"), counts)
+
+    def _extract(self, source: Source) -> Source:
+        return extract_features(
+            self.network.extractor,
+            source,
+            share=self._share,
+            batch_size=self._validation_rows,
+            device=self._device,
+            compute=self._compute,
+        )
 
     @property
     def done(self) -> bool:
@@ -111,192 +143,271 @@ class Trainer:
             or progress.epochs_without_gain >= recipe.early_stopping.patience
         )
 
-    def run_epoch(self) -> Record:
-        """Train one epoch, validate, and return its record.
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of one epoch."""
+        return self._batches.steps_per_epoch
+
+    def advance(self, steps: int) -> Record | None:
+        """Take up to `steps` steps, never past the end of the epoch.
 
         Returns:
-            epoch (from 1), lr (of its last step), train_loss, val_loss (nats), val_accuracy,
-            val_balanced_accuracy, images_per_s (of training, over all workers).
+            At the end of the epoch, after validation, its record: epoch (from 1), lr (of its
+            last step), train_loss, val_loss (nats), val_accuracy, val_balanced_accuracy,
+            images_per_s (of training, over all workers). Before, None.
 
         Raises:
             PipelineError: a loss is not finite; names the step.
         """
-        start = time.perf_counter()
-        losses = self._train()
-        seconds = time.perf_counter() - start
-        record = {
-            "epoch": self.progress.epochs_done + 1,
-            "lr": self._optimizer.param_groups[0]["lr"],
-            "train_loss": float(losses.mean()),
-            **self._validate(),
-            "images_per_s": len(self._inputs.images) / seconds,
-        }
-        self._take_note(record)
-        return record
+        begin = time.perf_counter()
+        start = self.progress.steps_done
+        stop = min(start + steps, self.steps_per_epoch)
+        stream = self._stream or self._begin_epoch()
+        for step in range(start, stop):
+            self._set_learning_rate(step)
+            self._losses[step] = self._step(next(stream), step)
+        if self._share.workers > 1:
+            torch.distributed.all_reduce(self._losses[start:stop])
+        self.progress.steps_done = stop
+        if not self._readback.exchange(self._losses[start:stop].mean()):
+            self._check_finite()
+        if stop == self.steps_per_epoch:
+            self._check_finite()  # waits for the device, so that the clock is right
+        self.progress.seconds += time.perf_counter() - begin
+        return self._end_epoch() if stop == self.steps_per_epoch else None
 
-    def _train(self) -> Tensor:
-        """Train one epoch and return the mean loss of each global batch."""
-        epoch, recipe = self.progress.epochs_done, self._recipe
-        # Dropout draws from torch's generator: a resumed epoch draws what it would have drawn.
-        seed = np.random.SeedSequence((recipe.seed, epoch, self._share.rank))
-        torch.manual_seed(int(seed.generate_state(1)[0]))
-        self._wrapped.train()
-        if recipe.trainable == "head":
-            self.network.extractor.eval()  # frozen batch norms keep their statistics
-        losses = []
-        for step, batch in enumerate(
-            training_batches(
-                self._inputs.images,
-                share=self._share,
-                global_batch_size=recipe.global_batch_size,
-                seed=recipe.seed,
-                epoch=epoch,
-                mixup_alpha=recipe.mixup_alpha,
+    def step_at(self, rate: float) -> float:
+        """Take one step at a learning rate of `rate` and return its loss, finite or not.
+
+        For the learning-rate range test; epochs follow each other without validation.
+        """
+        progress = self.progress
+        stream = self._stream or self._begin_epoch()
+        set_learning_rate(self._optimizer, rate)
+        loss = float(self._step(next(stream), progress.steps_done))
+        progress.steps_done += 1
+        if progress.steps_done == self.steps_per_epoch:
+            progress.epochs_done, progress.steps_done = progress.epochs_done + 1, 0
+            self._stream = None
+        return loss
+
+    def glance(self) -> Glance:
+        """Return how far the running epoch is, without waiting for the device."""
+        images, progress = len(self._source.labels), self.progress
+        done = images * progress.steps_done // self.steps_per_epoch
+        return Glance(progress.epochs_done + 1, done, images, self._readback.latest)
+
+    def agree(self, *values: int) -> tuple[int, ...]:
+        """Return the first worker's `values` to all of them."""
+        if self._share.workers == 1:
+            return values
+        decision = torch.tensor(values, dtype=torch.int64, device=self._device)
+        torch.distributed.broadcast(decision, 0)
+        return tuple(decision.tolist())
+
+    def _begin_epoch(self) -> Iterator[Draw]:
+        """Freeze what this epoch freezes, and open its batches where the last call left off."""
+        epoch = self.progress.epochs_done
+        self._freezing.apply(epoch)
+        first = self._freezing.first_trained(epoch)
+        if self._share.workers > 1 and first != self._wrapped_from:
+            # It must know which gradients to wait for. Statistics of norms are either equal on
+            # all workers anyway or each worker's own.
+            self._wrapped = nn.parallel.DistributedDataParallel(
+                self._trained, broadcast_buffers=False
             )
+            self._wrapped_from = first
+        late = epoch >= starts_at(self._recipe.loss, self._recipe)
+        self._loss = self._late_loss if late else self._early_loss
+        self._stream = self._batches.stream(self._share, epoch, self.progress.steps_done)
+        return self._stream
+
+    def _step(self, draw: Draw, step: int) -> Tensor:
+        """Take one step; return this worker's part of the global batch's mean loss."""
+        self._seed(step)
+        inputs, targets = compose(draw, self._source, self._targets, self._device)
+        parts = self._recipe.accumulate
+        loss = torch.zeros((), device=self._device)
+        for part, (some_inputs, some_targets) in enumerate(
+            zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
         ):
-            self._set_learning_rate(epoch * self._steps_per_epoch + step)
-            losses.append(self._step(batch))
-        # One look at the losses per epoch: each look would wait for the device.
-        all_losses = self._sum_over_workers(torch.stack(losses)).cpu()
-        bad = torch.nonzero(~torch.isfinite(all_losses))
+            with self._waiting(last=part == parts - 1):
+                with self._compute.autocast(self._device):
+                    logits = self._forward(some_inputs)
+                mean = self._loss(logits.float(), some_targets).sum() / draw.global_size
+                # Workers' gradients are averaged; the parts of one mean must be summed.
+                (mean * self._share.workers).backward()
+            loss += mean.detach()
+        if self._recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            self._average.update_parameters(self._trained)
+        return loss
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self._wrapped(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise PipelineError(
+                "a batch norm got a single value per channel to normalise, from a part of a batch"
+                " that holds one image; raise global_batch_size, or lower accumulate or the number"
+                " of workers"
+            ) from error
+        return logits
+
+    def _waiting(self, last: bool) -> Any:
+        """Exchange gradients between workers only after the last part of a batch."""
+        if isinstance(self._wrapped, nn.parallel.DistributedDataParallel) and not last:
+            return self._wrapped.no_sync()
+        return nullcontext()
+
+    def _seed(self, step: int) -> None:
+        """Seed what layers draw (dropout): a resumed step draws what it would have drawn."""
+        key = (self._recipe.seed, self.progress.epochs_done, step, self._share.rank)
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        # torch.manual_seed does the same for all devices, and formats a stack trace each time.
+        if self._device.type == "cuda":
+            torch.cuda.default_generators[self._device.index or 0].manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+
+    def _set_learning_rate(self, step: int) -> None:
+        recipe, steps = self._recipe, self.steps_per_epoch
+        rate = learning_rate(
+            self.progress.epochs_done * steps + step,
+            steps=recipe.epochs * steps,
+            steps_per_epoch=steps,
+            schedule=recipe.schedule,
+            peak=recipe.optimizer.lr,
+        )
+        set_learning_rate(self._optimizer, rate)
+        self._rate = rate
+
+    def _check_finite(self) -> None:
+        """Stop if a loss of the running epoch is not finite."""
+        losses = self._losses[: self.progress.steps_done].cpu()
+        bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             step = int(bad[0, 0])
-            raise self._diverged(f"training loss is {all_losses[step]}", f", step {step + 1}")
-        return all_losses
-
-    def _step(self, batch: Batch) -> Tensor:
-        """Take one step; return this worker's part of the global batch's mean loss."""
-        images = (batch.images.to(self._device) - self._mean) / self._std
-        smoothing, targets = self._recipe.label_smoothing, batch.targets.to(self._device)
-        targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
-        log_posterior = functional.log_softmax(self._wrapped(images), dim=1)
-        row_losses = -(targets * log_posterior).sum(dim=1) * batch.weights.to(self._device)
-        loss = row_losses.sum() / batch.global_size
-        self._optimizer.zero_grad(set_to_none=True)
-        # Workers' gradients are averaged; the parts of one mean must be summed.
-        (loss * self._share.workers).backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        return loss.detach()
+            raise self._diverged(f"training loss is {losses[step]}", f", step {step + 1}")
 
     def _diverged(self, what: str, step: str) -> PipelineError:
         return PipelineError(
             f"the {what} at epoch {self.progress.epochs_done + 1}{step} (of"
-            f" {self._steps_per_epoch} steps each); lower optimizer.lr in params.yaml or lengthen"
-            " schedule.warmup_epochs"
+            f" {self.steps_per_epoch} steps each); lower optimizer.lr in params.yaml, lengthen"
+            " schedule.warmup_epochs or set clip_norm"
         )
 
-    def _set_learning_rate(self, step: int) -> None:
-        recipe = self._recipe
-        rate = learning_rate(
-            step,
-            steps=recipe.epochs * self._steps_per_epoch,
-            warmup_steps=round(recipe.schedule.warmup_epochs * self._steps_per_epoch),
-            peak=recipe.optimizer.lr,
-            name=recipe.schedule.name,
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-
-    @torch.inference_mode()
-    def _validate(self) -> Record:
-        """Count over all workers and divide once, so that every row counts exactly once."""
-        if self._share.workers > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        self.network.eval()
-        rows, classes = self._inputs.validation, len(self._inputs.validation.info.classes)
-        # Per class: rows, hits; then the sum of losses.
-        counts = torch.zeros(2 * classes + 1, dtype=torch.float64, device=self._device)
-        for images, labels in validation_batches(rows, share=self._share, size=VALIDATION_BATCH):
-            truth = labels.to(self._device)
-            logits = self.network((images.to(self._device) - self._mean) / self._std)
-            hits = truth[logits.argmax(dim=1) == truth]
-            counts[:classes] += torch.bincount(truth, minlength=classes)
-            counts[classes:-1] += torch.bincount(hits, minlength=classes)
-            counts[-1] += functional.cross_entropy(logits.double(), truth, reduction="sum")
-        counts = self._sum_over_workers(counts).cpu()
-        support, correct, loss = counts[:classes], counts[classes:-1], counts[-1]
-        assert int(support.sum()) == len(rows), "a validation row was lost or counted twice"
-        if not torch.isfinite(loss):
-            raise self._diverged(f"validation loss is {loss}", "")
-        present = support > 0
-        return {
-            "val_loss": float(loss / support.sum()),
-            "val_accuracy": float(correct.sum() / support.sum()),
-            "val_balanced_accuracy": float((correct[present] / support[present]).mean()),
+    def _end_epoch(self) -> Record:
+        """Validate, keep the weights if they are the best, and return the record."""
+        progress, recipe = self.progress, self._recipe
+        record = {
+            "epoch": progress.epochs_done + 1,
+            "lr": self._rate,
+            "train_loss": float(self._losses.double().mean()),
+            **self._validate(),
+            "images_per_s": len(self._source.labels) / progress.seconds,
         }
+        if not math.isfinite(record["val_loss"]):
+            raise self._diverged(f"validation loss is {record['val_loss']}", "")
+        changes = [starts_at(recipe.loss, recipe), starts_at(recipe.sampler, recipe)]
+        settled = progress.epochs_done >= max(*changes, self._freezing.settled_at)
+        if progress.end_epoch(record, recipe.early_stopping, settled):
+            self.best_weights = self._weights()
+        self._stream = None
+        return record
 
-    def _take_note(self, record: Record) -> None:
-        """Update progress and, if this epoch is the best yet, the best weights."""
-        progress, loss = self.progress, record["val_loss"]
-        progress.epochs_done += 1
-        progress.history.append(record)
-        progress.epochs_without_gain += 1
-        if progress.loss_to_beat - loss > self._recipe.early_stopping.min_delta:
-            progress.loss_to_beat, progress.epochs_without_gain = loss, 0
-        if loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch = loss, progress.epochs_done
-            self.best_weights = _copy_weights(self.network)
+    def _validate(self) -> Record:
+        if self._share.workers > 1:  # statistics of norms may be each worker's own
+            for buffer in self._trained.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return validate(
+            self._average.module if self._average else self._trained,
+            self._validation,
+            classes=self._classes,
+            share=self._share,
+            batch_size=self._validation_rows,
+            device=self._device,
+            compute=self._compute,
+        )
 
-    def agree(self, mine: bool) -> bool:
-        """Return the first worker's `mine` to all of them."""
-        decision = torch.tensor(int(mine), device=self._device)
-        if self._share.workers > 1:
-            torch.distributed.broadcast(decision, 0)
-        return bool(decision)
-
-    def _sum_over_workers(self, values: Tensor) -> Tensor:
-        if self._share.workers > 1:
-            torch.distributed.all_reduce(values)
-        return values
+    def _weights(self) -> dict[str, Tensor]:
+        """Copy the weights that are judged and kept: averaged, if an average is asked for."""
+        weights = self.network.state_dict()
+        if self._average:
+            prefix = "" if self._trained is self.network else "head."
+            averaged = self._average.module.state_dict()
+            weights |= {f"{prefix}{name}": tensor for name, tensor in averaged.items()}
+        return {name: plain(tensor) for name, tensor in weights.items()}
 
     def save(self, folder: Path) -> None:
-        """Write all that `restore` needs, and the best weights as `best.safetensors`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(_copy_weights(self.network), folder / _NETWORK_FILE)
-        save_file(self.best_weights, folder / BEST_FILE)
-        state = self._optimizer.state_dict()["state"]
-        tensors = {
-            f"{i}/{key}": value for i, entry in state.items() for key, value in entry.items()
+        """Write all that `restore` needs, and the best weights as a file of their own.
+
+        Raises:
+            PipelineError: a loss is not finite: nothing is written.
+        """
+        self._check_finite()
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": {
+                f"{index}/{key}": value
+                for index, entry in self._optimizer.state_dict()["state"].items()
+                for key, value in entry.items()
+                if value is not None
+            },
+            "average": self._average.state_dict() if self._average else {},
+            "epoch": {"losses": self._losses[: self.progress.steps_done]},
         }
-        save_file(tensors, folder / _OPTIMIZER_FILE)
-        (folder / _PROGRESS_FILE).write_text(json.dumps(asdict(self.progress)))
+        write_checkpoint(folder, state, self.best_weights, self.progress.values())
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
-        self.network.load_state_dict(load_file(folder / _NETWORK_FILE))
-        self.best_weights = load_file(folder / BEST_FILE)
+        """Go on from what `save` wrote, at any number of workers."""
+        state = read_state(folder)
+        self.network.load_state_dict(state["network"])
+        if self._average:
+            self._average.load_state_dict(state["average"])
+        self._restore_optimizer(state.get("optimizer", {}))
+        self.progress, self.best_weights = read_progress(folder), read_best(folder)
+        self._losses[: self.progress.steps_done] = state["epoch"]["losses"].to(self._device)
+        self._stream = None
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in load_file(folder / _OPTIMIZER_FILE).items():
+        for name, value in tensors.items():
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.progress = read_progress(folder)
+        # A fused step walks memory: its state must lie there in the order of its parameter.
+        for parameter, entry in self._optimizer.state.items():
+            for key, value in entry.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entry[key] = torch.empty_like(parameter).copy_(value)
 
 
-def read_progress(folder: Path) -> Progress:
-    """Read how far the training that saved `folder` was."""
-    return Progress(**json.loads((folder / _PROGRESS_FILE).read_text()))
+class _Readback:
+    """Reads a value of the device one exchange late, so that nothing waits for it."""
 
+    def __init__(self, device: torch.device) -> None:
+        self.latest: float | None = None
+        self._cuda = device.type == "cuda"
+        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
 
-def _copy_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Copy the weights to the CPU, apart from the ones that go on training."""
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-
-
-def _build_optimizer(network: nn.Module, recipe: Training) -> torch.optim.Optimizer:
-    """Build the optimiser; biases and norms (one-dimensional) decay no weights."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    settings = recipe.optimizer
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    build: dict[str, Callable[[], torch.optim.Optimizer]] = {
-        "sgd": lambda: torch.optim.SGD(
-            groups, settings.lr, settings.momentum, nesterov=settings.momentum > 0
-        ),
-        "adamw": lambda: torch.optim.AdamW(groups, settings.lr, betas=(settings.momentum, 0.999)),
-    }
-    return build[settings.name]()
+    def exchange(self, value: Tensor) -> bool:
+        """Ask for `value`, take in the one asked for before; return whether that was finite."""
+        if not self._cuda:
+            self.latest = float(value)
+        else:
+            if self._pending:
+                host, event = self._pending
+                event.synchronize()
+                self.latest = float(host)
+            host = torch.empty((), pin_memory=True)
+            host.copy_(value, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            self._pending = host, event
+        return self.latest is None or math.isfinite(self.latest)

@@ -8,17 +8,45 @@ from torch.nn import functional
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.vision.networks import build_network
-from pipeline.vision.training.batches import Share, training_batches
-from pipeline.vision.training.trainer import BEST_FILE, Inputs, Trainer, read_progress
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.checkpoint import BEST_FILE, is_whole
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.progress import read_progress
+from pipeline.vision.training.trainer import Inputs, Trainer
 from tests.packed import BARS, bars, write_set
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
+ALL_STEPS = 10**6
+FP32 = Compute()
+EVERYTHING = {
+    "mixup_alpha": 0.3,
+    "cutmix_alpha": 0.5,
+    "augment": [{"hflip": {"p": 0.5}}, {"noise": {"std": 0.1}}],
+    "ema_decay": 0.9,
+    "clip_norm": 1.0,
+    "accumulate": 2,
+    "loss": {"name": "logit_adjusted", "tau": 1.0, "start": 0.5},
+    "sampler": {"name": "balanced", "start": 0.5},
+}
 
 
 def recipe(**changes):
     values = RECIPE.model_dump(mode="json") | {"epochs": 4, "global_batch_size": 16} | changes
     return type(RECIPE).model_validate(values, strict=False)
+
+
+def optimizer(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, layer_decay=1.0):
+    return {
+        "name": name,
+        "lr": lr,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "layer_decay": layer_decay,
+    }
+
+
+CONSTANT = {"name": "constant", "warmup_epochs": 0}
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +57,23 @@ def inputs(tmp_path_factory):
     return Inputs(training, validation, (0.2,), (0.3,))
 
 
-def trainer(inputs, how, name="lenet5"):
+def trainer(inputs, how, name="lenet5", compute=FP32):
     torch.manual_seed(how.seed)
-    return Trainer(build_network(name, {}, (1, 16, 16), 3), inputs, how, Share(), CPU)
+    network = build_network(name, {}, (1, 16, 16), 3)
+    return Trainer(network, inputs, how, share=Share(), device=CPU, compute=compute)
 
 
 def weights(network):
     return torch.cat([value.float().flatten() for value in network.state_dict().values()])
+
+
+def pixels_of(images):
+    raw = torch.from_numpy(images.gather(range(len(images)))).permute(0, 3, 1, 2)
+    return (raw / 255 - 0.2) / 0.3, torch.tensor(images.labels.tolist())
+
+
+def without_speed(record):
+    return {key: value for key, value in record.items() if key != "images_per_s"}
 
 
 def test_one_sgd_step_recomputed(inputs):
@@ -44,21 +82,17 @@ def test_one_sgd_step_recomputed(inputs):
         epochs=1,
         global_batch_size=90,
         label_smoothing=0.1,
-        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5},
-        schedule={"name": "constant", "warmup_epochs": 0},
+        optimizer=optimizer(weight_decay=0.5),
+        schedule=CONSTANT,
     )
     one = trainer(inputs, how)
     before = {name: p.detach().clone() for name, p in one.network.named_parameters()}
     reference = build_network("lenet5", {}, (1, 16, 16), 3)
     reference.load_state_dict(one.network.state_dict())
-    (batch,) = training_batches(
-        inputs.images, share=Share(), global_batch_size=90, seed=0, epoch=0, mixup_alpha=0.0
-    )
-    loss = functional.cross_entropy(
-        reference((batch.images - 0.2) / 0.3), batch.targets.argmax(1), label_smoothing=0.1
-    )
+    images, labels = pixels_of(inputs.images)
+    loss = functional.cross_entropy(reference(images), labels, label_smoothing=0.1)
     loss.backward()
-    record = one.run_epoch()
+    record = one.advance(1)
     assert record["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
     for name, parameter in reference.named_parameters():
         decay = 0.5 if parameter.ndim > 1 else 0.0  # biases do not decay
@@ -67,14 +101,47 @@ def test_one_sgd_step_recomputed(inputs):
         assert torch.allclose(found, expected, atol=1e-6), name
 
 
-def test_validation_figures_recomputed(inputs):
+def test_a_batch_in_parts_gives_the_same_step(inputs):
+    how = {"global_batch_size": 90, "epochs": 1, "optimizer": optimizer(), "schedule": CONSTANT}
+    whole, parts = trainer(inputs, recipe(**how)), trainer(inputs, recipe(**how, accumulate=4))
+    records = [without_speed(one.advance(1)) for one in (whole, parts)]
+    assert records[0] == pytest.approx(records[1], rel=1e-5)
+    assert torch.allclose(weights(whole.network), weights(parts.network), atol=1e-6)
+
+
+def test_a_clipped_gradient_has_the_norm_asked_for(inputs):
+    how = {"global_batch_size": 90, "epochs": 1, "optimizer": optimizer(), "schedule": CONSTANT}
+    one = trainer(inputs, recipe(**how, clip_norm=0.01))
+    before = weights(one.network)
+    one.advance(1)
+    assert (weights(one.network) - before).norm() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+def test_a_rate_per_depth_group(inputs):
+    """With SGD a step is rate times gradient: the groups' steps differ by the decay."""
+    how = {"global_batch_size": 90, "epochs": 1, "schedule": CONSTANT}
+    moved = []
+    for decay in (1.0, 0.1):
+        one = trainer(inputs, recipe(**how, optimizer=optimizer(layer_decay=decay)))
+        before = {name: p.detach().clone() for name, p in one.network.named_parameters()}
+        one.advance(1)
+        moved.append({n: p.detach() - before[n] for n, p in one.network.named_parameters()})
+    ratios = {n: (moved[1][n].norm() / moved[0][n].norm()).item() for n in moved[0]}
+    assert ratios["head.weight"] == pytest.approx(1.0, rel=1e-4)
+    found = [round(math.log10(1 / ratio)) for n, ratio in ratios.items() if n.endswith("weight")]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == 0
+    assert found[0] >= 3
+
+
+@pytest.mark.parametrize("rows", [7, 512])
+def test_validation_figures_recomputed(inputs, monkeypatch, rows):
+    monkeypatch.setattr("pipeline.vision.training.trainer._MOST_VALIDATION_ROWS", rows)
     one = trainer(inputs, recipe())
-    record = one.run_epoch()
-    validation = inputs.validation
-    pixels = torch.from_numpy(validation.gather(range(len(validation)))).permute(0, 3, 1, 2) / 255
-    labels = torch.tensor(validation.labels.tolist())
+    record = one.advance(ALL_STEPS)
+    images, labels = pixels_of(inputs.validation)
     with torch.inference_mode():
-        logits = one.network.eval()((pixels - 0.2) / 0.3)
+        logits = one.network.eval()(images)
     right = logits.argmax(1) == labels
     recalls = [right[labels == label].float().mean().item() for label in range(3)]
     assert record["val_loss"] == pytest.approx(functional.cross_entropy(logits, labels).item())
@@ -82,34 +149,48 @@ def test_validation_figures_recomputed(inputs):
     assert record["val_balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(inputs, tmp_path, optimizer):
-    settings = {"name": optimizer, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.01}
-    # mobilenet has dropout and batch norms, whose state must survive too
-    how = recipe(epochs=3, mixup_alpha=0.3, optimizer=settings)
-    whole = trainer(inputs, how, "mobilenet_v3_small")
-    records = [whole.run_epoch() for _ in range(3)]
-    first = trainer(inputs, how, "mobilenet_v3_small")
-    first.run_epoch()
-    first.save(tmp_path)
-    resumed = trainer(inputs, recipe(**how.model_dump(mode="json")), "mobilenet_v3_small")
-    resumed.restore(tmp_path)
-    assert resumed.progress.epochs_done == 1
-    tail = [resumed.run_epoch() for _ in range(2)]
-    for expected, found in zip(records[1:], tail, strict=True):
-        assert expected.pop("images_per_s") > 0
-        assert found.pop("images_per_s") > 0
-        assert found == expected
-    assert torch.equal(weights(resumed.network), weights(whole.network))
-    assert resumed.done
+@pytest.mark.parametrize(
+    ("changes", "network", "compute"),
+    [
+        ({"optimizer": optimizer("sgd", 0.01, 0.9, 0.01)}, "lenet5", Compute()),
+        ({"optimizer": optimizer("sgd", 0.01)}, "lenet5", Compute()),
+        # dropout and batch norms, whose state must survive too
+        ({"mixup_alpha": 0.3}, "mobilenet_v3_small", Compute(channels_last=True)),
+        (EVERYTHING, "resnet20", Compute(channels_last=True)),
+        (EVERYTHING, "resnet20", Compute("bf16")),
+        ({"trainable": "gradual", "weights": "elsewhere"}, "resnet20", Compute()),
+        ({"trainable": "head", "weights": "elsewhere", "ema_decay": 0.9}, "resnet20", Compute()),
+    ],
+)
+@pytest.mark.parametrize("stops", [(6,), (2,), (6, 4)])
+def test_a_resumed_training_ends_as_an_uninterrupted_one(
+    inputs, tmp_path, changes, network, compute, stops
+):
+    """Stopped after an epoch, within one, and within the one after."""
+    how = recipe(epochs=3, **changes)
+    whole = trainer(inputs, how, network, compute)
+    records = [without_speed(whole.advance(ALL_STEPS)) for _ in range(3)]
+    part = trainer(inputs, how, network, compute)
+    for number, steps in enumerate(stops):
+        part.advance(steps)
+        part.save(tmp_path / str(number))
+        assert is_whole(tmp_path / str(number))
+        part.advance(1)  # is lost
+        part = trainer(inputs, how, network, compute)
+        part.restore(tmp_path / str(number))
+    while not part.done:
+        part.advance(ALL_STEPS)
+    assert [without_speed(record) for record in part.progress.history] == records
+    assert torch.equal(weights(part.network), weights(whole.network))
+    assert all(torch.equal(part.best_weights[k], v) for k, v in whole.best_weights.items())
 
 
 def test_it_learns_and_keeps_the_best(inputs, tmp_path):
     one = trainer(inputs, recipe(epochs=15))
     while not one.done:
-        one.run_epoch()
+        one.advance(ALL_STEPS)
     losses = [record["val_loss"] for record in one.progress.history]
-    assert one.progress.best_loss == min(losses) < 0.5 * losses[0]
+    assert -one.progress.best_score == min(losses) < 0.5 * losses[0]
     assert one.progress.best_epoch == losses.index(min(losses)) + 1
     one.save(tmp_path)
     assert read_progress(tmp_path) == one.progress
@@ -117,64 +198,133 @@ def test_it_learns_and_keeps_the_best(inputs, tmp_path):
 
 
 def test_patience_ends_a_training_that_gains_less_than_min_delta(inputs):
-    stopping = {"patience": 2, "min_delta": 1e9}
+    stopping = {"metric": "loss", "patience": 2, "min_delta": 1e9}
     one = trainer(inputs, recipe(epochs=50, early_stopping=stopping))
     while not one.done:
-        one.run_epoch()
+        one.advance(ALL_STEPS)
     # The first epoch gains (the best was infinite), the next two do not gain enough.
     assert one.progress.epochs_done == 3
     # The best weights are kept even so.
     losses = [record["val_loss"] for record in one.progress.history]
-    assert one.progress.best_loss == min(losses)
+    assert -one.progress.best_score == min(losses)
 
 
-def test_many_small_gains_add_up_to_one(inputs):
-    """Patience counts from the last loss that was beaten by min_delta, not from the last epoch."""
-    one = trainer(inputs, recipe(early_stopping={"patience": 3, "min_delta": 0.1}))
-    losses = [1.0, 0.95, 0.91, 0.87, 0.85, 0.83, 0.82, 0.81]
-    waits = []
-    for loss in losses:
-        one._take_note({"val_loss": loss})
-        waits.append(one.progress.epochs_without_gain)
-    assert waits == [0, 1, 2, 0, 1, 2, 3, 4]
-    assert one.progress.best_loss == 0.81
+def test_averaged_weights_are_judged_and_kept(inputs):
+    how = recipe(epochs=2, ema_decay=0.9)
+    one, plain = trainer(inputs, how), trainer(inputs, recipe(epochs=2))
+    records = [[t.advance(ALL_STEPS) for _ in range(2)] for t in (one, plain)]
+    # The same training, seen through an average: only validation differs.
+    assert records[0][1]["train_loss"] == records[1][1]["train_loss"]
+    assert records[0][1]["val_loss"] != records[1][1]["val_loss"]
+    kept = build_network("lenet5", {}, (1, 16, 16), 3)
+    kept.load_state_dict(one.best_weights)
+    images, labels = pixels_of(inputs.validation)
+    with torch.inference_mode():
+        loss = functional.cross_entropy(kept.eval()(images), labels).item()
+    assert loss == pytest.approx(records[0][one.progress.best_epoch - 1]["val_loss"], rel=1e-5)
 
 
 def test_a_last_step_that_diverges_is_told_too(inputs):
     """The losses of an epoch are those before its steps; only validation sees the last one."""
-    wild = {"name": "sgd", "lr": 1e38, "momentum": 0.0, "weight_decay": 0.0}
-    constant = {"name": "constant", "warmup_epochs": 0}
-    one = trainer(inputs, recipe(optimizer=wild, schedule=constant, global_batch_size=90))
+    how = recipe(optimizer=optimizer(lr=1e38), schedule=CONSTANT, global_batch_size=90)
     with pytest.raises(PipelineError, match=r"validation loss is nan at epoch 1 \(of 1 steps"):
-        one.run_epoch()
+        trainer(inputs, how).advance(1)
+
+
+def test_a_loss_that_is_not_finite_stops_names_the_step_and_is_not_saved(inputs, tmp_path):
+    one = trainer(inputs, recipe(optimizer=optimizer(lr=1e30), schedule=CONSTANT))
+    message = r"training loss is (nan|inf) at epoch 1, step [2-6] \(of 6 steps"
+    with pytest.raises(PipelineError, match=message):
+        one.advance(ALL_STEPS)
+    with pytest.raises(PipelineError, match=message):
+        one.save(tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_batch_norm_with_nothing_to_average(inputs):
+    how = recipe(global_batch_size=1)
+    with pytest.raises(PipelineError, match="a batch norm got a single value per channel"):
+        trainer(inputs, how, "mobilenet_v3_small").advance(1)
 
 
 def test_a_frozen_extractor_stays_as_it_was(inputs):
-    one = trainer(inputs, recipe(trainable="head", weights="elsewhere"), "resnet20")
-    before = {k: v.clone() for k, v in one.network.extractor.state_dict().items()}
-    head = one.network.head.weight.clone()
-    one.run_epoch()
-    after = one.network.extractor.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not torch.equal(one.network.head.weight, head)
+    # with mixup features change from epoch to epoch, so the extractor runs each time
+    for changes in ({}, {"mixup_alpha": 0.5}):
+        one = trainer(inputs, recipe(trainable="head", weights="elsewhere", **changes), "resnet20")
+        before = {k: v.clone() for k, v in one.network.extractor.state_dict().items()}
+        head = one.network.head.weight.clone()
+        one.advance(ALL_STEPS)
+        after = one.network.extractor.state_dict()
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+        assert not torch.equal(one.network.head.weight, head)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(inputs):
-    wild = {"name": "sgd", "lr": 1e30, "momentum": 0.0, "weight_decay": 0.0}
-    one = trainer(inputs, recipe(optimizer=wild, schedule={"name": "constant", "warmup_epochs": 0}))
-    with pytest.raises(
-        PipelineError, match=r"training loss is nan at epoch 1, step \d \(of 6 steps"
-    ):
-        one.run_epoch()
+def test_features_computed_once_train_the_same_head(inputs, monkeypatch):
+    how = recipe(trainable="head", weights="elsewhere", label_smoothing=0.1)
+    cached = trainer(inputs, how, "resnet20")
+    assert cached._trained is cached.network.head
+    monkeypatch.setattr("pipeline.vision.training.trainer.features_suffice", lambda _: False)
+    again = trainer(inputs, how, "resnet20")
+    assert again._trained is again.network
+    for _ in range(3):
+        records = [without_speed(one.advance(ALL_STEPS)) for one in (cached, again)]
+        assert records[0] == pytest.approx(records[1], rel=1e-4)
+    assert torch.allclose(cached.network.head.weight, again.network.head.weight, atol=1e-5)
+
+
+def test_gradual_unfreezing_goes_from_the_head_down(inputs):
+    one = trainer(inputs, recipe(trainable="gradual", weights="elsewhere"), "resnet20")
+    moved = []
+    for _ in range(4):
+        before = {n: p.detach().clone() for n, p in one.network.named_parameters()}
+        one.advance(ALL_STEPS)
+        after = dict(one.network.named_parameters())
+        moved.append({n for n, value in before.items() if not torch.equal(after[n], value)})
+    assert moved[0] == {"head.weight", "head.bias"}
+    assert moved[0] < moved[1] < moved[2] == moved[3] == set(before)
+    assert not any(name.startswith("extractor.conv1") for name in moved[1])
+
+
+def test_16_bit_pixels_train_as_their_8_bit_images(inputs, tmp_path):
+    images, labels = bars(90)
+    deep = (images.astype("uint16") * 257).astype("uint16")  # 255 becomes 65535
+    one = trainer(inputs, recipe())
+    sets = [write_set(tmp_path / "a", deep, labels, BARS), inputs.validation]
+    other = trainer(Inputs(sets[0], sets[1], (0.2,), (0.3,)), recipe())
+    found, expected = other.advance(ALL_STEPS), one.advance(ALL_STEPS)
+    assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
 
 
 def test_the_learning_rate_follows_the_schedule(inputs):
     how = recipe(epochs=3, schedule={"name": "cosine", "warmup_epochs": 1})
     one = trainer(inputs, how)
-    rates = [one.run_epoch()["lr"] for _ in range(3)]
+    rates = [one.advance(ALL_STEPS)["lr"] for _ in range(3)]
     steps = 6  # per epoch, of 18 in all
     expected = [how.optimizer.lr] + [
         how.optimizer.lr * 0.5 * (1 + math.cos(math.pi * (step - steps) / (2 * steps)))
         for step in (11, 17)
     ]
     assert rates == pytest.approx(expected)
+
+
+def test_a_glance_within_an_epoch(inputs):
+    one = trainer(inputs, recipe())
+    assert one.glance().loss is None
+    assert one.advance(4) is None
+    glance = one.glance()
+    assert (glance.epoch, glance.images, glance.of_images) == (1, 60, 90)
+    assert glance.loss == pytest.approx(math.log(3), abs=0.5)
+    assert one.advance(4)["epoch"] == 1
+    assert one.glance().epoch == 2
+    assert one.agree(3, 5) == (3, 5)
+
+
+def test_steps_at_given_rates(inputs):
+    """What the learning-rate range test does: any rate, any loss, epoch after epoch."""
+    one = trainer(inputs, recipe(optimizer=optimizer()))
+    losses = [one.step_at(1e-9) for _ in range(8)]
+    assert losses[:6] != losses[2:]
+    assert all(math.isfinite(loss) for loss in losses)
+    for _ in range(20):
+        loss = one.step_at(1e20)
+    assert not math.isfinite(loss)

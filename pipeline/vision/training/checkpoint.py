@@ -1,0 +1,90 @@
+"""A checkpoint as a folder that can tell whether it is whole.
+
+Its manifest, written last, holds the digest of every other file: a folder that a crash left
+half written, or a disk that lost a block, is noticed before anything is restored from it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.files import atomic_path
+
+BEST_FILE = "best.safetensors"
+_STATE_FILE = "state.safetensors"
+_PROGRESS_FILE = "progress.json"
+_MANIFEST_FILE = "manifest.json"
+
+
+def write_checkpoint(
+    folder: Path,
+    state: Mapping[str, Mapping[str, Tensor]],
+    best: Mapping[str, Tensor],
+    progress: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint.
+
+    Args:
+        folder: made if need be.
+        state: named groups of named tensors.
+        best: the best weights so far, a file of their own that any safetensors reader opens.
+        progress: JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = {f"{group}/{key}": value for group in state for key, value in state[group].items()}
+    save_file({name: plain(tensor) for name, tensor in flat.items()}, folder / _STATE_FILE)
+    save_file(dict(best), folder / BEST_FILE)
+    (folder / _PROGRESS_FILE).write_text(json.dumps(progress))
+    digests = {name: _digest(folder / name) for name in (_STATE_FILE, BEST_FILE, _PROGRESS_FILE)}
+    with atomic_path(folder / _MANIFEST_FILE) as manifest:
+        manifest.write_text(json.dumps(digests))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Copy a tensor to the CPU in plain memory order, apart from the one that goes on changing."""
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def read_state(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the groups of tensors."""
+    state: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / _STATE_FILE).items():
+        group, _, rest = name.partition("/")
+        state.setdefault(group, {})[rest] = tensor
+    return state
+
+
+def read_best(folder: Path) -> dict[str, Tensor]:
+    """Read the best weights."""
+    best: dict[str, Tensor] = load_file(folder / BEST_FILE)
+    return best
+
+
+def read_progress_values(folder: Path) -> dict[str, Any]:
+    """Read the JSON values."""
+    values: dict[str, Any] = json.loads((folder / _PROGRESS_FILE).read_text())
+    return values
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file is there as it was written."""
+    try:
+        digests = json.loads((folder / _MANIFEST_FILE).read_text())
+        return all(_digest(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def first_whole(folders: Iterable[Path]) -> Path | None:
+    """Return the first of `folders` that is whole."""
+    return next((folder for folder in folders if is_whole(folder)), None)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,41 @@
+"""What a frozen extractor makes of every image, computed once instead of in every epoch."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.params import Training
+from pipeline.vision.training.batches import Share, ahead, own_rows
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.sources import Features, Source
+
+
+def features_suffice(recipe: Training) -> bool:
+    """Whether the same image gives the same features in every epoch of a training."""
+    unchanged = not recipe.augment and recipe.mixup_alpha == 0 and recipe.cutmix_alpha == 0
+    return recipe.trainable == "head" and unchanged
+
+
+@torch.no_grad()
+def extract_features(
+    extractor: nn.Module,
+    source: Source,
+    *,
+    share: Share,
+    batch_size: int,
+    device: torch.device,
+    compute: Compute,
+) -> Features:
+    """Run every row through `extractor`, each worker its share, and put the parts together."""
+    extractor.eval()
+    rows = own_rows(len(source.labels), share, batch_size)
+    features: Tensor | None = None
+    for at, raw in zip(rows, ahead(lambda at=at: source.fetch(at) for at in rows), strict=True):
+        with compute.autocast(device):
+            part = extractor(source.prepare(raw.to(device, non_blocking=True), {})).float()
+        if features is None:
+            features = torch.zeros(len(source.labels), part.shape[1], device=device)
+        features[torch.from_numpy(at).to(device)] = part
+    assert features is not None, "a worker without rows"
+    if share.workers > 1:
+        torch.distributed.all_reduce(features)
+    return Features(features, source.labels)

@@ -1,0 +1,68 @@
+"""How far a training is, and whether it is still getting better."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.params import EarlyStopping
+from pipeline.vision.training.checkpoint import read_progress_values
+
+Record = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epochs_done: whole epochs.
+        steps_done: global batches of the running epoch.
+        seconds: that its training took so far.
+        best_epoch: the epoch (from 1) whose weights are kept, 0 before the first.
+        best_score: its metric; a loss counts negative, so that more is always better.
+        score_to_beat: the score at the last gain of more than `min_delta`, by which the next is
+            measured; many small gains add up to one.
+        epochs_without_gain: since then.
+        history: one record per epoch.
+    """
+
+    epochs_done: int = 0
+    steps_done: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    score_to_beat: float = -math.inf
+    epochs_without_gain: int = 0
+    history: list[Record] = field(default_factory=list)
+
+    def end_epoch(self, record: Record, stopping: EarlyStopping, settled: bool) -> bool:
+        """Take note of an epoch and return whether it is the best so far.
+
+        Args:
+            record: of the epoch.
+            stopping: what counts as better.
+            settled: whether the training has taken its last form. Before (a sampler is still to
+                come, or layers to be unfrozen), patience does not run out.
+        """
+        score = record[f"val_{stopping.metric}"] * (-1 if stopping.metric == "loss" else 1)
+        self.epochs_done, self.steps_done, self.seconds = self.epochs_done + 1, 0, 0.0
+        self.history.append(record)
+        self.epochs_without_gain += 1
+        if score - self.score_to_beat > stopping.min_delta:
+            self.score_to_beat, self.epochs_without_gain = score, 0
+        if not settled:
+            self.epochs_without_gain = 0
+        if score <= self.best_score:
+            return False
+        self.best_score, self.best_epoch = score, self.epochs_done
+        return True
+
+    def values(self) -> dict[str, Any]:
+        """Return JSON values that `read_progress` understands."""
+        return asdict(self)
+
+
+def read_progress(folder: Path) -> Progress:
+    """Read how far the training that wrote the checkpoint `folder` was."""
+    return Progress(**read_progress_values(folder))

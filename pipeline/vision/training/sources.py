@@ -1,0 +1,154 @@
+"""Where a training's inputs lie, and how rows of them become what the network takes.
+
+Three kinds with one interface: pixels in the memory-mapped shards, gathered on the host; pixels
+kept on the device, when it has memory of its own and they fit; and features of a frozen
+extractor, computed once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.data.shards import ImageSet
+from pipeline.vision.predict import per_channel
+from pipeline.vision.training.augment import Augment
+
+Rows = npt.NDArray[np.int64]
+# Of the device's free memory, the share that images may take; the rest is for the training.
+_RESIDENT_SHARE = 0.4
+
+
+class Source(Protocol):
+    """Rows of inputs with their labels.
+
+    Attributes:
+        labels: n, int64.
+    """
+
+    labels: Rows
+
+    def fetch(self, rows: Rows) -> Tensor:
+        """Return the raw inputs at `rows`. Called from a thread; leaves the device alone."""
+
+    def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Turn raw inputs, moved to the device, into what the network takes."""
+
+
+@dataclass(frozen=True)
+class Normalizing:
+    """How pixels become the network's input: (pixel / full scale - mean) / std per channel."""
+
+    mean: Tensor
+    std: Tensor
+    full_scale: float
+    memory_format: torch.memory_format
+
+    @classmethod
+    def of(
+        cls,
+        images: ImageSet,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        memory_format: torch.memory_format,
+    ) -> "Normalizing":
+        """Normalise the pixels of `images` on `device`."""
+        full_scale = float(np.iinfo(images.info.dtype).max)
+        return cls(per_channel(mean, device), per_channel(std, device), full_scale, memory_format)
+
+    def __call__(self, raw: Tensor, augment: Augment | None, draws: Mapping[str, Tensor]) -> Tensor:
+        """Map n x height x width x channels integers to n x channels x height x width floats."""
+        images = raw.permute(0, 3, 1, 2).to(torch.float32)
+        if augment is not None:
+            images = augment.apply(images.div_(self.full_scale), draws)
+            images = (images - self.mean).div_(self.std)
+        else:  # the same in one pass less
+            images.sub_(self.mean * self.full_scale).div_(self.std * self.full_scale)
+        return images.contiguous(memory_format=self.memory_format)
+
+
+class MappedPixels:
+    """Pixels in memory-mapped shards: a batch is copied out of the map, nothing is decoded."""
+
+    def __init__(
+        self, images: ImageSet, normalizing: Normalizing, augment: Augment | None, pin: bool
+    ) -> None:
+        self.labels = images.labels.astype(np.int64)
+        self._images, self._normalizing, self._augment = images, normalizing, augment
+        self._pin = pin
+
+    def fetch(self, rows: Rows) -> Tensor:
+        """Copy the images at `rows`: n x height x width x channels."""
+        raw = torch.from_numpy(_torch_integers(self._images.gather(rows)))
+        return raw.pin_memory() if self._pin else raw
+
+    def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Augment and normalise: n x channels x height x width."""
+        return self._normalizing(raw, self._augment, draws)
+
+
+class ResidentPixels:
+    """Pixels on the device: only row numbers travel there."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        normalizing: Normalizing,
+        augment: Augment | None,
+        device: torch.device,
+    ) -> None:
+        self.labels = images.labels.astype(np.int64)
+        self._normalizing, self._augment = normalizing, augment
+        blocks = [torch.from_numpy(_torch_integers(block)) for block in images.batches(4096)]
+        self._pixels = torch.cat([block.to(device) for block in blocks])
+        self._pin = device.type == "cuda"
+
+    def fetch(self, rows: Rows) -> Tensor:
+        """Return the row numbers."""
+        numbers = torch.from_numpy(rows)
+        return numbers.pin_memory() if self._pin else numbers
+
+    def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Gather, augment and normalise: n x channels x height x width."""
+        return self._normalizing(self._pixels.index_select(0, raw), self._augment, draws)
+
+
+class Features:
+    """What a frozen extractor makes of each image: n x d, on the device."""
+
+    def __init__(self, features: Tensor, labels: Rows) -> None:
+        self.labels, self._features = labels, features
+
+    def fetch(self, rows: Rows) -> Tensor:
+        """Return the row numbers."""
+        return torch.from_numpy(rows)
+
+    def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        """Gather: n x d."""
+        return self._features.index_select(0, raw)
+
+
+def open_pixels(
+    images: ImageSet, normalizing: Normalizing, augment: Augment | None, device: torch.device
+) -> MappedPixels | ResidentPixels:
+    """Keep the pixels on the device if it has its own memory and they fit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        needed = len(images) * int(np.prod(images.info.shape)) * _itemsize(images)
+        if needed < _RESIDENT_SHARE * free:
+            return ResidentPixels(images, normalizing, augment, device)
+    return MappedPixels(images, normalizing, augment, pin=device.type == "cuda")
+
+
+def _itemsize(images: ImageSet) -> int:
+    return 1 if np.dtype(images.info.dtype) == np.uint8 else 4
+
+
+def _torch_integers(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Widen uint16, for which torch lacks most operations; int32 holds every value."""
+    return images.astype(np.int32) if images.dtype == np.uint16 else images

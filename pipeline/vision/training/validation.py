@@ -1,0 +1,61 @@
+"""Validation during training: counts over all workers, divided once."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.vision.training.batches import Share, ahead, own_rows
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.progress import Record
+from pipeline.vision.training.sources import Source
+
+
+@torch.inference_mode()
+def validate(
+    network: nn.Module,
+    source: Source,
+    *,
+    classes: int,
+    share: Share,
+    batch_size: int,
+    device: torch.device,
+    compute: Compute,
+) -> Record:
+    """Measure `network` on every row of `source` exactly once, whatever the number of workers.
+
+    Returns:
+        val_loss (cross-entropy, nats), val_accuracy, val_balanced_accuracy.
+    """
+    network.eval()
+    # Per class: rows, hits; then the sum of losses.
+    counts = torch.zeros(2 * classes + 1, dtype=torch.float64, device=device)
+    rows = own_rows(len(source.labels), share, batch_size)
+    for at, raw in zip(rows, ahead(lambda at=at: source.fetch(at) for at in rows), strict=True):
+        truth = torch.from_numpy(source.labels[at]).to(device, non_blocking=True)
+        with compute.autocast(device):
+            logits = network(source.prepare(raw.to(device, non_blocking=True), {}))
+        counts += _count(logits.double(), truth, classes)
+    if share.workers > 1:
+        torch.distributed.all_reduce(counts)
+    counts = counts.cpu()
+    support, correct, loss = counts[:classes], counts[classes:-1], counts[-1]
+    assert int(support.sum()) == len(source.labels), "a validation row was lost or counted twice"
+    present = support > 0
+    return {
+        "val_loss": float(loss / support.sum()),
+        "val_accuracy": float(correct.sum() / support.sum()),
+        "val_balanced_accuracy": float((correct[present] / support[present]).mean()),
+    }
+
+
+def _count(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
+    hits = (logits.argmax(dim=1) == truth).double()
+    zeros = torch.zeros(classes, dtype=torch.float64, device=logits.device)
+    loss = functional.cross_entropy(logits, truth, reduction="sum")
+    return torch.cat(
+        [
+            zeros.scatter_add(0, truth, torch.ones_like(hits)),
+            zeros.scatter_add(0, truth, hits),
+            loss[None],
+        ]
+    )
