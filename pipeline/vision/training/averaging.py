@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def averaged_model(module: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of `module` that `update_parameters` moves towards it, buffers too.
@@ -13,7 +15,7 @@ def averaged_model(module: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def towards(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def towards(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))  # counted on the CPU
         if torch.is_floating_point(averaged[0]):
             torch._foreach_lerp_(averaged, current, share)

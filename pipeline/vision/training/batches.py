@@ -30,6 +30,7 @@ from pipeline.vision.training.sources import Rows, Source
 
 _AHEAD = 2
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -98,10 +99,10 @@ class Batches:
         rows = epoch_rows(self._source.labels, sampler_at(recipe, epoch), rng)
         batches = global_batches(rows, recipe.global_batch_size)
 
-        def draw(step: int) -> Callable[[], Draw]:
-            return lambda: self._draw(batches[step], share, epoch, step)
+        def draw(step: int) -> Draw:
+            return self._draw(batches[step], share, epoch, step)
 
-        return ahead(draw(step) for step in range(first_step, len(batches)))
+        return map_ahead(draw, range(first_step, len(batches)))
 
     def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> Draw:
         rng = np.random.default_rng((self._recipe.seed, epoch, step))
@@ -129,8 +130,10 @@ class Batches:
             how = torch.from_numpy(draw_weights(len(rows), mixup, rng)[own])
         # A partner may belong to another worker's share; its image is fetched here too.
         needed = np.union1d(own, partners)
-        positions = (torch.from_numpy(np.searchsorted(needed, at)) for at in (own, partners))
-        return needed, Mixing(*positions, how, cut)
+        at_own, at_partners = (
+            torch.from_numpy(np.searchsorted(needed, at)) for at in (own, partners)
+        )
+        return needed, Mixing(at_own, at_partners, how, cut)
 
 
 def compose(
@@ -178,12 +181,12 @@ def starts_at(deferred: object, recipe: Training) -> int:
     return round(getattr(deferred, "start", 0.0) * recipe.epochs)
 
 
-def ahead(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Yield the results of `tasks`, each worked on in a thread while earlier ones are used."""
+def map_ahead(function: Callable[[A], T], arguments: Iterable[A]) -> Iterator[T]:
+    """Yield the results in order, worked out in a thread while earlier ones are used."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future[T]] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(task))
+        for argument in arguments:
+            waiting.append(pool.submit(function, argument))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.params import Training
-from pipeline.vision.training.batches import Share, ahead, own_rows
+from pipeline.vision.training.batches import Share, map_ahead, own_rows
 from pipeline.vision.training.compute import Compute
 from pipeline.vision.training.sources import Features, Source
 
@@ -29,7 +29,7 @@ def extract_features(
     extractor.eval()
     rows = own_rows(len(source.labels), share, batch_size)
     features: Tensor | None = None
-    for at, raw in zip(rows, ahead(lambda at=at: source.fetch(at) for at in rows), strict=True):
+    for at, raw in zip(rows, map_ahead(source.fetch, rows), strict=True):
         with compute.autocast(device):
             part = extractor(source.prepare(raw.to(device, non_blocking=True), {})).float()
         if features is None:

@@ -236,7 +236,7 @@ class Trainer:
                     logits = self._forward(some_inputs)
                 mean = self._loss(logits.float(), some_targets).sum() / draw.global_size
                 # Workers' gradients are averaged; the parts of one mean must be summed.
-                (mean * self._share.workers).backward()
+                (mean * self._share.workers).backward()  # type: ignore[no-untyped-call]
             loss += mean.detach()
         if self._recipe.clip_norm:
             nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
@@ -407,7 +407,7 @@ class _Readback:
                 self.latest = float(host)
             host = torch.empty((), pin_memory=True)
             host.copy_(value, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._pending = host, event
         return self.latest is None or math.isfinite(self.latest)

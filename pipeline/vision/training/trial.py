@@ -72,7 +72,7 @@ def time_steps(
     """Return a timer of training steps on a copy of `network` and a batch of noise.
 
     Args:
-        network: as it will be trained: frozen parameters stay so.
+        network: as it will be trained: what is frozen stays so.
         batch_shape: rows of one worker's part, channels, height, width.
         device: where to compute.
     """
@@ -82,7 +82,8 @@ def time_steps(
 
     def timer(compute: Compute) -> float:
         with _threads(compute.threads):
-            twin = copy.deepcopy(network).to(device, memory_format=compute.memory_format).train()
+            twin = copy.deepcopy(network).to(device)
+            twin.to(memory_format=compute.memory_format)  # type: ignore[call-overload]
             inputs = images.contiguous(memory_format=compute.memory_format)
 
             def step() -> None:

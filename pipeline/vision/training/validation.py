@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.vision.training.batches import Share, ahead, own_rows
+from pipeline.vision.training.batches import Share, map_ahead, own_rows
 from pipeline.vision.training.compute import Compute
 from pipeline.vision.training.progress import Record
 from pipeline.vision.training.sources import Source
@@ -30,7 +30,7 @@ def validate(
     # Per class: rows, hits; then the sum of losses.
     counts = torch.zeros(2 * classes + 1, dtype=torch.float64, device=device)
     rows = own_rows(len(source.labels), share, batch_size)
-    for at, raw in zip(rows, ahead(lambda at=at: source.fetch(at) for at in rows), strict=True):
+    for at, raw in zip(rows, map_ahead(source.fetch, rows), strict=True):
         truth = torch.from_numpy(source.labels[at]).to(device, non_blocking=True)
         with compute.autocast(device):
             logits = network(source.prepare(raw.to(device, non_blocking=True), {}))

@@ -9,9 +9,9 @@ from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import (
     Batches,
     Share,
-    ahead,
     compose,
     count_steps,
+    map_ahead,
     own_rows,
     starts_at,
 )
@@ -155,22 +155,19 @@ def test_own_rows_cover_every_row_once(workers):
     assert sorted(np.concatenate(parts)) == list(range(53))
 
 
-def test_tasks_are_done_ahead_and_in_order():
+def test_results_are_worked_out_ahead_and_in_order():
     started = []
 
-    def task(number):
+    def square(number):
         started.append(number)
-        return number
+        return number**2
 
-    results = ahead(lambda at=at: task(at) for at in range(6))
+    results = map_ahead(square, range(6))
     assert next(results) == 0
-    assert list(results) == [1, 2, 3, 4, 5]
+    assert list(results) == [1, 4, 9, 16, 25]
     assert started == list(range(6))
 
 
-def test_an_error_in_a_task_reaches_the_reader():
-    def fail():
-        raise OSError("the file is gone")
-
-    with pytest.raises(OSError, match="the file is gone"):
-        list(ahead([fail]))
+def test_an_error_on_the_way_reaches_the_reader():
+    with pytest.raises(ZeroDivisionError):
+        list(map_ahead(lambda number: 1 // number, [1, 0]))
