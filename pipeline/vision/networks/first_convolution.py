@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 
-def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
-    """Return the first convolution with its dotted name in `network`."""
-    return next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+def first_kernels(network: nn.Module) -> str | None:
+    """Return the name of the first convolution's weights; None if there is no convolution."""
+    return next((name for name, p in network.named_parameters() if p.ndim == 4), None)
 
 
 def accept_channels(network: nn.Module, channels: int) -> None:
     """Make the first convolution anew where it does not take `channels`."""
-    name, first = first_convolution(network)
+    name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
     new = nn.Conv2d(

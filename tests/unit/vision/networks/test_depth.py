@@ -35,6 +35,10 @@ def test_each_parameter_once_in_the_order_of_the_images(name):
     assert len(found) == len(set(found))
     assert set(found) == {id(p) for p in network.parameters()}
 
+    for group in groups:  # norms go with what comes before them
+        assert any(parameter.ndim > 1 for parameter in group[0].parameters())
+        assert all(isinstance(module, nn.BatchNorm2d | nn.LayerNorm) for module in group[1:])
+
     passed = []
     for position, group in enumerate(groups):
         for module in group:
@@ -43,14 +47,6 @@ def test_each_parameter_once_in_the_order_of_the_images(name):
         network(torch.zeros(1, 3, 64, 64, device=network.head.weight.device))
     assert passed == sorted(passed)
     assert set(passed) == set(range(len(groups)))
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_norms_go_with_what_comes_before_them(name):
-    for group in depth_groups(on_meta(name)):
-        assert any(parameter.ndim > 1 for parameter in group[0].parameters())
-        for module in group[1:]:
-            assert isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
 
 
 def test_groups_of_a_plain_network():
