@@ -8,10 +8,11 @@ from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import channel_statistics, files_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params, Training
-from pipeline.vision.bundle import Description, read_description
-from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest, values_digest
+from pipeline.runtime.start import Start, find_start
+from pipeline.vision.bundle import Description
+from pipeline.vision.digest import values_digest
 from pipeline.vision.training.job import Job
-from pipeline.vision.weights import weights_file
+from pipeline.vision.weights import IMAGENET_MEAN, IMAGENET_STD, per_channel
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,30 @@ def plan_training(
     """
     training_set, validation_set = ImageSet.open(*images), ImageSet.open(validation)
     _check_sets(training_set, validation_set)
-    description = _describe(params, recipe, training_set, files_digest(images, "*.arrow"))
+    start = find_start(params, recipe)
+    mean, std = _normalization(recipe, training_set, start)
+    description = Description(
+        network=params.model.name,
+        args=dict(params.model.args),
+        classes=training_set.info.classes,
+        preparing=training_set.info.preparing,
+        mean=mean,
+        std=std,
+        origin={
+            "data": files_digest(images, "*.arrow"),
+            "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),
+            "weights": start.origin,
+        },
+    )
     job = Job(
         images=tuple(folder.resolve() for folder in images),
         validation=validation.resolve(),
         network=description.network,
         args=description.args,
-        weights=Path(recipe.weights).resolve() if recipe.weights else None,
-        mean=description.mean,
-        std=description.std,
+        weights=start.weights,
+        mean=mean,
+        std=std,
+        sync_norms=params.resources.sync_batch_norm,
         recipe=recipe,
     )
     return Plan(job, description)
@@ -71,29 +87,16 @@ def _check_sets(images: ImageSet, validation: ImageSet) -> None:
         )
 
 
-def _describe(params: Params, recipe: Training, images: ImageSet, digest: str) -> Description:
-    """Describe the model that will come out, but for its validation metrics."""
-    mean, std = channel_statistics(images)
-    source = Path(recipe.weights) if recipe.weights else None
-    start = "random"
-    if source and (source / DESCRIPTION_FILE).is_file():
-        # Weights are used with the normalisation that they were trained with.
-        before = read_description(source)
-        mean, std, start = before.mean, before.std, bundle_digest(source)
-    elif source:
-        file = weights_file(source)
-        start = files_digest([file.parent], file.name)
-    origin = {
-        "data": digest,
-        "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),
-        "weights": start,
-    }
-    return Description(
-        network=params.model.name,
-        args=dict(params.model.args),
-        classes=images.info.classes,
-        preparing=images.info.preparing,
-        mean=mean,
-        std=std,
-        origin=origin,
-    )
+def _normalization(
+    recipe: Training, images: ImageSet, start: Start
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std per channel, of pixels in [0, 1]."""
+    channels = images.info.shape[2]
+    known = {
+        "auto": start.normalization,
+        "data": None,
+        "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    }[recipe.normalization]
+    if known is None:
+        return channel_statistics(images)
+    return per_channel(known[0], channels), per_channel(known[1], channels)

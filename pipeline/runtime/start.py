@@ -1,0 +1,91 @@
+"""What a training starts from: a file, a bundle, the registry, or what torchvision publishes."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from pipeline.data.statistics import files_digest
+from pipeline.errors import PipelineError
+from pipeline.files import atomic_path
+from pipeline.params import Params, Training
+from pipeline.vision.bundle import read_description
+from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest
+from pipeline.vision.weights import is_published, published_weights, weights_file
+
+_REGISTRY = "models:/"
+_WEIGHTS_FOLDER = "weights"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first weights of a training.
+
+    Attributes:
+        weights: a .safetensors file or a bundle folder, absolute; None: random.
+        origin: what identifies them.
+        normalization: mean and std per channel of pixels in [0, 1] that they were trained with;
+            None where nobody knows.
+    """
+
+    weights: Path | None
+    origin: str
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+def find_start(params: Params, recipe: Training) -> Start:
+    """Find the weights that `recipe` names, where every worker can read them.
+
+    Raises:
+        PipelineError: there are none by that name, in that file or in the registry.
+    """
+    source = recipe.weights
+    if source is None:
+        return Start(None, "random", None)
+    storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
+    if is_published(source):
+        return _published(params.model.name, source, storage)
+    path = _fetched(source, params) if source.startswith(_REGISTRY) else Path(source)
+    start = _start_from(path.resolve(), source)
+    if params.resources.address is None:
+        return start
+    assert start.weights is not None
+    return Start(_shared(start.weights, storage), start.origin, start.normalization)
+
+
+def _published(network: str, name: str, storage: Path) -> Start:
+    published = published_weights(network, name)
+    file = storage / f"{network}-{name}.safetensors"
+    with atomic_path(file) as temporary:
+        save_file(published.tensors, temporary)
+    return Start(file, f"torchvision {network} {name}", (published.mean, published.std))
+
+
+def _fetched(uri: str, params: Params) -> Path:
+    from pipeline.runtime.registry import fetch_bundle  # it brings MLflow, which takes seconds
+
+    return fetch_bundle(uri, params.tracking)
+
+
+def _start_from(path: Path, source: str) -> Start:
+    if (path / DESCRIPTION_FILE).is_file():
+        before = read_description(path)
+        return Start(path, bundle_digest(path), (before.mean, before.std))
+    file = weights_file(path)
+    if not file.is_file():
+        raise PipelineError(
+            f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
+            " folder, models:/NAME@ALIAS, a name of published weights or null"
+        )
+    return Start(path, files_digest([file.parent], file.name), None)
+
+
+def _shared(weights: Path, storage: Path) -> Path:
+    """Copy weights to the shared storage: workers on other nodes may not see this disk."""
+    file = weights_file(weights)
+    copy = storage / f"{files_digest([file.parent], file.name)}.safetensors"
+    if not copy.exists():
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(file, temporary)
+    return copy
