@@ -214,7 +214,7 @@ class Trainer:
             # It must know which gradients to wait for. Statistics of norms are either equal on
             # all workers anyway or each worker's own.
             self._wrapped = nn.parallel.DistributedDataParallel(
-                self._trained, broadcast_buffers=False
+                self._trained, forward_sync_buffers=False
             )
             self._wrapped_from = first
         late = epoch >= starts_at(self._recipe.loss, self._recipe)
