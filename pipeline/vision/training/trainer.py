@@ -24,8 +24,14 @@ from pipeline.vision.training.compute import Compute
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import Freezing
 from pipeline.vision.training.losses import build_loss, smooth
-from pipeline.vision.training.optimizers import build_optimizer, set_learning_rate
+from pipeline.vision.training.optimizers import (
+    build_optimizer,
+    restore_state,
+    set_learning_rate,
+    state_tensors,
+)
 from pipeline.vision.training.progress import Progress, Record, read_progress
+from pipeline.vision.training.readback import Readback
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import Normalizing, Source, open_pixels
 from pipeline.vision.training.validation import validate
@@ -97,7 +103,7 @@ class Trainer:
         self._stream: Iterator[Draw] | None = None
         self._wrapped, self._wrapped_from = self._trained, -1
         self._losses = torch.zeros(self._batches.steps_per_epoch, device=device)
-        self._readback = _Readback(device)
+        self._readback = Readback(device)
 
     def _open(self, inputs: Inputs) -> None:
         """Set up where inputs and targets come from, and which module is trained on them."""
@@ -352,12 +358,7 @@ class Trainer:
         self._check_finite()
         state = {
             "network": self.network.state_dict(),
-            "optimizer": {
-                f"{index}/{key}": value
-                for index, entry in self._optimizer.state_dict()["state"].items()
-                for key, value in entry.items()
-                if value is not None
-            },
+            "optimizer": state_tensors(self._optimizer),
             "average": self._average.state_dict() if self._average else {},
             "epoch": {"losses": self._losses[: self.progress.steps_done]},
         }
@@ -369,45 +370,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self._average:
             self._average.load_state_dict(state["average"])
-        self._restore_optimizer(state.get("optimizer", {}))
+        restore_state(self._optimizer, state.get("optimizer", {}))
         self.progress, self.best_weights = read_progress(folder), read_best(folder)
         self._losses[: self.progress.steps_done] = state["epoch"]["losses"].to(self._device)
         self._stream = None
-
-    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        # A fused step walks memory: its state must lie there in the order of its parameter.
-        for parameter, entry in self._optimizer.state.items():
-            for key, value in entry.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    entry[key] = torch.empty_like(parameter).copy_(value)
-
-
-class _Readback:
-    """Reads a value of the device one exchange late, so that nothing waits for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.latest: float | None = None
-        self._cuda = device.type == "cuda"
-        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
-
-    def exchange(self, value: Tensor) -> bool:
-        """Ask for `value`, take in the one asked for before; return whether that was finite."""
-        if not self._cuda:
-            self.latest = float(value)
-        else:
-            if self._pending:
-                host, event = self._pending
-                event.synchronize()
-                self.latest = float(host)
-            host = torch.empty((), pin_memory=True)
-            host.copy_(value, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-            self._pending = host, event
-        return self.latest is None or math.isfinite(self.latest)

@@ -1,0 +1,213 @@
+"""Transfer against training from scratch, at equal wall time; and what cached features save.
+
+    python tests/benchmarks/transfer.py FOLDER WEIGHTS.safetensors --network squeezenet1_0
+
+FOLDER is one where `convoy pack` ran: it holds params.yaml and data/packed. Three ways get the
+same seconds of training and validation, on the same images and processor:
+
+- head: the extractor keeps the weights of the file, its features are computed once, and a new
+  head is trained on them;
+- head, then all: a fifth of the time like that, the rest on all layers at a lower rate;
+- scratch: all layers from random weights.
+
+How many epochs fit is measured first, so that each cosine ends when the time does. The table
+shows test figures with 95 % intervals.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from pipeline.data.parallel import usable_cores
+from pipeline.data.shards import ImageSet
+from pipeline.data.statistics import channel_statistics
+from pipeline.evaluation.measure import compare, measure
+from pipeline.params import Params, load_params
+from pipeline.vision.bundle import Bundle, Description
+from pipeline.vision.predict import BATCH_SIZE, probabilities
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.trial import choose_compute
+
+ALL = 10**9
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+AUGMENT = [{"hflip": {"p": 0.5}}, {"crop": {"padding": 8}}]
+
+
+def main() -> None:
+    """Train the three ways and print their table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--network", default="squeezenet1_0")
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--head-lr", type=float, default=3e-3)
+    parser.add_argument("--all-lr", type=float, default=3e-4)
+    parser.add_argument("--scratch-lr", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    weights = arguments.weights.resolve()
+    os.chdir(arguments.folder)
+    params = load_params()
+    jobs = plan(params, arguments, weights)
+    compute = choose_compute(
+        jobs["scratch"].timer(Share(), torch.device("cpu")),
+        precision="auto",
+        threads="auto",
+        most_threads=usable_cores(),
+    )
+    torch.set_num_threads(compute.threads)
+    print(f"{arguments.network}: {compute}", flush=True)
+    show_cache(jobs["head"], compute)
+    budget = arguments.seconds
+    found = {
+        "head": run([(jobs["head"], budget)], compute),
+        "head, then all": run([(jobs["head"], budget / 5), (jobs["all"], 0.8 * budget)], compute),
+        "scratch": run([(jobs["scratch"], budget)], compute),
+    }
+    table(found, params)
+
+
+def plan(params: Params, arguments: argparse.Namespace, weights: Path) -> dict[str, Job]:
+    """Return the three jobs, but for their epochs."""
+    packed = Path("data/packed").resolve()
+    own = channel_statistics(ImageSet.open(packed / "train"))
+
+    def job(trainable: str, lr: float, source: Path | None) -> Job:
+        values = params.train.model_dump(mode="json") | {
+            "trainable": trainable,
+            "weights": source and str(source),
+            "global_batch_size": 32,
+            "augment": [] if trainable == "head" else AUGMENT,
+        }
+        values["optimizer"] |= {"name": "adamw", "lr": lr}
+        values["early_stopping"]["patience"] = ALL
+        recipe = type(params.train).model_validate(values, strict=False)
+        mean, std = IMAGENET if source else own
+        return Job(
+            images=(packed / "train",),
+            validation=packed / "val",
+            network=arguments.network,
+            args={},
+            weights=source,
+            mean=tuple(mean),
+            std=tuple(std),
+            sync_norms=False,
+            recipe=recipe,
+        )
+
+    return {
+        "head": job("head", arguments.head_lr, weights),
+        "all": job("all", arguments.all_lr, weights),
+        "scratch": job("all", arguments.scratch_lr, None),
+    }
+
+
+def with_recipe(job: Job, **changes: Any) -> Job:
+    """Return the job with some values of its recipe changed."""
+    values = job.recipe.model_dump(mode="json") | changes
+    return replace(job, recipe=type(job.recipe).model_validate(values, strict=False))
+
+
+def show_cache(job: Job, compute: Compute) -> None:
+    """Time an epoch of the head on cached features and with the extractor run each time."""
+    # A mixup that changes next to nothing keeps the features from being cached.
+    seconds = {}
+    for name, alpha in (("cached", 0.0), ("extractor run again", 1e-3)):
+        trainer = start(with_recipe(job, epochs=ALL, mixup_alpha=alpha), compute)
+        epochs, begin = 0, time.perf_counter()
+        while epochs < 1 or time.perf_counter() - begin < 5:
+            trainer.advance(ALL)
+            epochs += 1
+        seconds[name] = (time.perf_counter() - begin) / epochs
+        print(f"epoch of the head, {name}: {seconds[name]:.3f} s", flush=True)
+    print(f"cached is {seconds['extractor run again'] / seconds['cached']:.0f} times faster")
+
+
+def start(job: Job, compute: Compute) -> Trainer:
+    """Build the trainer of a job."""
+    return job.build(Share(), torch.device("cpu"), compute)
+
+
+def run(parts: list[tuple[Job, float]], compute: Compute) -> dict[str, Any]:
+    """Train one job after the other, each within its seconds, and predict the test set."""
+    began, epochs = time.perf_counter(), []
+    weights: dict[str, torch.Tensor] | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        for job, seconds in parts:
+            end = time.perf_counter() + seconds
+            if weights is not None:
+                path = Path(folder) / "before.safetensors"
+                save_file(weights, path)
+                job = replace(job, weights=path)  # noqa: PLW2901
+            begin = time.perf_counter()
+            probe = start(with_recipe(job, epochs=ALL), compute)
+            built = time.perf_counter()
+            while time.perf_counter() - built < seconds / 20:
+                probe.advance(ALL)
+            now = time.perf_counter()
+            epoch = (now - built) / probe.progress.epochs_done
+            fit = max(1, int((end - now - (built - begin)) / epoch))
+            trainer = start(with_recipe(job, epochs=fit), compute)
+            while not trainer.done:
+                trainer.advance(ALL)
+            weights = trainer.best_weights
+            epochs.append(fit)
+    spent = time.perf_counter() - began
+    assert weights is not None
+    return predict(job, weights) | {"epochs": epochs, "seconds": spent}
+
+
+def predict(job: Job, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the posteriors of the test images."""
+    test = ImageSet.open(job.validation.parent / "test")
+    info = test.info
+    description = Description(
+        job.network, job.args, info.classes, info.preparing, job.mean, job.std, {}, {}
+    )
+    network = description.build()
+    network.load_state_dict(weights)
+    bundle = Bundle(description, network.eval(), Path())
+    posteriors = probabilities(bundle, test.batches(BATCH_SIZE))
+    return {"labels": test.labels, "posteriors": posteriors, "classes": info.classes}
+
+
+def table(found: dict[str, dict[str, Any]], params: Params) -> None:
+    """Print figures with intervals, and the paired difference to training from scratch."""
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
+    print(f"{'':16}{'seconds':>8}  {'epochs':10}" + "".join(f"{name:24}" for name in names))
+    for way, result in found.items():
+        block = measure(result["labels"], result["posteriors"], result["classes"], params.evaluate)
+        print(
+            f"{way:16}{result['seconds']:8.0f}  {'+'.join(map(str, result['epochs'])):10}"
+            + "".join(f"{figure(block[name]):24}" for name in names)
+        )
+    scratch = found.pop("scratch")
+    for way, result in found.items():
+        assert np.array_equal(result["labels"], scratch["labels"])
+        block = compare(
+            result["labels"], result["posteriors"], scratch["posteriors"], params.evaluate
+        )
+        print(
+            f"{way} minus scratch: accuracy {figure(block['accuracy'])},"
+            f" macro-F1 {figure(block['macro_f1'])}, McNemar p {block['mcnemar']['p_value']:.2g}"
+        )
+
+
+def figure(value: dict[str, Any]) -> str:
+    """Return a value with its interval."""
+    low, high = value["ci95"]
+    return f"{value['value']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+if __name__ == "__main__":
+    main()
