@@ -32,7 +32,7 @@ def adapt_kernels(kernels: Tensor, channels: int) -> Tensor:
     number of channels. An image whose channels are all equal therefore gives exactly the response
     that it gave before: a grey image by one channel (the sum) what it gave by three, and
     activations keep their scale. That holds for what the convolution sees, that is, after
-    normalisation: exactly if all channels are normalised alike, else nearly.
+    normalisation: exactly if all channels are normalised alike, else roughly.
 
     timm does the same for one channel; for more it repeats red, green, blue in turn, scaled
     likewise, where the mean is taken here: a fourth channel is no more red than blue.

@@ -124,4 +124,7 @@ def _read(url: str, path: Path) -> dict[str, Tensor]:
         raise PipelineError(
             f"{path} does not hold tensors by name; delete it, and it is downloaded again"
         )
-    return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
+    return {
+        _OLD_DENSENET.sub(r"\1\2", name): tensor.detach().contiguous()
+        for name, tensor in tensors.items()
+    }
