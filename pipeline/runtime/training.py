@@ -2,32 +2,41 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
+from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import files_digest
 from pipeline.files import write_json
 from pipeline.params import Params, Training
-from pipeline.runtime.epoch_bar import EpochBar
-from pipeline.runtime.plan import plan_training
-from pipeline.runtime.ray_train import RayRun, train_on_ray
-from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, TrackedRun, Untracked, start_run
+from pipeline.runtime.plan import Plan, plan_training
+from pipeline.runtime.ray.cluster import Cluster
+from pipeline.runtime.ray.train import train_on_ray
+from pipeline.runtime.recorder import Recorder
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.stopping import sigterm_interrupts
+from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, start_run
+from pipeline.runtime.training_bar import TrainingBar
 from pipeline.vision.bundle import Description, save_bundle
 from pipeline.vision.digest import bundle_digest, values_digest
-from pipeline.vision.training.batches import Share
+from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
-from pipeline.vision.training.trainer import BEST_FILE, Progress, Record, read_progress
+from pipeline.vision.training.progress import Progress, Record, read_progress
+from pipeline.vision.training.trainer import Glance
 
 _RUN_ID_FILE = "mlflow_run_id"
+_LOADED_TAG = "convoy.loaded"
+_COMPUTE_TAG = "convoy.compute"
 
 
 def train_bundle(
     params: Params,
+    cluster: Cluster,
     *,
     stage: str,
     recipe: Training,
@@ -42,7 +51,8 @@ def train_bundle(
     checkpoint.
 
     Args:
-        params: all of them; model and resources are used here.
+        params: all of them; the model is used here.
+        cluster: where; it is closed once the training has ended.
         stage: 'train' or 'finetune'.
         recipe: how to train.
         images: folders of packed training images.
@@ -51,67 +61,93 @@ def train_bundle(
         history: the JSON file to write, one record per epoch.
 
     Raises:
-        PipelineError: see `train_on_ray` and `Job.build`.
+        PipelineError: see `plan_training`, `Job.build_network` and `train_on_ray`.
     """
-    plan = plan_training(params, recipe, images=images, validation=validation)
-    job, description = plan.job, plan.description
-    # Built once here, so that a mistake is found before a cluster is started.
-    _, loaded = job.build(Share(), torch.device("cpu"))
-    if loaded:
-        print(f"{stage}: from {recipe.weights}: {loaded}")
-    storage = Path(params.resources.storage).resolve()
-    run = RayRun(f"{stage}-{_identity(job, description)}", storage, params.resources)
-    with _tracked(params, stage, description, run) as tracked:
-        checkpoint = _follow_training(job, run, tracked, stage)
-        progress = read_progress(checkpoint)
-        write_json(history, [_lasting(record) for record in progress.history])
-        description = replace(description, validation=_best_validation(progress))
-        save_bundle(bundle, description, load_file(checkpoint / BEST_FILE))
-        tracked.end("FINISHED", {BUNDLE_TAG: bundle_digest(bundle)})
-    shutil.rmtree(run.folder, ignore_errors=True)
+    with sigterm_interrupts():
+        plan = plan_training(params, recipe, images=images, validation=validation)
+        # Built once here, so that a mistake is found before workers are started.
+        _, loaded = plan.job.build_network()
+        if loaded:
+            print(f"{stage}: from {recipe.weights}: {loaded}")
+        folder = RunFolder(Path(params.resources.storage).resolve(), f"{stage}-{_identity(plan)}")
+        tags = {_LOADED_TAG: str(loaded)} if loaded else {}
+        with _recorded(params, stage, plan.description, folder, tags) as recorder:
+            checkpoint = _train(cluster, plan.job, folder, recorder, stage)
+            cluster.close()
+            progress = read_progress(checkpoint)
+            write_json(history, [_lasting(record) for record in progress.history])
+            description = replace(plan.description, validation=_best_validation(progress))
+            save_bundle(bundle, description, load_file(checkpoint / BEST_FILE))
+            recorder.end("FINISHED", {BUNDLE_TAG: bundle_digest(bundle)})
+        shutil.rmtree(folder.path, ignore_errors=True)
     return progress
 
 
-def _follow_training(job: Job, run: RayRun, tracked: TrackedRun | Untracked, stage: str) -> Path:
-    """Train while the console and the tracking store follow; return the last checkpoint."""
-    bar = EpochBar(stage, job.recipe.epochs)
+class _Watch:
+    """Hands the training's news to the console and the tracking store."""
 
-    def follow(record: Record) -> None:
-        bar.show(record)
-        tracked.log({k: v for k, v in record.items() if k != "epoch"}, int(record["epoch"]))
+    def __init__(self, bar: TrainingBar, recorder: Recorder) -> None:
+        self._bar, self._recorder = bar, recorder
 
-    try:
-        return train_on_ray(job, run, follow)
-    finally:
-        bar.close()
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+
+    def compute(self, text: str) -> None:
+        self._bar.note(text)
+        self._recorder.tag(_COMPUTE_TAG, text)
+
+    def record(self, record: Record) -> None:
+        self._bar.record(record)
+        metrics = {name: value for name, value in record.items() if name != "epoch"}
+        self._recorder.log(metrics, int(record["epoch"]))
+
+    def glance(self, glance: Glance) -> None:
+        self._bar.glance(glance)
+
+
+def _train(cluster: Cluster, job: Job, folder: RunFolder, recorder: Recorder, stage: str) -> Path:
+    """Train while the console and the tracking store watch; return the last checkpoint."""
+    images = len(ImageSet.open(*job.images))
+    with closing(TrainingBar(stage, job.recipe.epochs, images)) as bar:
+        return train_on_ray(cluster, job, folder, _Watch(bar, recorder))
 
 
 @contextmanager
-def _tracked(
-    params: Params, stage: str, description: Description, run: RayRun
-) -> Iterator[TrackedRun | Untracked]:
+def _recorded(
+    params: Params,
+    stage: str,
+    description: Description,
+    folder: RunFolder,
+    tags: Mapping[str, str],
+) -> Iterator[Recorder]:
     """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
-    sections = ("data", "pack", "balance", "model", stage)
-    tracked = start_run(
-        params.tracking,
-        name=stage,
-        params={name: params.section(name) for name in sections},
-        tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **_commit()},
-        remember=run.folder / _RUN_ID_FILE,
+    recorder = Recorder(
+        lambda: start_run(
+            params.tracking,
+            name=stage,
+            params=_logged(params, stage),
+            tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **tags, **_commit()},
+            remember=folder.path / _RUN_ID_FILE,
+        )
     )
     try:
-        yield tracked
+        yield recorder
     except BaseException as error:
-        tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
 
 
-def _identity(job: Job, description: Description) -> str:
+def _logged(params: Params, stage: str) -> dict[str, Any]:
+    """Return the sections of params that a training depends on."""
+    return {name: params.section(name) for name in ("data", "pack", "balance", "model", stage)}
+
+
+def _identity(plan: Plan) -> str:
     """Digest all that the weights depend on: data, params, start and code."""
     package = Path(__file__).parents[1]
     values = {
-        "description": asdict(description),
-        "recipe": job.recipe.model_dump(mode="json"),
+        "description": asdict(plan.description),
+        "recipe": plan.job.recipe.model_dump(mode="json"),
         "code": files_digest([package / "vision", package / "data"], "*.py"),
     }
     return values_digest(values)[:16]

@@ -1,7 +1,7 @@
 """What the two training stages share."""
 
 from pipeline.params import Params, Training
-from pipeline.runtime.training import train_bundle
+from pipeline.runtime.ray.cluster import open_cluster
 from pipeline.stages._paths import HISTORY, MODELS, PACKED, training_folders
 
 
@@ -15,15 +15,20 @@ def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> N
         name: of the bundle.
     """
     bundle = MODELS / name
-    progress = train_bundle(
-        params,
-        stage=stage,
-        recipe=recipe,
-        images=training_folders(recipe.images),
-        validation=PACKED / "val",
-        bundle=bundle,
-        history=HISTORY / f"{name}.json",
-    )
+    with open_cluster(params.resources) as cluster:
+        # Only now: it brings torch, whose import takes the 2 s in which Ray's processes start.
+        from pipeline.runtime.training import train_bundle
+
+        progress = train_bundle(
+            params,
+            cluster,
+            stage=stage,
+            recipe=recipe,
+            images=training_folders(recipe.images),
+            validation=PACKED / "val",
+            bundle=bundle,
+            history=HISTORY / f"{name}.json",
+        )
     best = progress.history[progress.best_epoch - 1]
     print(
         f"{stage}: {progress.epochs_done} epochs, best {progress.best_epoch}: validation loss"

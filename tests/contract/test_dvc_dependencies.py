@@ -14,8 +14,15 @@ PLUMBING = {
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
     "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
     "pipeline.progress": "the console",
-    "pipeline.runtime.epoch_bar": "the console",
+    "pipeline.runtime.training_bar": "the console",
     "pipeline.runtime.tracking": "what is recorded of a training, not what comes out of it",
+    "pipeline.runtime.recorder": "the same",
+    "pipeline.runtime.ray": "how processes are run; what they compute is in vision",
+    "pipeline.runtime.run_folder": "where processes leave things for each other",
+    "pipeline.runtime.diary": "the same",
+    "pipeline.runtime.checkpoints": "the same",
+    "pipeline.runtime.rhythm": "when they do",
+    "pipeline.runtime.stopping": "what signals do",
 }
 # register changes what lies outside the repository and therefore runs every time.
 ALWAYS = {"register"}

@@ -23,9 +23,9 @@ ROOMS = (
 )
 # What stages share; commands for people look into _paths too.
 SHARED = {"pipeline.stages._paths", "pipeline.stages._bundles", "pipeline.stages._train"}
-# The one module or room where each library may be imported.
+# The module or room where each library may be imported.
 HOMES = {
-    "ray": {"pipeline.runtime.ray_train"},
+    "ray": {module for module in MODULES if module.startswith("pipeline.runtime.ray.")},
     "mlflow": {
         "pipeline.runtime.tracking",
         "pipeline.runtime.registry",

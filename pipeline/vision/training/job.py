@@ -67,7 +67,7 @@ class Job:
         """
         network, _ = self.build_network()
         images, validation = ImageSet.open(*self.images), ImageSet.open(self.validation)
-        self._check_parts(len(images), share.workers)
+        self.check_shares(share.workers)
         if share.workers > 1 and self.sync_norms:
             synchronise_norms(network)
         inputs = Inputs(images, validation, self.mean, self.std)
@@ -81,8 +81,13 @@ class Job:
         rows = -(-self.recipe.global_batch_size // (share.workers * self.recipe.accumulate))
         return time_steps(network, (rows, channels, height, width), device)
 
-    def _check_parts(self, images: int, workers: int) -> None:
-        """Refuse batches that cannot be shared out: a part without images would stop the others."""
+    def check_shares(self, workers: int) -> None:
+        """Refuse batches that cannot be shared out: a part without images would stop the others.
+
+        Raises:
+            PipelineError: fewer images in a batch than `workers` times its parts.
+        """
+        images = len(ImageSet.open(*self.images))
         recipe = self.recipe
         smallest = images // count_steps(images, recipe.global_batch_size)
         if smallest < workers * recipe.accumulate:

@@ -1,0 +1,1 @@
+"""The one room that imports Ray: clusters, and trainings that survive their processes."""

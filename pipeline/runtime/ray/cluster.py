@@ -1,0 +1,209 @@
+"""A connection to a Ray cluster, or a cluster of this machine's cores, made in the background."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.params import Resources
+from pipeline.runtime.ray.demand import Amounts, Demand, count_fitting, in_use, state_demand
+
+_CONNECT_TIMEOUT_S = 5.0
+_WAIT_FOR_OTHERS_S = 20.0
+_POLL_S = 0.5
+
+
+class Cluster:
+    """A cluster that is being joined or started; the first question waits until it answers.
+
+    Attributes:
+        resources: as in params.yaml.
+        private: whether it is this process's own and ends with it.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        """Start to connect. It takes some seconds, most of them in other processes.
+
+        Raises:
+            PipelineError: nobody answers at the address.
+        """
+        self.resources = resources
+        self.private = resources.address is None
+        _set_environment(self.private)
+        if resources.address is not None:
+            _check_answers(resources.address)
+            _show_token()
+        import ray
+
+        self._ray = ray
+        self._theirs = ray.is_initialized()  # by whoever called us, who also ends it
+        self._background = ThreadPoolExecutor(1, "ray")
+        self._connected = self._background.submit(self._connect)
+        self._closing: Future[None] | None = None
+
+    def _connect(self) -> None:
+        if self._theirs:
+            return
+        try:
+            if self.private:
+                # "local" never joins a cluster that happens to run here.
+                arguments: dict[str, Any] = {"address": "local", "include_dashboard": False}
+            else:
+                arguments = {"address": self.resources.address}
+            self._ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:
+            raise _no_cluster(self.resources.address, error) from error
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+
+    def _disconnect(self) -> None:
+        if self._theirs:
+            return
+        node = self._ray._private.worker._global_node
+        if self.private and node:
+            # Ray ends its processes one by one, and gives each a second to go in peace. These
+            # have nothing to lose, and take that second.
+            for kind in ("monitor", "log_monitor", "dashboard"):
+                for started in node.all_processes.get(kind, []):
+                    started.process.kill()
+        self._ray.shutdown()
+
+    @property
+    def ray(self) -> Any:
+        """The module, connected.
+
+        Raises:
+            PipelineError: the cluster cannot be joined or started.
+        """
+        self._connected.result()
+        return self._ray
+
+    @property
+    def nodes(self) -> list[Amounts]:
+        """What each node has in all."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+
+    @property
+    def free(self) -> list[Amounts]:
+        """What is free on each node."""
+        from ray._private.state import available_resources_per_node
+
+        assert self.ray.is_initialized()
+        return list(available_resources_per_node().values())
+
+    @property
+    def logs(self) -> Path:
+        """The folder of Ray's logs of this session, on this machine."""
+        node = self.ray._private.worker._global_node
+        return Path(node.get_session_dir_path()) / "logs"
+
+    def grant(self, patience_s: float = _WAIT_FOR_OTHERS_S) -> Demand:
+        """Say what each worker gets, as soon as there is room for the fewest.
+
+        Raises:
+            PipelineError: the cluster will never have it, or others hold it for longer than
+                `patience_s`. Ray would wait for ever.
+        """
+        demand = state_demand(self.resources, self.nodes)
+        deadline_s = time.monotonic() + patience_s
+        while count_fitting(self.free, demand.per_worker) < demand.fewest:
+            if time.monotonic() > deadline_s:
+                raise in_use(demand, self.nodes, self.free)
+            time.sleep(_POLL_S)
+        return demand
+
+    def close(self) -> None:
+        """Start to leave or end the cluster, in the background: it takes a second or two."""
+        if self._closing is None:
+            self._closing = self._background.submit(self._disconnect)
+            self._background.shutdown(wait=False)
+
+    def wait_closed(self) -> None:
+        """Wait until that has happened."""
+        assert self._closing
+        self._closing.result()
+
+
+@contextmanager
+def open_cluster(resources: Resources) -> Iterator[Cluster]:
+    """Yield a cluster that is being joined or started, and leave or end it after the block."""
+    cluster = Cluster(resources)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        cluster.wait_closed()
+
+
+def probe(resources: Resources) -> str:
+    """Connect as a training would, compare what is asked with what there is, and say it.
+
+    Raises:
+        PipelineError: no cluster answers, or it has too little.
+    """
+    with open_cluster(resources) as cluster:
+        demand = cluster.grant(patience_s=0.0)
+    return f"{resources.address or 'a local cluster'} has room for {demand}"
+
+
+def _set_environment(private: bool) -> None:
+    """Set what Ray and its processes read from the environment, unless the user has."""
+    values = {
+        "RAY_USAGE_STATS_ENABLED": "0",  # no call home
+        "RAY_TRAIN_V2_ENABLED": "1",
+        # Seconds between two looks of Ray at its workers; 2 by default, a second lost at the end.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+        # Before it gives up to place workers again after a failure; 60 by default.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "25",
+    }
+    if private:
+        values |= {
+            # Ray resolves even 127.0.0.1 to the machine's public address, and then listens on all
+            # of them. This switch, made for desktop systems, keeps a local cluster to loopback.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # Idle Python processes, one per core, that none of Ray Train's actors can use because
+            # they ask for another environment: 1.2 s of CPU for two.
+            "RAY_prestart_worker_first_driver": "0",
+            # An actor that watches for nodes about to be taken away: 1.6 s of CPU.
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        }
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def _show_token() -> None:
+    """Have Ray show its token to the cluster, where there is one and nothing else is asked for.
+
+    A cluster that finds a token asks for it; a driver that joins does not show it by itself.
+    """
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if given or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check_answers(address: str) -> None:
+    """Knock at the door: Ray itself would go on knocking for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not port.isdigit():  # such as 'auto', which Ray looks up
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> PipelineError:
+    if address is None:
+        return PipelineError(
+            f"Ray cannot start a cluster on this machine ({type(error).__name__}: {error}); its"
+            " logs are in /tmp/ray/session_latest/logs"
+        )
+    return PipelineError(
+        f"no Ray cluster answers at resources.address {address} ({error}); start one with ray"
+        " start --head, or set resources.address to null to train on this machine"
+    )

@@ -1,0 +1,115 @@
+"""What a training asks of a cluster, and whether the cluster has it: node by node."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import PipelineError
+from pipeline.params import Resources
+
+# Of one node: CPU, GPU and others by name.
+Amounts = Mapping[str, float]
+
+_REMEDY = "lower resources.workers or what each gets in params.yaml"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a training asks for.
+
+    Attributes:
+        fewest, most: workers.
+        per_worker: amounts that each takes from one node.
+    """
+
+    fewest: int
+    most: int
+    per_worker: dict[str, float]
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        return self.fewest < self.most
+
+    def __str__(self) -> str:
+        amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in self.per_worker.items())
+        count = f"{self.fewest} to {self.most}" if self.elastic else f"{self.most}"
+        return f"{count} worker{'' if self.most == 1 else 's'} of {amounts}"
+
+
+def state_demand(resources: Resources, nodes: Sequence[Amounts]) -> Demand:
+    """Fill in what params leave open, and refuse what the cluster will never have.
+
+    Args:
+        resources: as in params.yaml.
+        nodes: what each node has in all.
+
+    Raises:
+        PipelineError: too few nodes, or too small ones.
+    """
+    workers = resources.workers
+    fewest, most = (workers, workers) if isinstance(workers, int) else workers
+    cpus = resources.cpus_per_worker or _even_share(nodes, most)
+    gpus = resources.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if count_fitting(nodes, {"GPU": 1.0}) >= fewest else 0.0
+    amounts = {"CPU": float(cpus), "GPU": gpus}
+    demand = Demand(fewest, most, {kind: amount for kind, amount in amounts.items() if amount})
+    _check_totals(demand, nodes)
+    fitting = count_fitting(nodes, demand.per_worker)
+    if fitting < fewest:
+        raise PipelineError(
+            f"resources asks for {demand} each; only {fitting} of them fit, for no worker spans"
+            f" nodes, and the cluster's have {_shown(nodes, demand.per_worker)}; {_REMEDY}"
+        )
+    return demand
+
+
+def count_fitting(nodes: Iterable[Amounts], per_worker: Amounts) -> int:
+    """Count the workers for which there is room."""
+    return sum(
+        min(int(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in per_worker.items())
+        for node in nodes
+    )
+
+
+def in_use(demand: Demand, nodes: Sequence[Amounts], free: Sequence[Amounts]) -> PipelineError:
+    """Make the error for amounts that exist, and that others hold."""
+    kinds = demand.per_worker
+    total = _added(nodes, kinds)
+    left = _added(free, kinds)
+    held = " and ".join(
+        f"{total[kind] - left[kind]:g} of {total[kind]:g} {kind}s" for kind in kinds
+    )
+    return PipelineError(
+        f"resources asks for {demand} each; others use {held} of the cluster, free are"
+        f" {_shown(free, kinds)}; wait for them to end, or {_REMEDY}"
+    )
+
+
+def _even_share(nodes: Sequence[Amounts], workers: int) -> int:
+    """Return the most CPUs that each of `workers` can have, 1 at least."""
+    most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+    fits = (cpus for cpus in range(most, 1, -1) if count_fitting(nodes, {"CPU": cpus}) >= workers)
+    return next(fits, 1)
+
+
+def _check_totals(demand: Demand, nodes: Sequence[Amounts]) -> None:
+    total = _added(nodes, demand.per_worker)
+    asked = {kind: amount * demand.fewest for kind, amount in demand.per_worker.items()}
+    short = [kind for kind in asked if asked[kind] > total[kind]]
+    if short:
+        wanted = " and ".join(f"{asked[kind]:g} {kind}s" for kind in short)
+        found = " and ".join(f"{total[kind]:g} {kind}s" for kind in short)
+        raise PipelineError(
+            f"resources asks for {wanted} ({demand.fewest} workers), the cluster has {found};"
+            f" {_REMEDY}"
+        )
+
+
+def _added(nodes: Sequence[Amounts], kinds: Iterable[str]) -> dict[str, float]:
+    return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in kinds}
+
+
+def _shown(nodes: Sequence[Amounts], kinds: Iterable[str]) -> str:
+    each = (" and ".join(f"{node.get(kind, 0.0):g} {kind}s" for kind in kinds) for node in nodes)
+    return ", ".join(each) or "none"

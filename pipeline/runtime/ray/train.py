@@ -1,0 +1,152 @@
+"""A training as a Ray Train run that survives its processes."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.runtime.checkpoints import newest_checkpoint
+from pipeline.runtime.diary import Reader, following
+from pipeline.runtime.ray.cluster import Cluster
+from pipeline.runtime.ray.demand import Demand
+from pipeline.runtime.ray.worker import Order, work
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.stopping import run_stoppable
+from pipeline.vision.training.checkpoint import BEST_FILE
+from pipeline.vision.training.job import Job
+
+
+def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) -> Path:
+    """Train to the end and return the folder of the last checkpoint (see `Trainer.save`).
+
+    Args:
+        cluster: where.
+        job: what to train.
+        folder: for checkpoints and news; on several nodes all must see it.
+        reader: gets the news.
+
+    Raises:
+        PipelineError: not enough resources, a mistake found by a worker, or workers that went
+            on failing.
+        KeyboardInterrupt: Ctrl-C or SIGTERM. The workers have saved a checkpoint, if there was
+            time.
+    """
+    # While the cluster starts: the import takes a second.
+    from pipeline.runtime.ray import parts  # noqa: F401
+
+    demand = cluster.grant()
+    job.check_shares(demand.most)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.stop.unlink(missing_ok=True)
+    fit = partial(_fit, cluster, job, folder, demand)
+    with following(folder.diary, reader) as heard:
+        outcome = run_stoppable(fit, ask=folder.stop.touch, worth_asking=heard.is_set)
+    if "error" in outcome:
+        raise _mistake(outcome["error"], folder)
+    if "stopped" in outcome:
+        raise KeyboardInterrupt
+    return Path(outcome["checkpoint"])
+
+
+def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[str, str]:
+    """Run Ray Train until the training has ended, and return what the first worker returned."""
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    limit = cluster.resources.max_failures
+    for restarts in range(limit + 1):
+        trainer = _ray_trainer(cluster, job, folder, demand)
+        try:
+            return dict(trainer.fit().return_value)
+        except TrainingFailedError as error:
+            raise _failure(error, cluster, folder) from error
+        except RayActorError as error:
+            # Ray restarts workers; the actor that does so is not restarted by anybody.
+            if restarts == limit:
+                raise _failure(error, cluster, folder) from error
+            _free_places(cluster)
+    raise AssertionError("not reached")
+
+
+def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig
+
+    from pipeline.runtime.ray.parts import LeanTrainer, NoBackend
+
+    resources = cluster.resources
+    order = Order(
+        job=job,
+        folder=folder,
+        checkpoint_interval_s=resources.checkpoint_interval_s,
+        precision=resources.precision,
+        threads=resources.threads,
+        cores=int(demand.per_worker["CPU"]),
+        loopback=cluster.private,
+    )
+    return LeanTrainer(
+        private=cluster.private,
+        train_loop_per_worker=partial(work, order),
+        backend_config=NoBackend() if cluster.private else TorchConfig(),
+        scaling_config=ScalingConfig(
+            num_workers=(demand.fewest, demand.most) if demand.elastic else demand.most,
+            use_gpu="GPU" in demand.per_worker,
+            resources_per_worker=demand.per_worker,
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.storage),
+            failure_config=FailureConfig(
+                max_failures=resources.max_failures,
+                controller_failure_limit=resources.max_failures,
+                max_preemption_failures=resources.max_failures,
+            ),
+        ),
+    )
+
+
+def _free_places(cluster: Cluster) -> None:
+    """Give back what a dead controller had reserved; on a shared cluster, Ray's cleaner does."""
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import (
+        PlacementGroup,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+    if cluster.private:
+        for name in placement_group_table():
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
+
+
+def _mistake(message: str, folder: RunFolder) -> PipelineError:
+    """Make the error for a user's mistake; a run folder without a checkpoint is of no use."""
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        return PipelineError(message)
+    return PipelineError(
+        f"{message}; the last good checkpoint is {checkpoint}, and train.weights may point at its"
+        f" {BEST_FILE}"
+    )
+
+
+def _failure(error: BaseException, cluster: Cluster, folder: RunFolder) -> PipelineError:
+    """Make the error for processes that went on failing."""
+    inner = getattr(error, "controller_failure", None)
+    if isinstance(inner, PipelineError):
+        return inner
+    return PipelineError(
+        f"training gave up after {cluster.resources.max_failures} restarts: {_cause(error)}; its"
+        f" logs are in {cluster.logs}, its checkpoints in {folder.checkpoints}; mend the cause and"
+        " run dvc repro to go on from there"
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """Find the last line of the innermost error."""
+    failures = getattr(error, "worker_failures", None)
+    inner: BaseException = next(iter(failures.values())) if failures else error
+    lines = [line for line in str(inner).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(inner).__name__

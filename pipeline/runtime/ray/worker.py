@@ -1,0 +1,184 @@
+"""What runs in each worker: build the trainer, go on from the newest checkpoint, train."""
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+from uuid import uuid4
+
+import torch
+
+from pipeline.errors import PipelineError
+from pipeline.runtime.checkpoints import (
+    checkpoints,
+    go_back_to,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from pipeline.runtime.choices import remembered
+from pipeline.runtime.diary import Diary
+from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.rhythm import Decision, Rhythm
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.trial import choose_compute
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a worker needs to know.
+
+    Attributes:
+        job: what to train.
+        folder: where checkpoints and news go.
+        checkpoint_interval_s: between two checkpoints, at least.
+        precision, threads: as in params.yaml.
+        cores: that this worker may use.
+        loopback: whether all workers are on this machine and meet here.
+    """
+
+    job: Job
+    folder: RunFolder
+    checkpoint_interval_s: float
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: int | Literal["auto"]
+    cores: int
+    loopback: bool
+
+
+def work(order: Order) -> dict[str, str]:
+    """Train to the end, or until the driver asks to stop.
+
+    Returns:
+        'checkpoint': the last one; or 'stopped'; or 'error': a mistake of the user, which is
+        returned because raising it would mean a restart.
+    """
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    share = Share(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    try:
+        start = _agree_on_start(order, share, device)
+        torch.set_num_threads(start.compute.threads)
+        meet = share.workers > 1 and order.loopback
+        meeting = order.folder.path / f"meeting-{start.meeting}"
+        with loopback_group(share, meeting, device) if meet else nullcontext():
+            trainer = _build_together(order, share, device, start)
+            diary = _open_diary(order, trainer, start, share) if share.rank == 0 else None
+            return _train(trainer, order, diary)
+    except PipelineError as error:
+        return {"error": str(error)}
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How all workers start.
+
+    Attributes:
+        checkpoint: name of the one to go on from, '' for none.
+        meeting: of this group of workers alone.
+        compute: how they compute.
+    """
+
+    checkpoint: str
+    meeting: str
+    compute: Compute
+
+
+def _agree_on_start(order: Order, share: Share, device: torch.device) -> _Start:
+    """Have the first worker say from which checkpoint, where and how to start."""
+    from ray.train.collective import broadcast_from_rank_zero
+
+    start, mistake = None, None
+    if share.rank == 0:
+        try:
+            checkpoint = newest_checkpoint(order.folder.checkpoints)
+            go_back_to(checkpoint, order.folder.checkpoints)
+            compute = _choose_compute(order, share, device)
+            start = _Start(checkpoint.name if checkpoint else "", uuid4().hex, compute)
+        except PipelineError as error:
+            mistake = str(error)
+    if share.workers > 1:
+        start, mistake = broadcast_from_rank_zero((start, mistake))
+    if start is None:
+        raise PipelineError(mistake)
+    return start
+
+
+def _build_together(order: Order, share: Share, device: torch.device, start: _Start) -> Trainer:
+    """Build this worker's trainer; what one worker cannot do, none goes on with.
+
+    Raises:
+        PipelineError: on all workers, what the first that failed found.
+    """
+    trainer, mistakes = None, [""] * share.workers
+    try:
+        trainer = order.job.build(share, device, start.compute)
+        if start.checkpoint:
+            trainer.restore(order.folder.checkpoints / start.checkpoint)
+    except PipelineError as error:
+        mistakes[share.rank] = str(error)
+    if share.workers > 1:
+        torch.distributed.all_gather_object(mistakes, mistakes[share.rank])
+    if trainer is None or any(mistakes):
+        raise PipelineError(next(filter(None, mistakes)))
+    return trainer
+
+
+def _choose_compute(order: Order, share: Share, device: torch.device) -> Compute:
+    """Choose by trial, or as the last time that it was asked for."""
+    job = order.job
+    question = {
+        "network": [job.network, job.args],
+        "recipe": job.recipe.model_dump(mode="json"),
+        "asked": [order.precision, order.threads, order.cores],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    return remembered(
+        order.folder.choices,
+        question,
+        lambda: choose_compute(
+            job.timer(share, device),
+            precision=order.precision,
+            threads=order.threads,
+            most_threads=order.cores,
+        ),
+    )
+
+
+def _open_diary(order: Order, trainer: Trainer, start: _Start, share: Share) -> Diary:
+    """Start the driver's news with the epochs that are done already."""
+    progress = trainer.progress
+    diary = Diary(order.folder.diary, progress.history)
+    workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
+    diary.compute(f"{workers}, {start.compute}")
+    if start.checkpoint:
+        diary.note(f"goes on from epoch {progress.epochs_done + 1}, step {progress.steps_done}")
+    return diary
+
+
+def _train(trainer: Trainer, order: Order, diary: Diary | None) -> dict[str, str]:
+    """Train until it is done or stopped; only the first worker has a diary."""
+    rhythm, steps = Rhythm(order.checkpoint_interval_s), 1
+    while not trainer.done:
+        record = trainer.advance(steps)
+        # Looking up together costs the workers a message each, so that they do it about once a
+        # second, all after the same step.
+        mine = (0, 0)
+        if diary:
+            diary.record(record) if record else diary.glance(trainer.glance())
+            mine = rhythm.decide(order.folder.stop.exists())
+        decision, steps = trainer.agree(*mine)
+        if diary and (decision != Decision.GO_ON or trainer.done):
+            begin = time.monotonic()
+            save_checkpoint(trainer, order.folder.checkpoints)
+            rhythm.saved(time.monotonic() - begin)
+        if decision == Decision.STOP and not trainer.done:
+            return {"stopped": "on demand"}
+    return {"checkpoint": str(checkpoints(order.folder.checkpoints)[0])}

@@ -1,0 +1,83 @@
+"""What Ctrl-C and SIGTERM do: at once while nothing is to lose, else a checkpoint comes first."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Clusters and containers give a process some ten seconds between SIGTERM and SIGKILL.
+_PATIENCE_S = 8.0
+_POLL_S = 0.1
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C within the block: both raise KeyboardInterrupt."""
+    with _handling(_interrupt):
+        yield
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _handling(handler: Callable[..., None]) -> Iterator[None]:
+    """Handle both signals by `handler`; in another than the main thread, leave them alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+def run_stoppable(
+    function: Callable[[], T], *, ask: Callable[[], object], worth_asking: Callable[[], bool]
+) -> T:
+    """Run a function in a thread, so that the main one is free to take signals.
+
+    Args:
+        function: what to run. After a call of `ask` it may run on, but not for long.
+        ask: asks it to end in order.
+        worth_asking: whether there is anything to lose yet.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        KeyboardInterrupt: there was nothing to lose, the function took too long to end, or a
+            second signal came. It may still be running then.
+    """
+    future: Future[T] = Future()
+    deadline_s = float("inf")
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    def on_signal(*_: object) -> None:
+        nonlocal deadline_s
+        if deadline_s < float("inf") or not worth_asking():
+            raise KeyboardInterrupt
+        deadline_s = time.monotonic() + _PATIENCE_S
+        ask()
+
+    # A daemon, for which the interpreter does not wait should it hang.
+    thread = threading.Thread(target=run, daemon=True)
+    with _handling(on_signal):
+        thread.start()
+        while not wait([future], _POLL_S).done:
+            if time.monotonic() > deadline_s:
+                raise KeyboardInterrupt
+    return future.result()
