@@ -382,12 +382,18 @@ class Register(Section):
         ),
     ]
     min_gain_over_baseline: Fraction
+    max_macro_f1_loss: Fraction
+    max_class_recall_loss: Fraction
+    max_ece_gain: Fraction
+    max_latency_ratio: Positive
 
     @field_validator("alias")
     @classmethod
     def _alias_is_free(cls, alias: str) -> str:
-        kept = alias == "latest" or re.fullmatch(r"v\d+", alias)
-        return _refuse(alias, [f"{alias} means a version to MLflow, take another"] if kept else [])
+        if alias == "latest" or re.fullmatch(r"v\d+", alias):
+            return _refuse(alias, [f"{alias} means a version to MLflow, take another"])
+        kept = alias in ("previous", "challenger")
+        return _refuse(alias, [f"{alias} is an alias that Convoy sets itself, take another"] * kept)
 
 
 class Report(Section):
