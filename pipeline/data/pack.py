@@ -54,7 +54,7 @@ def pack(
     cv2.setNumThreads(1)  # our own threads share the cores already
     with ShardWriter(folder, info, rows_per_shard(info)) as writer:
         pieces = map_chunks(
-            partial(_prepare_files, root=root, info=info),
+            partial(prepare_sources, root=root, info=info),
             sources,
             chunk=info.rows_per_batch,
             label=f"pack {folder.name}",
@@ -79,7 +79,12 @@ def rows_per_shard(info: SetInfo) -> int:
     return max(_BYTES_PER_SHARD // info.bytes_per_image, 1)
 
 
-def _prepare_files(sources: Sequence[Source], root: Path, info: SetInfo) -> Pixels:
+def prepare_sources(sources: Sequence[Source], root: Path, info: SetInfo) -> Pixels:
+    """Read and prepare image files: n x height x width x channels.
+
+    Raises:
+        PipelineError: a file is gone, differs from what was indexed, or cannot be decoded.
+    """
     images = np.empty((len(sources), *info.shape), info.dtype)
     for image, row in zip(images, sources, strict=True):
         image[:] = _prepare_file(f"{root}/{row.path}", row, info.preparing)

@@ -1,7 +1,5 @@
 """pack: the usable images of each split, decoded once, into shards."""
 
-from pathlib import Path
-
 import pyarrow as pa
 
 from pipeline.data.pack import Source, pack
@@ -10,7 +8,7 @@ from pipeline.data.shards import SetInfo
 from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import PACKED, SPLIT
+from pipeline.stages._paths import PACKED, SPLIT, image_folder
 
 SPLITS = ("train", "val", "test")
 
@@ -20,9 +18,7 @@ def run(params: Params) -> None:
     table = read_table(SPLIT, ["path", "label", "sha256", "bits", "split"])
     info = _set_info(params.pack, table)
     sources = _sources_by_split(table, info.classes)
-    root = Path(params.data.root)
-    # The paths of a manifest are relative to its folder.
-    folder = root if root.is_dir() else root.parent
+    folder = image_folder(params.data.root)
     with fresh_folder(PACKED) as packed:
         for split in SPLITS:
             pack(sources[split], folder, info, packed / split)
