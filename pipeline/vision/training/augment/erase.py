@@ -1,0 +1,57 @@
+"""Random erasing (Zhong et al. 2020)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.vision.training.augment.item import Draws, Item
+
+# Height by width of the rectangle, from this to its inverse, as in the paper.
+_FLATTEST = 0.3
+
+
+@dataclass(frozen=True)
+class Erase(Item):
+    """A rectangle painted over with the image's mean, in a share `p` of the images.
+
+    Attributes:
+        p: in [0, 1].
+        area: smallest and largest share of the image, up to whole pixels.
+        height: of the images, pixels.
+        width: of the images, pixels.
+    """
+
+    p: float
+    area: tuple[float, float]
+    height: int
+    width: int
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        """Draw each image's rectangle, n x (top, left, bottom, right); empty where none is."""
+        chosen, share, flatness, top, left = rng.random((5, count))
+        low, high = self.area
+        pixels = (low + (high - low) * share) * (self.height * self.width)
+        # The paper draws again what does not fit; here it is made as long as the image.
+        rows = np.sqrt(pixels) * np.exp((flatness - 0.5) * -math.log(_FLATTEST))
+        rows = np.rint(np.clip(rows, np.maximum(pixels / self.width, 1.0), self.height))
+        columns = np.clip(np.rint(pixels / rows), 1, self.width)
+        top = np.floor(top * (self.height - rows + 1))
+        left = np.floor(left * (self.width - columns + 1))
+        bottom = top + np.where(chosen < self.p, rows, 0.0)
+        box = np.stack([top, left, bottom, left + columns], axis=1)
+        return {"box": box.astype(np.int64)}
+
+    def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Paint the rectangles, each channel in its mean."""
+        _, _, height, width = images.shape
+        top, left, bottom, right = draws["box"][:, :, None].unbind(1)
+        rows = torch.arange(height, device=images.device)
+        columns = torch.arange(width, device=images.device)
+        upright = (rows >= top) & (rows < bottom)
+        lying = (columns >= left) & (columns < right)
+        inside = upright[:, None, :, None] & lying[:, None, None, :]
+        return torch.where(inside, images.mean((2, 3), keepdim=True), images)
