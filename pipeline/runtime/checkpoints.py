@@ -7,11 +7,14 @@ is gone. Here the folders themselves are the list, and each can tell whether it 
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.files import fresh_folder
 from pipeline.vision.training.checkpoint import first_whole
 from pipeline.vision.training.progress import Progress
-from pipeline.vision.training.trainer import Trainer
+
+if TYPE_CHECKING:  # the driver, which only looks for checkpoints, needs no torch
+    from pipeline.vision.training.trainer import Trainer
 
 # The newest one, and one in case its disk loses a block.
 _KEPT = 2
@@ -27,7 +30,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return first_whole(checkpoints(folder))
 
 
-def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
+def save_checkpoint(trainer: "Trainer", folder: Path) -> Path:
     """Write a checkpoint, which appears only when it is whole, and drop old ones.
 
     Raises:

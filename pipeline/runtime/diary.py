@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.files import atomic_path
-from pipeline.vision.training.progress import Record
-from pipeline.vision.training.trainer import Glance
+from pipeline.vision.training.progress import Glance, Record
 
 _POLL_S = 0.1
 
@@ -23,11 +22,11 @@ _POLL_S = 0.1
 class Reader(Protocol):
     """Gets the diary's lines, in a thread of their own, soon after they are written."""
 
-    def note(self, text: str) -> None:
-        """Take in something that a user may want to know."""
+    def begin(self) -> None:
+        """Take note that workers are being started, which takes some seconds."""
 
-    def compute(self, text: str) -> None:
-        """Take in how the workers compute."""
+    def fact(self, name: str, text: str) -> None:
+        """Take in something that a user may want to know about the training."""
 
     def record(self, record: Record) -> None:
         """Take in an epoch. After a restart, earlier ones come again."""
@@ -44,13 +43,9 @@ class Diary:
         with atomic_path(path) as new:
             new.write_text("".join(_line("record", record) for record in history))
 
-    def note(self, text: str) -> None:
-        """Tell the user something."""
-        self._append("note", text)
-
-    def compute(self, text: str) -> None:
-        """Tell how the workers compute."""
-        self._append("compute", text)
+    def fact(self, name: str, text: str) -> None:
+        """Tell something about the training."""
+        self._append("fact", [name, text])
 
     def record(self, record: Record) -> None:
         """Tell of an epoch that is done."""
@@ -107,10 +102,8 @@ def following(path: Path, reader: Reader) -> Iterator[threading.Event]:
 
 def _hand_on(reader: Reader, kind: str, value: Any) -> None:
     match kind:
-        case "note":
-            reader.note(value)
-        case "compute":
-            reader.compute(value)
+        case "fact":
+            reader.fact(*value)
         case "record":
             reader.record(value)
         case "glance":

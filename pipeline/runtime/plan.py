@@ -9,10 +9,9 @@ from pipeline.data.statistics import channel_statistics, files_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params, Training
 from pipeline.runtime.start import Start, find_start
-from pipeline.vision.bundle import Description
+from pipeline.vision.description import Description
 from pipeline.vision.digest import values_digest
 from pipeline.vision.training.job import Job
-from pipeline.vision.weights import IMAGENET_MEAN, IMAGENET_STD, per_channel
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,13 @@ def _normalization(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std per channel, of pixels in [0, 1]."""
     channels = images.info.shape[2]
-    known = {
-        "auto": start.normalization,
-        "data": None,
-        "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    }[recipe.normalization]
-    if known is None:
+    known = start.normalization if recipe.normalization == "auto" else None
+    if known and len(known[0]) == channels:
+        return known
+    if known is None and recipe.normalization != "imagenet":
         return channel_statistics(images)
-    return per_channel(known[0], channels), per_channel(known[1], channels)
+    # Only now: it brings torch, see `Job`.
+    from pipeline.vision.weights import IMAGENET_MEAN, IMAGENET_STD, per_channel
+
+    mean, std = known or (IMAGENET_MEAN, IMAGENET_STD)
+    return per_channel(mean, channels), per_channel(std, channels)

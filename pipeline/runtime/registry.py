@@ -23,7 +23,7 @@ from pipeline.runtime.tracking import (
     shown,
     tracking_uri,
 )
-from pipeline.vision.bundle import read_description
+from pipeline.vision.description import read_description
 from pipeline.vision.digest import bundle_digest
 
 PREVIOUS = "previous"

@@ -4,15 +4,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from pipeline.data.statistics import files_digest
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_path
 from pipeline.params import Params, Training
-from pipeline.vision.bundle import read_description
-from pipeline.vision.digest import DESCRIPTION_FILE, bundle_digest
-from pipeline.vision.weights import is_published, published_weights, weights_file
+from pipeline.vision.description import read_description
+from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 
 _REGISTRY = "models:/"
 _WEIGHTS_FOLDER = "weights"
@@ -44,9 +41,12 @@ def find_start(params: Params, recipe: Training) -> Start:
     if source is None:
         return Start(None, "random", None)
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
-    if is_published(source):
+    if source.startswith(_REGISTRY):
+        path = _fetched(source, params)
+    elif Path(source).exists():
+        path = Path(source)
+    else:
         return _published(params.model.name, source, storage)
-    path = _fetched(source, params) if source.startswith(_REGISTRY) else Path(source)
     start = _start_from(path.resolve(), source)
     if params.resources.address is None:
         return start
@@ -55,6 +55,12 @@ def find_start(params: Params, recipe: Training) -> Start:
 
 
 def _published(network: str, name: str, storage: Path) -> Start:
+    from safetensors.torch import save_file  # torch, which takes a second
+
+    from pipeline.vision.weights import is_published, published_weights
+
+    if not is_published(name):
+        raise _nothing_there(name)
     published = published_weights(network, name)
     file = storage / f"{network}-{name}.safetensors"
     with atomic_path(file) as temporary:
@@ -72,18 +78,26 @@ def _start_from(path: Path, source: str) -> Start:
     if (path / DESCRIPTION_FILE).is_file():
         before = read_description(path)
         return Start(path, bundle_digest(path), (before.mean, before.std))
-    file = weights_file(path)
+    file = _file_of(path)
     if not file.is_file():
-        raise PipelineError(
-            f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
-            " folder, models:/NAME@ALIAS, a name of published weights or null"
-        )
+        raise _nothing_there(source)
     return Start(path, files_digest([file.parent], file.name), None)
+
+
+def _file_of(weights: Path) -> Path:
+    return weights / WEIGHTS_FILE if weights.is_dir() else weights
+
+
+def _nothing_there(source: str) -> PipelineError:
+    return PipelineError(
+        f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
+        " folder, models:/NAME@ALIAS, a name of published weights or null"
+    )
 
 
 def _shared(weights: Path, storage: Path) -> Path:
     """Copy weights to the shared storage: workers on other nodes may not see this disk."""
-    file = weights_file(weights)
+    file = _file_of(weights)
     copy = storage / f"{files_digest([file.parent], file.name)}.safetensors"
     if not copy.exists():
         with atomic_path(copy) as temporary:

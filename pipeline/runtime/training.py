@@ -2,13 +2,11 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file
 
 from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import files_digest
@@ -22,16 +20,13 @@ from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stopping import sigterm_interrupts
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, start_run
 from pipeline.runtime.training_bar import TrainingBar
-from pipeline.vision.bundle import Description, save_bundle
+from pipeline.vision.description import Description, write_bundle
 from pipeline.vision.digest import bundle_digest, values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
-from pipeline.vision.training.progress import Progress, Record, read_progress
-from pipeline.vision.training.trainer import Glance
+from pipeline.vision.training.progress import Glance, Progress, Record, read_progress
 
 _RUN_ID_FILE = "mlflow_run_id"
-_LOADED_TAG = "convoy.loaded"
-_COMPUTE_TAG = "convoy.compute"
 
 
 def train_bundle(
@@ -61,23 +56,18 @@ def train_bundle(
         history: the JSON file to write, one record per epoch.
 
     Raises:
-        PipelineError: see `plan_training`, `Job.build_network` and `train_on_ray`.
+        PipelineError: see `plan_training` and `train_on_ray`.
     """
     with sigterm_interrupts():
         plan = plan_training(params, recipe, images=images, validation=validation)
-        # Built once here, so that a mistake is found before workers are started.
-        _, loaded = plan.job.build_network()
-        if loaded:
-            print(f"{stage}: from {recipe.weights}: {loaded}")
         folder = RunFolder(Path(params.resources.storage).resolve(), f"{stage}-{_identity(plan)}")
-        tags = {_LOADED_TAG: str(loaded)} if loaded else {}
-        with _recorded(params, stage, plan.description, folder, tags) as recorder:
+        with _recorded(params, stage, plan.description, folder) as recorder:
             checkpoint = _train(cluster, plan.job, folder, recorder, stage)
             cluster.close()
             progress = read_progress(checkpoint)
             write_json(history, [_lasting(record) for record in progress.history])
             description = replace(plan.description, validation=_best_validation(progress))
-            save_bundle(bundle, description, load_file(checkpoint / BEST_FILE))
+            write_bundle(bundle, description, checkpoint / BEST_FILE)
             recorder.end("FINISHED", {BUNDLE_TAG: bundle_digest(bundle)})
         shutil.rmtree(folder.path, ignore_errors=True)
     return progress
@@ -89,12 +79,12 @@ class _Watch:
     def __init__(self, bar: TrainingBar, recorder: Recorder) -> None:
         self._bar, self._recorder = bar, recorder
 
-    def note(self, text: str) -> None:
-        self._bar.note(text)
+    def begin(self) -> None:
+        self._recorder.open()
 
-    def compute(self, text: str) -> None:
-        self._bar.note(text)
-        self._recorder.tag(_COMPUTE_TAG, text)
+    def fact(self, name: str, text: str) -> None:
+        self._bar.fact(name, text)
+        self._recorder.tag(f"convoy.{name}", text)
 
     def record(self, record: Record) -> None:
         self._bar.record(record)
@@ -118,7 +108,6 @@ def _recorded(
     stage: str,
     description: Description,
     folder: RunFolder,
-    tags: Mapping[str, str],
 ) -> Iterator[Recorder]:
     """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
     recorder = Recorder(
@@ -126,14 +115,17 @@ def _recorded(
             params.tracking,
             name=stage,
             params=_logged(params, stage),
-            tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **tags, **_commit()},
+            tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **_commit()},
             remember=folder.path / _RUN_ID_FILE,
         )
     )
     try:
         yield recorder
-    except BaseException as error:
-        recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    except KeyboardInterrupt:
+        recorder.abandon()
+        raise
+    except BaseException:
+        recorder.end("FAILED")
         raise
 
 

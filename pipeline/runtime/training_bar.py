@@ -6,8 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.vision.training.progress import Record
-from pipeline.vision.training.trainer import Glance
+from pipeline.vision.training.progress import Glance, Record
 
 _LINE_INTERVAL_S = 10.0
 
@@ -36,7 +35,7 @@ class TrainingBar:
         self._figures: dict[str, str] = {}
         self._last_line_s = float("-inf")
 
-    def note(self, text: str) -> None:
+    def fact(self, name: str, text: str) -> None:  # noqa: ARG002 - the text says it all
         """Write a line above the bar."""
         self._bar.write(f"{self._label}: {text}", file=sys.stderr)
 

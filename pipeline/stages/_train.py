@@ -2,6 +2,7 @@
 
 from pipeline.params import Params, Training
 from pipeline.runtime.ray.cluster import open_cluster
+from pipeline.runtime.training import train_bundle
 from pipeline.stages._paths import HISTORY, MODELS, PACKED, training_folders
 
 
@@ -16,9 +17,6 @@ def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> N
     """
     bundle = MODELS / name
     with open_cluster(params.resources) as cluster:
-        # Only now: it brings torch, whose import takes the 2 s in which Ray's processes start.
-        from pipeline.runtime.training import train_bundle
-
         progress = train_bundle(
             params,
             cluster,

@@ -7,10 +7,9 @@ a time, a machine or a tracking run, so that `digest` is the identity of the mod
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,44 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.data.prepare import Preparing
-from pipeline.files import fresh_folder, read_json, write_json
+from pipeline.files import fresh_folder, write_json
+from pipeline.vision.description import FORMAT, Description, read_description
 from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
-from pipeline.vision.networks import Classifier, build_network
-
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Description:
-    """What bundle.json says.
-
-    Attributes:
-        network: name, as in params.yaml.
-        args: further arguments of the network.
-        classes: names in the order of the outputs.
-        preparing: how an image file becomes an array.
-        mean, std: per channel, of pixels in [0, 1]; the network sees (pixel - mean) / std.
-        origin: digests of data and params, and what the weights started from.
-        validation: metrics on the validation split.
-    """
-
-    network: str
-    args: dict[str, Any]
-    classes: tuple[str, ...]
-    preparing: Preparing
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    origin: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width of the network's input."""
-        return self.preparing.channels, self.preparing.height, self.preparing.width
-
-    def build(self) -> Classifier:
-        """Build the network with random weights."""
-        return build_network(self.network, self.args, self.shape, len(self.classes))
+from pipeline.vision.networks import Classifier
 
 
 @dataclass(frozen=True)
@@ -98,36 +63,6 @@ def save_bundle(folder: Path, description: Description, weights: Mapping[str, Te
         tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
         save_file(tensors, new / WEIGHTS_FILE)
         write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
-
-
-def read_description(folder: Path) -> Description:
-    """Read bundle.json.
-
-    Raises:
-        PipelineError: no bundle there, a damaged one, or one of another format.
-    """
-    path = folder / DESCRIPTION_FILE
-    if not path.is_file():
-        raise no_bundle(folder, f"{DESCRIPTION_FILE} is missing")
-    raw = read_json(path)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-        raise no_bundle(folder, f"{path} has format {found}, this Convoy reads {FORMAT}")
-    try:
-        return Description(
-            network=raw["network"],
-            args=raw["args"],
-            classes=tuple(raw["classes"]),
-            preparing=Preparing(**raw["preparing"]),
-            mean=tuple(map(float, raw["mean"])),
-            std=tuple(map(float, raw["std"])),
-            origin=raw["origin"],
-            validation=raw["validation"],
-        )
-    except KeyError as error:
-        raise no_bundle(folder, f"{path} lacks {error}") from error
-    except (TypeError, ValueError) as error:
-        raise no_bundle(folder, f"{path} holds a wrong value: {error}") from error
 
 
 def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:

@@ -116,6 +116,12 @@ def test_the_command_line_imports_nothing_heavy():
     assert not _loaded_by("import pipeline.cli") & heavy
 
 
+@pytest.mark.parametrize("stage", ["train", "finetune"])
+def test_a_trainings_driver_starts_without_torch(stage):
+    """It only hands the work on, and what it imports first stands before the first step."""
+    assert not _loaded_by(f"import pipeline.stages.{stage}") & {"torch", "ray", "mlflow"}
+
+
 @pytest.mark.parametrize("stage", LIGHT_STAGES)
 def test_light_stages_start_without_torch(stage):
     assert not _loaded_by(f"import pipeline.stages.{stage}") & {"torch", "ray", "mlflow"}
@@ -129,7 +135,7 @@ def test_importing_the_package_does_nothing(tmp_path):
     imports = "\n".join(f"import {module}" for module in modules)
     # Libraries that set variables of their own are imported first.
     code = (
-        "import os, pathlib\nimport cv2, torch, matplotlib, sklearn, pydantic, click, tqdm\n"
+        "import os, pathlib\nimport cv2, torch, ray, matplotlib, sklearn, pydantic, click, tqdm\n"
         f"before = dict(os.environ)\n{imports}\n"
         "assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())\n"
         "assert not list(pathlib.Path().iterdir())"

@@ -10,7 +10,7 @@ from pipeline.runtime.checkpoints import newest_checkpoint
 from pipeline.runtime.diary import Reader, following
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.demand import Demand
-from pipeline.runtime.ray.worker import Order, work
+from pipeline.runtime.ray.order import Order, carry_out
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.stopping import run_stoppable
 from pipeline.vision.training.checkpoint import BEST_FILE
@@ -39,6 +39,7 @@ def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) 
     job.check_shares(demand.most)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.stop.unlink(missing_ok=True)
+    reader.begin()
     fit = partial(_fit, cluster, job, folder, demand)
     with following(folder.diary, reader) as heard:
         outcome = run_stoppable(fit, ask=folder.stop.touch, worth_asking=heard.is_set)
@@ -71,9 +72,8 @@ def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[
 
 def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
 
-    from pipeline.runtime.ray.parts import LeanTrainer, NoBackend
+    from pipeline.runtime.ray.parts import LeanTrainer
 
     resources = cluster.resources
     order = Order(
@@ -87,8 +87,8 @@ def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) 
     )
     return LeanTrainer(
         private=cluster.private,
-        train_loop_per_worker=partial(work, order),
-        backend_config=NoBackend() if cluster.private else TorchConfig(),
+        train_loop_per_worker=partial(carry_out, order),
+        backend_config=_backend(cluster),
         scaling_config=ScalingConfig(
             num_workers=(demand.fewest, demand.most) if demand.elastic else demand.most,
             use_gpu="GPU" in demand.per_worker,
@@ -104,6 +104,17 @@ def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) 
             ),
         ),
     )
+
+
+def _backend(cluster: Cluster) -> Any:
+    """Return how the workers meet: here by themselves, see `loopback_group`."""
+    if cluster.private:
+        from pipeline.runtime.ray.parts import NoBackend
+
+        return NoBackend()
+    from ray.train.torch import TorchConfig  # it brings torch, which takes a second
+
+    return TorchConfig()
 
 
 def _free_places(cluster: Cluster) -> None:

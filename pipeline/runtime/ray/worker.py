@@ -3,7 +3,6 @@
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
 from uuid import uuid4
 
 import torch
@@ -18,38 +17,15 @@ from pipeline.runtime.checkpoints import (
 from pipeline.runtime.choices import remembered
 from pipeline.runtime.diary import Diary
 from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.ray.order import Order
 from pipeline.runtime.rhythm import Decision, Rhythm
-from pipeline.runtime.run_folder import RunFolder
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute import Compute
-from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.trial import choose_compute
 
 
-@dataclass(frozen=True)
-class Order:
-    """All that a worker needs to know.
-
-    Attributes:
-        job: what to train.
-        folder: where checkpoints and news go.
-        checkpoint_interval_s: between two checkpoints, at least.
-        precision, threads: as in params.yaml.
-        cores: that this worker may use.
-        loopback: whether all workers are on this machine and meet here.
-    """
-
-    job: Job
-    folder: RunFolder
-    checkpoint_interval_s: float
-    precision: Literal["auto", "fp32", "bf16"]
-    threads: int | Literal["auto"]
-    cores: int
-    loopback: bool
-
-
-def work(order: Order) -> dict[str, str]:
+def train(order: Order) -> dict[str, str]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
@@ -153,13 +129,17 @@ def _choose_compute(order: Order, share: Share, device: torch.device) -> Compute
 
 
 def _open_diary(order: Order, trainer: Trainer, start: _Start, share: Share) -> Diary:
-    """Start the driver's news with the epochs that are done already."""
+    """Start the driver's news: the epochs that are done already, and how this goes on."""
     progress = trainer.progress
     diary = Diary(order.folder.diary, progress.history)
     workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
-    diary.compute(f"{workers}, {start.compute}")
+    diary.fact("compute", f"{workers}, {start.compute}")
     if start.checkpoint:
-        diary.note(f"goes on from epoch {progress.epochs_done + 1}, step {progress.steps_done}")
+        where = f"epoch {progress.epochs_done + 1}, step {progress.steps_done + 1}"
+        diary.fact("resumed", f"goes on from {where}")
+    elif order.job.weights:
+        _, loaded = order.job.build_network()
+        diary.fact("loaded", f"from {order.job.recipe.weights}: {loaded}")
     return diary
 
 

@@ -25,7 +25,12 @@ from pipeline.vision.training.mixing import (
     mix,
     paste,
 )
-from pipeline.vision.training.sampling import SamplerName, epoch_rows, global_batches
+from pipeline.vision.training.sampling import (
+    SamplerName,
+    count_steps,
+    epoch_rows,
+    global_batches,
+)
 from pipeline.vision.training.sources import Rows, Source
 
 _AHEAD = 2
@@ -164,11 +169,6 @@ def compose(
         return mix(*images, how), mix(*labels, how)
     pasted, weights = paste(*images, how)
     return pasted, mix(*labels, weights)
-
-
-def count_steps(rows: int, global_batch_size: int) -> int:
-    """Return the steps of one epoch."""
-    return -(-rows // global_batch_size)
 
 
 def sampler_at(recipe: Training, epoch: int) -> SamplerName:

@@ -8,12 +8,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline.files import atomic_path
+
+if TYPE_CHECKING:  # whoever only asks whether a checkpoint is whole needs no torch
+    from torch import Tensor
 
 BEST_FILE = "best.safetensors"
 _STATE_FILE = "state.safetensors"
@@ -23,8 +23,8 @@ _MANIFEST_FILE = "manifest.json"
 
 def write_checkpoint(
     folder: Path,
-    state: Mapping[str, Mapping[str, Tensor]],
-    best: Mapping[str, Tensor],
+    state: "Mapping[str, Mapping[str, Tensor]]",
+    best: "Mapping[str, Tensor]",
     progress: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint.
@@ -35,6 +35,8 @@ def write_checkpoint(
         best: the best weights so far, a file of their own that any safetensors reader opens.
         progress: JSON values.
     """
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     flat = {f"{group}/{key}": value for group in state for key, value in state[group].items()}
     save_file({name: plain(tensor) for name, tensor in flat.items()}, folder / _STATE_FILE)
@@ -45,13 +47,15 @@ def write_checkpoint(
         manifest.write_text(json.dumps(digests))
 
 
-def plain(tensor: Tensor) -> Tensor:
+def plain(tensor: "Tensor") -> "Tensor":
     """Copy a tensor to the CPU in plain memory order, apart from the one that goes on changing."""
     return tensor.detach().cpu().contiguous().clone()
 
 
-def read_state(folder: Path) -> dict[str, dict[str, Tensor]]:
+def read_state(folder: Path) -> "dict[str, dict[str, Tensor]]":
     """Read the groups of tensors."""
+    from safetensors.torch import load_file
+
     state: dict[str, dict[str, Tensor]] = {}
     for name, tensor in load_file(folder / _STATE_FILE).items():
         group, _, rest = name.partition("/")
@@ -59,8 +63,10 @@ def read_state(folder: Path) -> dict[str, dict[str, Tensor]]:
     return state
 
 
-def read_best(folder: Path) -> dict[str, Tensor]:
+def read_best(folder: Path) -> "dict[str, Tensor]":
     """Read the best weights."""
+    from safetensors.torch import load_file
+
     best: dict[str, Tensor] = load_file(folder / BEST_FILE)
     return best
 

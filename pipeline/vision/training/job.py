@@ -1,22 +1,26 @@
-"""A training as plain values that travel to a worker, and the trainer built from them there."""
+"""A training as plain values that travel to a worker, and the trainer built from them there.
+
+The driver, which only hands a job on, needs no torch: the methods that do import it themselves.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError, some
 from pipeline.params import Training
-from pipeline.vision.networks import Classifier, build_network
-from pipeline.vision.training.batches import Share, count_steps
-from pipeline.vision.training.compute import Compute
-from pipeline.vision.training.freezing import Freezing
-from pipeline.vision.training.sync_norm import synchronise_norms
-from pipeline.vision.training.trainer import Inputs, Trainer
-from pipeline.vision.training.trial import StepTimer, time_steps
-from pipeline.vision.weights import Loaded, load_weights
+from pipeline.vision.training.sampling import count_steps
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.vision.networks import Classifier
+    from pipeline.vision.training.batches import Share
+    from pipeline.vision.training.compute import Compute
+    from pipeline.vision.training.trainer import Trainer
+    from pipeline.vision.training.trial import StepTimer
+    from pipeline.vision.weights import Loaded
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,17 @@ class Job:
     sync_norms: bool
     recipe: Training
 
-    def build_network(self) -> tuple[Classifier, Loaded | None]:
+    def build_network(self) -> "tuple[Classifier, Loaded | None]":
         """Build the network with its first weights, seeded.
 
         Raises:
             PipelineError: images, network or weights that are not there or do not fit.
         """
+        import torch
+
+        from pipeline.vision.networks import build_network
+        from pipeline.vision.weights import load_weights
+
         info = ImageSet.open(*self.images).info
         height, width, channels = info.shape
         torch.manual_seed(self.recipe.seed)
@@ -59,12 +68,15 @@ class Job:
             _check_nothing_random_is_frozen(loaded, self.recipe.trainable)
         return network, loaded
 
-    def build(self, share: Share, device: torch.device, compute: Compute) -> Trainer:
+    def build(self, share: "Share", device: "torch.device", compute: "Compute") -> "Trainer":
         """Open the images and build the trainer of one worker.
 
         Raises:
             PipelineError: see `build_network`; or fewer images than workers.
         """
+        from pipeline.vision.training.sync_norm import synchronise_norms
+        from pipeline.vision.training.trainer import Inputs, Trainer
+
         network, _ = self.build_network()
         images, validation = ImageSet.open(*self.images), ImageSet.open(self.validation)
         self.check_shares(share.workers)
@@ -73,8 +85,11 @@ class Job:
         inputs = Inputs(images, validation, self.mean, self.std)
         return Trainer(network, inputs, self.recipe, share=share, device=device, compute=compute)
 
-    def timer(self, share: Share, device: torch.device) -> StepTimer:
+    def timer(self, share: "Share", device: "torch.device") -> "StepTimer":
         """Return a timer of one worker's training steps, see `choose_compute`."""
+        from pipeline.vision.training.freezing import Freezing
+        from pipeline.vision.training.trial import time_steps
+
         network, _ = self.build_network()
         Freezing(network, self.recipe).apply(self.recipe.epochs)
         height, width, channels = ImageSet.open(*self.images).info.shape
@@ -98,7 +113,7 @@ class Job:
             )
 
 
-def _check_nothing_random_is_frozen(loaded: Loaded, trainable: str) -> None:
+def _check_nothing_random_is_frozen(loaded: "Loaded", trainable: str) -> None:
     frozen = [name for name in loaded.new if name.startswith("extractor.")]
     if frozen:
         raise PipelineError(

@@ -11,6 +11,23 @@ from pipeline.vision.training.checkpoint import read_progress_values
 Record = dict[str, float]
 
 
+@dataclass(frozen=True)
+class Glance:
+    """How far the running epoch is.
+
+    Attributes:
+        epoch: from 1.
+        images: trained on so far in this epoch, over all workers.
+        of_images: of the whole epoch.
+        loss: mean training loss of late; None before the first steps.
+    """
+
+    epoch: int
+    images: int
+    of_images: int
+    loss: float | None
+
+
 @dataclass
 class Progress:
     """How far a training is.

@@ -10,6 +10,11 @@ Labels = npt.NDArray[np.integer]
 SamplerName = Literal["natural", "square_root", "balanced"]
 
 
+def count_steps(rows: int, global_batch_size: int) -> int:
+    """Return the steps of one epoch: the batches into which all rows fit."""
+    return -(-rows // global_batch_size)
+
+
 def epoch_rows(labels: Labels, sampler: SamplerName, rng: np.random.Generator) -> Rows:
     """Draw the rows of one epoch, as many as there are labels, in random order.
 
@@ -63,4 +68,4 @@ def global_batches(rows: Rows, size: int) -> list[Rows]:
     Sizes differ by one at most, where the rows do not divide: no row is dropped, and no batch is
     so small that batch normalisation has nothing to average.
     """
-    return np.array_split(rows, -(-len(rows) // size))
+    return np.array_split(rows, count_steps(len(rows), size))

@@ -30,7 +30,7 @@ from pipeline.vision.training.optimizers import (
     set_learning_rate,
     state_tensors,
 )
-from pipeline.vision.training.progress import Progress, Record, read_progress
+from pipeline.vision.training.progress import Glance, Progress, Record, read_progress
 from pipeline.vision.training.readback import Readback
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import Normalizing, Source, open_pixels
@@ -54,23 +54,6 @@ class Inputs:
     validation: ImageSet
     mean: tuple[float, ...]
     std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Glance:
-    """How far the running epoch is.
-
-    Attributes:
-        epoch: from 1.
-        images: trained on so far in this epoch, over all workers.
-        of_images: of the whole epoch.
-        loss: mean training loss of late; None before the first steps.
-    """
-
-    epoch: int
-    images: int
-    of_images: int
-    loss: float | None
 
 
 class Trainer:

@@ -10,11 +10,11 @@ from pipeline.vision.training.batches import (
     Batches,
     Share,
     compose,
-    count_steps,
     map_ahead,
     own_rows,
     starts_at,
 )
+from pipeline.vision.training.sampling import count_steps
 from pipeline.vision.training.sources import MappedPixels, Normalizing
 from tests.packed import BARS, bars, write_set
 
