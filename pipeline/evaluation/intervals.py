@@ -6,6 +6,7 @@ collapse it is widened to a closed form for a set of the same weight.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,14 @@ from pipeline.evaluation.metrics import Floats, Ints
 _Z = float(norm.ppf(0.975))
 # Indices held at once by the bootstrap: 16 MB.
 _INDICES_AT_ONCE = 2_000_000
+
+
+def figure(value: float, interval: Floats) -> dict[str, Any]:
+    """Return a value with its interval as JSON holds them; NaN becomes None."""
+    return {
+        "value": None if np.isnan(value) else float(value),
+        "ci95": [float(interval[0]), float(interval[1])],
+    }
 
 
 def wilson(successes: npt.NDArray[np.number], trials: npt.NDArray[np.number]) -> Floats:

@@ -12,11 +12,20 @@ from pipeline.evaluation import intervals, metrics
 from pipeline.evaluation.metrics import Answers, Floats, Ints
 from pipeline.params import Evaluate
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
-
 _CALIBRATED_DRAWS = 500
+# What a value can be at most; the least is 0.
+_LARGEST = {"nll": metrics.LARGEST_LOSS, "brier": metrics.LARGEST_BRIER}
 
 Block = dict[str, Any]
+
+
+def metric_names(class_count: int, how: Evaluate) -> tuple[str, ...]:
+    """Return the names of the metrics of a block, in order.
+
+    Top-k accuracy is left out where k is not below the number of classes: it would always be 1.
+    """
+    top = (f"top_{k}_accuracy" for k in how.top_k if k < class_count)
+    return ("accuracy", *top, "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 def measure(
@@ -27,16 +36,17 @@ def measure(
 ) -> Block:
     """Judge one model on one set.
 
-    Accuracy, and precision, recall and F1 of a class get Wilson's interval, the others that of a
-    bootstrap stratified by class. For balanced accuracy and macro-F1, means over classes, it
-    reaches at least as far as Wilson's for the effective number of images: it does not collapse
-    when there are no mistakes. ECE's starts at 0 where a calibrated model might show as much.
+    Accuracy, top-k accuracy, and precision, recall and F1 of a class get Wilson's interval, the
+    means NLL and Brier's score Hall's, the others that of a bootstrap stratified by class. For
+    balanced accuracy and macro-F1, means over classes, it reaches at least as far as Wilson's for
+    the effective number of images: it does not collapse when there are no mistakes. ECE's starts
+    at 0 where a calibrated model might show as much.
 
     Args:
         labels: n class numbers.
         probabilities: n x k posteriors.
         classes: k names.
-        how: seed, resamples and bins.
+        how: seed, resamples, bins and the k of top-k accuracy.
 
     Returns:
         {"images": n, metric: {"value": v, "ci95": [low, high]}, ..., "per_class": {name:
@@ -48,24 +58,29 @@ def measure(
     """
     _check(labels, probabilities)
     given = metrics.answers(labels, probabilities)
-    value = _values(given, how)
+    names = metric_names(given.class_count, how)
+    value = _values(given, names, how)
     drawn = _resampled(given, how)
-    hits, support = given.hits, given.support
+    support = given.support
     interval = {
         name: intervals.percentile_interval(drawn[name], value[name])
-        for name in ("balanced_accuracy", "macro_f1", "nll")
+        for name in ("balanced_accuracy", "macro_f1")
     }
-    interval["accuracy"] = intervals.wilson(hits.sum(), support.sum())
+    for name, right in _proportions(given, names).items():
+        interval[name] = intervals.wilson(right.sum(), np.asarray(len(right)))
+    for name, values in _means(given).items():
+        interval[name] = intervals.mean_interval(values, 0.0, _LARGEST[name])
     interval["ece"] = _ece_interval(given, drawn["ece"], value["ece"], how)
     balanced = value["balanced_accuracy"]
     trials = np.asarray(intervals.effective_images(support[support > 0]))
     arms = intervals.wilson(balanced * trials, trials) - balanced
     for name in ("balanced_accuracy", "macro_f1"):
         interval[name] = intervals.widen(interval[name], value[name], arms)
-    upper = {"nll": np.inf}
     block: Block = {"images": len(given.labels)}
-    for name in METRICS:
-        block[name] = _figure(value[name], np.clip(interval[name], 0.0, upper.get(name, 1.0)))
+    for name in names:
+        block[name] = intervals.figure(
+            value[name], np.clip(interval[name], 0.0, _LARGEST.get(name, 1.0))
+        )
     block["per_class"] = _per_class(given, classes)
     return block
 
@@ -73,11 +88,12 @@ def measure(
 def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how: Evaluate) -> Block:
     """Subtract the metrics of `second` from those of `first`, on the same rows.
 
-    Accuracy's interval is Bonett and Price's, the others are paired bootstraps; those of the
-    means over classes reach at least as far as Bonett and Price's for the effective number of
-    images. The p-value is McNemar's, exact: how often a fair coin would share the images that
-    only one model gets right at least this unevenly. Equal posteriors are one model: the
-    difference is 0 without doubt.
+    The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
+    score Hall's for the mean difference, the others are paired bootstraps; those of the means
+    over classes reach at least as far as Bonett and Price's for the effective number of images.
+    The p-value is McNemar's, exact: how often a fair coin would share the images that only one
+    model gets right at least this unevenly. Equal posteriors are one model: the difference is 0
+    without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
@@ -86,30 +102,47 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     _check(labels, first)
     _check(labels, second)
     one, two = metrics.answers(labels, first), metrics.answers(labels, second)
-    value_one, value_two = _values(one, how), _values(two, how)
-    drawn_one, drawn_two = _resampled(one, how), _resampled(two, how)
+    names = metric_names(one.class_count, how)
+    value_one, value_two = _values(one, names, how), _values(two, names, how)
+    value = {name: value_one[name] - value_two[name] for name in names}
     only_one = one.labels[one.right & ~two.right]
     only_two = one.labels[two.right & ~one.right]
-    value = {name: value_one[name] - value_two[name] for name in METRICS}
-    interval = {
-        name: intervals.percentile_interval(drawn_one[name] - drawn_two[name], value[name])
-        for name in ("balanced_accuracy", "macro_f1", "nll", "ece")
-    }
-    interval["accuracy"] = intervals.paired_proportions(
-        np.asarray(only_one.size), np.asarray(only_two.size), np.asarray(len(one.labels))
-    )
-    arms = _balanced_difference(one, only_one, only_two) - value["balanced_accuracy"]
-    for name in ("balanced_accuracy", "macro_f1"):
-        interval[name] = intervals.widen(interval[name], value[name], arms)
     if np.array_equal(first, second):
-        interval = {name: np.zeros(2) for name in METRICS}
-    block: Block = {name: _figure(value[name], interval[name]) for name in METRICS}
+        interval = {name: np.zeros(2) for name in names}
+    else:
+        interval = _difference_intervals(one, two, value, how)
+        arms = _balanced_difference(one, only_one, only_two) - value["balanced_accuracy"]
+        for name in ("balanced_accuracy", "macro_f1"):
+            interval[name] = intervals.widen(interval[name], value[name], arms)
+    block: Block = {name: intervals.figure(value[name], interval[name]) for name in names}
     block["mcnemar"] = {
         "only_first": only_one.size,
         "only_second": only_two.size,
         "p_value": mcnemar(only_one.size, only_two.size),
     }
     return block
+
+
+def _difference_intervals(
+    one: Answers, two: Answers, value: dict[str, float], how: Evaluate
+) -> dict[str, Floats]:
+    """Return the interval of each difference; those of means over classes may still collapse."""
+    drawn_one, drawn_two = _resampled(one, how), _resampled(two, how)
+    interval = {
+        name: intervals.percentile_interval(drawn_one[name] - drawn_two[name], value[name])
+        for name in drawn_one
+    }
+    right_two = _proportions(two, tuple(value))
+    for name, right in _proportions(one, tuple(value)).items():
+        only_one, only_two = right & ~right_two[name], right_two[name] & ~right
+        interval[name] = intervals.paired_proportions(
+            only_one.sum(), only_two.sum(), np.asarray(len(right))
+        )
+    means_two = _means(two)
+    for name, values in _means(one).items():
+        most = _LARGEST[name]
+        interval[name] = intervals.mean_interval(values - means_two[name], -most, most)
+    return interval
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -132,15 +165,26 @@ def _check(labels: npt.NDArray[np.integer], probabilities: Floats) -> None:
         )
 
 
-def _values(given: Answers, how: Evaluate) -> dict[str, float]:
+def _proportions(given: Answers, names: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return accuracy and the top-k accuracies of `names` as one success or failure per image."""
+    within = {"accuracy": 1}
+    within |= {name: int(name.split("_")[1]) for name in names if name.startswith("top_")}
+    return {name: given.place < k for name, k in within.items()}
+
+
+def _means(given: Answers) -> dict[str, Floats]:
+    """Return the metrics that are the mean of one value per image."""
+    return {"nll": given.loss, "brier": given.brier}
+
+
+def _values(given: Answers, names: Sequence[str], how: Evaluate) -> dict[str, float]:
     hits, support = given.hits, given.support
-    return {
-        "accuracy": float(given.right.mean()),
-        "balanced_accuracy": float(metrics.balanced_accuracy(hits, support)),
-        "macro_f1": float(metrics.macro_f1(hits, support, given.predictions)),
-        "nll": float(given.loss.mean()),
-        "ece": metrics.expected_calibration_error(given, how.calibration_bins),
-    }
+    value = {name: float(right.mean()) for name, right in _proportions(given, names).items()}
+    value |= {name: float(values.mean()) for name, values in _means(given).items()}
+    value["balanced_accuracy"] = float(metrics.balanced_accuracy(hits, support))
+    value["macro_f1"] = float(metrics.macro_f1(hits, support, given.predictions))
+    value["ece"] = metrics.expected_calibration_error(given, how.calibration_bins)
+    return value
 
 
 def _resampled(given: Answers, how: Evaluate) -> dict[str, Floats]:
@@ -151,14 +195,12 @@ def _resampled(given: Answers, how: Evaluate) -> dict[str, Floats]:
     gap = given.right - given.confidence
     bin_of = metrics.calibration_bin(given.confidence, bins)
     support = given.support
-    names = ("balanced_accuracy", "macro_f1", "nll", "ece")
-    parts: dict[str, list[Floats]] = {name: [] for name in names}
+    parts: dict[str, list[Floats]] = {"balanced_accuracy": [], "macro_f1": [], "ece": []}
     for rows in intervals.stratified_resamples(given.labels, how.bootstrap_resamples, how.seed):
         hits = _count_by_row(hit_class[rows], k + 1)[:, :k]
         predictions = _count_by_row(given.predicted[rows], k)
         parts["balanced_accuracy"].append(metrics.balanced_accuracy(hits, support))
         parts["macro_f1"].append(metrics.macro_f1(hits, support, predictions))
-        parts["nll"].append(given.loss[rows].mean(axis=1))
         gaps = _count_by_row(bin_of[rows], bins, gap[rows])
         parts["ece"].append(np.abs(gaps).sum(axis=1) / rows.shape[1])
     return {name: np.concatenate(blocks) for name, blocks in parts.items()}
@@ -213,14 +255,6 @@ def _per_class(given: Answers, classes: Sequence[str]) -> Block:
     }
     return {
         name: {"support": int(support[row])}
-        | {key: _figure(value[row], ci[row]) for key, (value, ci) in figures.items()}
+        | {key: intervals.figure(value[row], ci[row]) for key, (value, ci) in figures.items()}
         for row, name in enumerate(classes)
-    }
-
-
-def _figure(value: float, interval: Floats) -> Block:
-    """Return a value with its interval as JSON holds them; NaN becomes None."""
-    return {
-        "value": None if np.isnan(value) else float(value),
-        "ci95": [float(interval[0]), float(interval[1])],
     }

@@ -4,6 +4,7 @@ Every function takes arrays whose last axis is classes or bins; leading axes, su
 bootstrap resample, pass through.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 # As scikit-learn's log_loss: a class that a model calls impossible costs 36 nats, not infinity.
-_SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
+LARGEST_LOSS = -math.log(SMALLEST_PROBABILITY)
+LARGEST_BRIER = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Answers:
         predicted: n, the most probable class; the first of equals.
         confidence: n, its probability.
         loss: n, negative logarithm of the true class's probability, nats.
+        brier: n, squared distance between the probabilities and the truth, in [0, 2].
+        place: n, how many classes are thought more probable than the true one; of equally
+            probable ones the first counts as more so.
         class_count: number of classes k.
     """
 
@@ -32,6 +38,8 @@ class Answers:
     predicted: Ints
     confidence: Floats
     loss: Floats
+    brier: Floats
+    place: Ints
     class_count: int
 
     @property
@@ -56,19 +64,29 @@ class Answers:
 
 
 def answers(labels: npt.NDArray[np.integer], probabilities: Floats) -> Answers:
-    """Reduce `labels` (n) and `probabilities` (n x k) to what the metrics need."""
+    """Reduce `labels` (n) and `probabilities` (n x k) to what the metrics need.
+
+    Brier's score is that of several classes, the sum over c of (p_c - [c is the truth])^2
+    (Brier 1950); of two classes it is twice the score that counts only one of them.
+    """
     truth: Ints = np.asarray(labels, dtype=np.int64)
     assert probabilities.ndim == 2
     assert len(labels) == len(probabilities)
     assert np.isfinite(probabilities).all()
     rows = np.arange(len(labels))
     predicted = probabilities.argmax(axis=1).astype(np.int64)
-    clipped = np.clip(probabilities[rows, truth], _SMALLEST_PROBABILITY, 1.0)
+    of_truth = probabilities[rows, truth][:, None]
+    before = np.arange(probabilities.shape[1]) < truth[:, None]
+    error = probabilities.copy()
+    error[rows, truth] -= 1.0
+    place = ((probabilities > of_truth) | ((probabilities == of_truth) & before)).sum(axis=1)
     return Answers(
         labels=truth,
         predicted=predicted,
         confidence=probabilities[rows, predicted],
-        loss=-np.log(clipped),
+        loss=-np.log(np.clip(of_truth[:, 0], SMALLEST_PROBABILITY, 1.0)),
+        brier=(error**2).sum(axis=1),
+        place=place,
         class_count=probabilities.shape[1],
     )
 

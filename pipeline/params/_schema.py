@@ -344,6 +344,8 @@ class Evaluate(Section):
     seed: Seed
     bootstrap_resamples: Annotated[int, Field(ge=100)]
     calibration_bins: Annotated[int, Field(ge=2)]
+    top_k: tuple[Annotated[int, Field(ge=2)], ...]
+    suspicious_images: Annotated[int, Field(ge=0)]
 
 
 class Tta(Section):

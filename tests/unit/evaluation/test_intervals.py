@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from pipeline.evaluation import intervals
 
@@ -89,3 +89,32 @@ def test_resamples_repeat_by_seed_and_ignore_the_block_size(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
     other = np.concatenate(list(intervals.stratified_resamples(strata, 20, seed=2)))
     assert not np.array_equal(other, whole)
+
+
+def test_mean_interval_of_values_without_skew_is_students():
+    values = np.array([-3.0, -1.0, 0.0, 1.0, 3.0]) + 4
+    expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(intervals.mean_interval(values, -9.0, 9.0), expected)
+
+
+def test_mean_interval_leans_to_the_long_tail():
+    low, high = intervals.mean_interval(np.array([0.1] * 20 + [3.0]), 0.0, 9.0)
+    mean = 5 / 21
+    assert 0 <= low < mean < high
+    assert high - mean > 3 * (mean - low)
+
+
+def test_mean_interval_of_equal_values_is_a_point_and_of_one_value_everything():
+    np.testing.assert_allclose(intervals.mean_interval(np.full(7, 0.1), 0.0, 2.0), 0.1)
+    assert intervals.mean_interval(np.array([0.1]), 0.0, 2.0).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("count", [20, 136])
+def test_mean_intervals_of_skewed_values_hold_the_truth(count):
+    """Exponential values, whose mean is 1."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        low, high = intervals.mean_interval(rng.exponential(size=count), 0.0, 99.0)
+        held += low <= 1.0 <= high
+    assert 0.92 < held / 1000 < 0.98

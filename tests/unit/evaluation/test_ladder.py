@@ -4,7 +4,9 @@ import pytest
 from pipeline.evaluation.ladder import climb
 from pipeline.params import Evaluate
 
-HOW = Evaluate(seed=0, bootstrap_resamples=100, calibration_bins=5)
+HOW = Evaluate(
+    seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(2,), suspicious_images=20
+)
 
 
 def test_rungs_by_hand():

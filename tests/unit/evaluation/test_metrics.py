@@ -109,3 +109,32 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(bins.confidence[2:], [0.65, 0.85])
     np.testing.assert_allclose(bins.accuracy[2:], [0.5, 1.0])
     assert np.isnan(bins.accuracy[:2]).all()
+
+
+def test_place_counts_the_more_probable_classes():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.4, 0.2, 0.4]])
+    given = metrics.answers(np.array([0, 2, 2]), probabilities)
+    # Of equals the first is the answer, and therefore before the other.
+    assert given.place.tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_places_give_top_k_accuracy(k):
+    labels, probabilities = random_answers()
+    expected = reference.top_k_accuracy_score(labels, probabilities, k=k)
+    assert (metrics.answers(labels, probabilities).place < k).mean() == pytest.approx(expected)
+
+
+def test_brier_by_hand():
+    # (0.7 - 1)^2 + 0.2^2 + 0.1^2
+    given = metrics.answers(np.array([0]), np.array([[0.7, 0.2, 0.1]]))
+    assert given.brier.tolist() == pytest.approx([0.14])
+    worst = metrics.answers(np.array([1]), np.array([[1.0, 0.0]]))
+    assert worst.brier.tolist() == [metrics.LARGEST_BRIER]
+    assert worst.loss.tolist() == [metrics.LARGEST_LOSS]
+
+
+def test_brier_of_two_classes_is_twice_scikit_learns():
+    labels, probabilities = random_answers(classes=2)
+    expected = 2 * reference.brier_score_loss(labels, probabilities[:, 1])
+    assert metrics.answers(labels, probabilities).brier.mean() == pytest.approx(expected)

@@ -13,7 +13,9 @@ from pipeline.evaluation.report import Page, count_split, find_pictures, picture
 from pipeline.evaluation.summary import format_figure, summary_table
 from pipeline.params import Evaluate
 
-HOW = Evaluate(seed=0, bootstrap_resamples=100, calibration_bins=5)
+HOW = Evaluate(
+    seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(2,), suspicious_images=20
+)
 CLASSES = ("<b>ant</b>", "bee & co")
 EVIL = "<script>alert(1)</script>"
 
