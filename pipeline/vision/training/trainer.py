@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import CrossEntropy, Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.augment import build_augment
-from pipeline.vision.training.averaging import averaged_model
+from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import Batches, Draw, Share, compose, starts_at
 from pipeline.vision.training.checkpoint import plain, read_best, read_state, write_checkpoint
 from pipeline.vision.training.compute import Compute
@@ -81,7 +81,8 @@ class Trainer:
         self._open(inputs)
         self._optimizer = build_optimizer(self._freezing.parameters, recipe.optimizer)
         decay = recipe.ema_decay
-        self._average = averaged_model(self._trained, decay) if decay else None
+        self._average = AveragedModel(self._trained, decay) if decay else None
+        self._judged = self._average.module if self._average else self._trained
         self.best_weights = self._weights()
         self._stream: Iterator[Draw] | None = None
         self._wrapped, self._wrapped_from = self._trained, -1
@@ -117,6 +118,7 @@ class Trainer:
         return extract_features(
             self.network.extractor,
             source,
+            width=self.network.head.in_features,
             share=self._share,
             batch_size=self._validation_rows,
             device=self._device,
@@ -232,7 +234,7 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average:
-            self._average.update_parameters(self._trained)
+            self._average.update()
         return loss
 
     def _forward(self, inputs: Tensor) -> Tensor:
@@ -311,10 +313,10 @@ class Trainer:
 
     def _validate(self) -> Record:
         if self._share.workers > 1:  # statistics of norms may be each worker's own
-            for buffer in self._trained.buffers():
+            for buffer in self._judged.buffers():
                 torch.distributed.broadcast(buffer, 0)
         return validate(
-            self._average.module if self._average else self._trained,
+            self._judged,
             self._validation,
             classes=self._classes,
             share=self._share,
@@ -325,12 +327,9 @@ class Trainer:
 
     def _weights(self) -> dict[str, Tensor]:
         """Copy the weights that are judged and kept: averaged, if an average is asked for."""
-        weights = self.network.state_dict()
-        if self._average:
-            prefix = "" if self._trained is self.network else "head."
-            averaged = self._average.module.state_dict()
-            weights |= {f"{prefix}{name}": tensor for name, tensor in averaged.items()}
-        return {name: plain(tensor) for name, tensor in weights.items()}
+        prefix = "" if self._trained is self.network else "head."
+        judged = {prefix + name: tensor for name, tensor in self._judged.state_dict().items()}
+        return {name: plain(value) for name, value in (self.network.state_dict() | judged).items()}
 
     def save(self, folder: Path) -> None:
         """Write all that `restore` needs, and the best weights as a file of their own.
