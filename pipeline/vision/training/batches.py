@@ -110,7 +110,8 @@ class Batches:
         return map_ahead(draw, range(first_step, len(batches)))
 
     def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> Draw:
-        rng = np.random.default_rng((self._recipe.seed, epoch, step))
+        # From 1: numpy fills up seeds with zeros, and (seed, epoch) has drawn the epoch's rows.
+        rng = np.random.default_rng((self._recipe.seed, epoch, 1 + step))
         drawn = self._augment.draw(len(rows), rng) if self._augment else {}
         own = np.arange(share.rank, len(rows), share.workers)
         needed, mixing = own, None
@@ -177,8 +178,11 @@ def sampler_at(recipe: Training, epoch: int) -> SamplerName:
 
 
 def starts_at(deferred: object, recipe: Training) -> int:
-    """Return the first epoch (from 0) of a sampler or loss that may take over later."""
-    return round(getattr(deferred, "start", 0.0) * recipe.epochs)
+    """Return the first epoch (from 0) of a sampler or loss that may take over later.
+
+    It has the last epoch in any case: late shares of few epochs would leave it none.
+    """
+    return min(round(getattr(deferred, "start", 0.0) * recipe.epochs), recipe.epochs - 1)
 
 
 def map_ahead(function: Callable[[A], T], arguments: Iterable[A]) -> Iterator[T]:

@@ -122,6 +122,19 @@ def _beside(cut, own, partner):
     return int(((cut != own) & (cut != partner)).sum())
 
 
+def test_no_two_draws_share_their_randomness(images, monkeypatch):
+    streams, seeded = [], np.random.default_rng
+
+    def noted(seed):
+        streams.append(tuple(np.random.SeedSequence(seed).generate_state(4)))
+        return seeded(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", noted)
+    for epoch in range(3):
+        draws(images, epoch=epoch)
+    assert len(set(streams)) == len(streams) == 3 * (1 + 4)
+
+
 def test_both_kinds_of_mixing_take_turns(images):
     kinds = set()
     for epoch in range(4):
@@ -137,6 +150,9 @@ def test_a_deferred_sampler_begins_at_its_share_of_the_epochs(images):
     late = {"epochs": 10, "sampler": {"name": "balanced", "start": 0.75}}
     assert starts_at(recipe(**late).sampler, recipe(**late)) == 8
     assert starts_at(recipe().sampler, recipe()) == 0
+    for epochs in (1, 3):  # of which the last quarter is none, rounded
+        few = recipe(**late | {"epochs": epochs, "sampler": {"name": "balanced", "start": 0.9}})
+        assert starts_at(few.sampler, few) == epochs - 1
     for epoch, same in ((7, True), (8, False)):
         natural = torch.cat([inputs for inputs, _, _ in draws(images, epoch=epoch)])
         found = torch.cat([inputs for inputs, _, _ in draws(images, epoch=epoch, **late)])
