@@ -104,8 +104,13 @@ class ResidentPixels:
     ) -> None:
         self.labels = images.labels.astype(np.int64)
         self._normalizing, self._augment = normalizing, augment
-        blocks = [torch.from_numpy(_torch_integers(block)) for block in images.batches(4096)]
-        self._pixels = torch.cat([block.to(device) for block in blocks])
+        size = (len(images), *images.info.shape)
+        self._pixels = torch.empty(size, dtype=_torch_dtype(images), device=device)
+        filled = 0
+        for block in images.batches(4096):
+            rows = torch.from_numpy(_torch_integers(block))
+            self._pixels[filled : filled + len(rows)] = rows
+            filled += len(rows)
         self._pin = device.type == "cuda"
 
     def fetch(self, rows: Rows) -> Tensor:
@@ -139,14 +144,15 @@ def open_pixels(
     """Keep the pixels on the device if it has its own memory and they fit."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        needed = len(images) * int(np.prod(images.info.shape)) * _itemsize(images)
+        needed = len(images) * int(np.prod(images.info.shape)) * _torch_dtype(images).itemsize
         if needed < _RESIDENT_SHARE * free:
             return ResidentPixels(images, normalizing, augment, device)
     return MappedPixels(images, normalizing, augment, pin=device.type == "cuda")
 
 
-def _itemsize(images: ImageSet) -> int:
-    return 1 if np.dtype(images.info.dtype) == np.uint8 else 4
+def _torch_dtype(images: ImageSet) -> torch.dtype:
+    """Return the type of what `_torch_integers` makes of the pixels."""
+    return torch.uint8 if images.info.dtype == "uint8" else torch.int32
 
 
 def _torch_integers(images: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,26 @@ def test_pixels_on_the_host_and_on_the_device_normalised_by_hand(images, memory_
         assert np.allclose(found.numpy(), expected, atol=1e-5)
         assert found.is_contiguous(memory_format=memory_format)
         assert source.labels.tolist() == [0, 1, 2] * 3
+
+
+def test_pixels_move_to_the_device_block_by_block(images, monkeypatch):
+    """Never does the host hold the whole set."""
+    blocks, alive = [], []
+
+    def one_by_one(images, _):
+        for row in range(len(images)):
+            block = images.gather(np.array([row]))
+            blocks.append(weakref.ref(block))
+            alive.append(sum(ref() is not None for ref in blocks))
+            yield block
+
+    monkeypatch.setattr(type(images), "batches", one_by_one)
+    normalizing = Normalizing.of(images, MEAN, STD, CPU, torch.contiguous_format)
+    resident = ResidentPixels(images, normalizing, None, CPU)
+    assert max(alive) <= 2  # the one before is let go once the next is there
+    mapped = MappedPixels(images, normalizing, None, pin=False)
+    found, expected = (s.prepare(s.fetch(np.arange(9)), {}) for s in (resident, mapped))
+    assert torch.equal(found, expected)
 
 
 def test_a_processor_reads_from_the_map(images):
