@@ -73,12 +73,14 @@ def time_steps(
 
     Args:
         network: as it will be trained: what is frozen stays so.
-        batch_shape: rows of one worker's part, channels, height, width.
+        batch_shape: rows of one worker's part, channels, height, width. Of one row, two are
+            tried: batch norms may refuse one, which the training itself tells better.
         device: where to compute.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch_shape, generator=generator).to(device)
-    targets = torch.zeros(batch_shape[0], dtype=torch.int64, device=device)
+    rows, *image_shape = batch_shape
+    images = torch.rand((max(rows, 2), *image_shape), generator=generator).to(device)
+    targets = torch.zeros(len(images), dtype=torch.int64, device=device)
 
     def timer(compute: Compute) -> float:
         with _threads(compute.threads):

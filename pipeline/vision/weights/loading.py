@@ -104,7 +104,7 @@ def load_tensors(network: Classifier, tensors: Mapping[str, Tensor], source: str
             adapted[target] = adapt_kernels(tensor, own[target].shape[1])
         else:
             skipped.append(name)
-    if not loaded:
+    if all(name.endswith(_COUNTER) for name in loaded):  # scalars, which fit any network's
         raise PipelineError(
             f"nothing in {source} fits the network: it has {some(sorted(tensors), 3)}, expected"
             f" {some(own, 3)}; set model.name to the network that the file was made for"

@@ -64,6 +64,12 @@ def test_a_step_is_timed_and_leaves_no_trace():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_a_single_image_is_no_matter_for_a_trial():
+    """Norms over one pixel refuse it; the training says what to change, a trial could not."""
+    network = build_network("mobilenet_v3_small", {}, (1, 16, 16), 3)
+    assert time_steps(network, (1, 1, 16, 16), torch.device("cpu"))(Compute()) > 0
+
+
 def test_a_way_in_words():
     assert str(Compute("bf16", 1, True)) == "bf16, 1 thread, channels last"
     assert str(Compute("fp32", 2, False)) == "fp32, 2 threads, channels first"

@@ -115,6 +115,16 @@ def test_weights_that_fit_nothing(network, tmp_path):
         load_weights(network, tmp_path / "other.safetensors")
 
 
+def test_weights_of_which_only_the_counters_fit(network):
+    """Those of any network with norms of the same names do."""
+    tensors = {
+        name: tensor if tensor.ndim == 0 else torch.zeros(7, 7)
+        for name, tensor in network.state_dict().items()
+    }
+    with pytest.raises(PipelineError, match=r"nothing in another's fits the network"):
+        load_tensors(network, tensors, "another's")
+
+
 def test_missing_weights(network, tmp_path):
     with pytest.raises(PipelineError, match=r"no weights at .*set weights in params\.yaml"):
         load_weights(network, tmp_path / "none.safetensors")
