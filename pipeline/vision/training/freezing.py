@@ -42,7 +42,11 @@ class Freezing:
         return max(0, math.ceil(last * left[self._recipe.trainable]))
 
     def apply(self, epoch: int) -> None:
-        """Freeze and unfreeze for `epoch`; frozen norms and dropouts rest."""
+        """Freeze and unfreeze for `epoch`.
+
+        Frozen norms rest, and so do dropouts: those inside a group with it, those between groups
+        while only the head is trained.
+        """
         first = self.first_trained(epoch)
         self._network.train()
         if first == len(self._groups) - 1:

@@ -107,6 +107,7 @@ class Trainer:
             self._source = self._extract(self._source)
             self._validation = self._extract(self._validation)
             self._trained = self.network.head
+            self._validation_rows = _MOST_VALIDATION_ROWS  # features are small
         self._batches = Batches(self._source, recipe, augment, (height, width))
         one_hot = torch.eye(self._classes, device=device)
         self._targets = smooth(one_hot, recipe.label_smoothing)

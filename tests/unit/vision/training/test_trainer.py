@@ -12,6 +12,7 @@ from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE, is_whole
 from pipeline.vision.training.compute import Compute
 from pipeline.vision.training.progress import read_progress
+from pipeline.vision.training.sources import Features
 from pipeline.vision.training.trainer import Inputs, Trainer
 from tests.packed import BARS, bars, write_set
 
@@ -270,6 +271,17 @@ def test_features_computed_once_train_the_same_head(inputs, monkeypatch):
         records = [without_speed(one.advance(ALL_STEPS)) for one in (cached, again)]
         assert records[0] == pytest.approx(records[1], rel=1e-4)
     assert torch.allclose(cached.network.head.weight, again.network.head.weight, atol=1e-5)
+
+
+def test_features_are_judged_many_at_a_time_however_large_the_images(inputs, monkeypatch):
+    monkeypatch.setattr("pipeline.vision.training.trainer._VALIDATION_VALUES", 16 * 16)
+    one = trainer(inputs, recipe(trainable="head", weights="elsewhere", global_batch_size=90))
+    taken, fetch = [], Features.fetch
+    monkeypatch.setattr(
+        Features, "fetch", lambda source, rows: taken.append(len(rows)) or fetch(source, rows)
+    )
+    one.advance(1)
+    assert taken == [90, 30]
 
 
 def test_gradual_unfreezing_goes_from_the_head_down(inputs):
