@@ -19,11 +19,11 @@ def run(params: Params) -> None:
     print(summary_table(evaluate, tta))
     print()
     print(f"report      {REPORTS / 'index.html'}")
-    if registered["promoted"]:
-        aliases = ", ".join(registered["aliases"])
-        print(f"model       {registered['model']} version {registered['version']} ({aliases})")
-    else:
-        print(f"model       not registered: {'; '.join(registered['reasons'])}")
+    aliases = ", ".join(registered["aliases"]) or "without an alias"
+    print(f"model       {registered['model']} version {registered['version']} ({aliases})")
+    if not registered["promoted"]:
+        failed = [check["reason"] for check in registered["checks"] if not check["passed"]]
+        print(f"            not promoted: {'; '.join(failed or registered['reasons'])}")
     uri = tracking_uri(params.tracking)
     if store_file(uri):
         print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")

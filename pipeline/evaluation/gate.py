@@ -173,3 +173,42 @@ def check_latency(ratio: float, max_ratio: float) -> Check:
         f" register.max_latency_ratio, {max_ratio:g}"
     )
     return Check("latency", passed, ratio, max_ratio, reason)
+
+
+def as_markdown(decision: Block, alias: str) -> str:
+    """Write a decision for people who look at the version in the registry.
+
+    Args:
+        decision: with "decision", "reasons", "checks", "champion" and "comparison".
+        alias: that was asked for.
+    """
+    verdict = {
+        "promoted": f"**Promoted** to `{alias}`.",
+        "refused": f"**Not promoted** to `{alias}`.",
+        "unchanged": f"**Unchanged**: it holds `{alias}`.",
+    }[decision["decision"]]
+    marks = ["passed" if check["passed"] else "failed" for check in decision["checks"]]
+    lines = [
+        f"- {mark}: {reason}" for mark, reason in zip(marks, decision["reasons"], strict=False)
+    ]
+    lines = lines or [f"- {reason}" for reason in decision["reasons"]]
+    parts = [verdict, "\n".join(lines)]
+    if decision["comparison"]:
+        parts.append(_table(decision))
+    return "\n\n".join(parts)
+
+
+def _table(decision: Block) -> str:
+    champion = decision["champion"]
+    lines = [
+        f"| test metric | champion, version {champion['version']} | candidate - champion | 95 % |",
+        "|---|---|---|---|",
+    ]
+    for name, difference in decision["comparison"].items():
+        if "ci95" in difference:
+            low, high = difference["ci95"]
+            lines.append(
+                f"| {name} | {champion['test'][name]['value']:.4f} | {difference['value']:+.4f}"
+                f" | {low:+.4f} to {high:+.4f} |"
+            )
+    return "\n".join(lines)

@@ -10,20 +10,19 @@ from contextlib import closing
 from pipeline.runtime.tracking import store_file
 
 _TIMEOUT_S = 2.0
-_QUERY = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+_QUERY = "SELECT alias, version FROM registered_model_aliases WHERE name = ?"
 
 
 class StoreGoneError(Exception):
     """The store that once was there is not there any more."""
 
 
-def version_of_alias(uri: str, name: str, alias: str) -> str | None:
-    """Return the version that an alias of a registered model points at, None for no alias.
+def aliases_at_a_glance(uri: str, name: str) -> dict[str, str]:
+    """Return the version that each alias of a registered model points at.
 
     Args:
         uri: of the store; a SQLite file, or a server that is asked by MLflow's REST interface.
-        name: of the registered model.
-        alias: such as 'champion'.
+        name: of the registered model; one that is not there has no aliases.
 
     Raises:
         StoreGoneError: the file of the store is gone.
@@ -31,30 +30,31 @@ def version_of_alias(uri: str, name: str, alias: str) -> str | None:
     """
     file = store_file(uri)
     if file is None:
-        return _ask_server(uri, name, alias)
+        return _ask_server(uri, name)
     if not file.exists():
         raise StoreGoneError(uri)
     try:
         with closing(
             sqlite3.connect(f"file:{urllib.parse.quote(str(file))}?mode=ro", uri=True)
         ) as db:
-            row = db.execute(_QUERY, (name, alias)).fetchone()
+            rows = db.execute(_QUERY, (name,)).fetchall()
     except sqlite3.Error as error:
         raise LookupError(uri) from error
-    return str(row[0]) if row else None
+    return {alias: str(version) for alias, version in rows}
 
 
-def _ask_server(uri: str, name: str, alias: str) -> str | None:
+def _ask_server(uri: str, name: str) -> dict[str, str]:
     if not uri.startswith(("http://", "https://")):
         raise LookupError(uri)
-    query = urllib.parse.urlencode({"name": name, "alias": alias})
-    address = f"{uri.rstrip('/')}/api/2.0/mlflow/registered-models/alias?{query}"
+    query = urllib.parse.urlencode({"name": name})
+    address = f"{uri.rstrip('/')}/api/2.0/mlflow/registered-models/get?{query}"
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http only
-            return str(json.load(answer)["model_version"]["version"])
+            found = json.load(answer)["registered_model"].get("aliases", [])
+            return {entry["alias"]: str(entry["version"]) for entry in found}
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            return None
+            return {}
         raise LookupError(uri) from error
     except (OSError, ValueError, KeyError) as error:
         raise LookupError(uri) from error

@@ -1,4 +1,4 @@
-"""The model registry: a bundle becomes a version once, and an alias when it has earned it."""
+"""The model registry: a bundle becomes a version once, and can be fetched back."""
 
 import contextlib
 import io
@@ -11,9 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.files import fresh_folder
 from pipeline.params import Tracking
 from pipeline.runtime.tracking import (
     BUNDLE_TAG,
@@ -24,9 +23,8 @@ from pipeline.runtime.tracking import (
     tracking_uri,
 )
 from pipeline.vision.description import read_description
-from pipeline.vision.digest import bundle_digest
+from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 
-PREVIOUS = "previous"
 _SCHEME = "models:/"
 # What a served model imports; pinned to what trained it.
 REQUIREMENTS = (
@@ -35,6 +33,8 @@ REQUIREMENTS = (
     "opencv-python-headless",
     "pandas",
     "pillow",
+    "pydantic",
+    "pyyaml",
     "safetensors",
     "torch",
     "torchvision",
@@ -49,11 +49,26 @@ class Registered:
         name: of the registered model.
         version: its number, as text.
         run_id: the MLflow run that the version belongs to.
+        tags: of the version.
     """
 
     name: str
     version: str
     run_id: str
+    tags: Mapping[str, str]
+
+
+def find_version(tracking: Tracking, name: str, digest: str) -> Registered | None:
+    """Return the newest version of the model `name` that is the bundle of this digest."""
+    client = open_client(tracking)
+    with explained(tracking_uri(tracking)):
+        known = client.search_model_versions(
+            f"name = '{name}' and tags.`{BUNDLE_TAG}` = '{digest}'"
+        )
+    if not known:
+        return None
+    newest = max(known, key=lambda found: int(found.version))
+    return Registered(name, str(newest.version), newest.run_id, newest.tags)
 
 
 def register_bundle(
@@ -67,6 +82,8 @@ def register_bundle(
 ) -> Registered:
     """Register a bundle as a version of the model `name`, unless it is one already.
 
+    A version that is there already only gets the new description.
+
     The version belongs to the run that trained the bundle, which gets the test metrics and
     pictures too; where that run is not in this store (the result came out of DVC's cache, say),
     a run is made.
@@ -76,13 +93,11 @@ def register_bundle(
     """
     digest = bundle_digest(bundle)
     client = open_client(tracking)
+    known = find_version(tracking, name, digest)
     with explained(tracking_uri(tracking)):
-        known = client.search_model_versions(
-            f"name = '{name}' and tags.`{BUNDLE_TAG}` = '{digest}'"
-        )
         if known:
-            newest = max(known, key=lambda found: int(found.version))
-            return Registered(name, str(newest.version), newest.run_id)
+            client.update_model_version(name, known.version, description)
+            return known
 
         import mlflow
 
@@ -98,30 +113,7 @@ def register_bundle(
                 )
         number = str(registered.version)
         client.update_model_version(name, number, description)
-    return Registered(name, number, run.info.run_id)
-
-
-def promote(tracking: Tracking, registered: Registered, alias: str, lock: Path) -> list[str]:
-    """Point `alias` at the version, and `previous` at the one that had it.
-
-    Args:
-        tracking: the store.
-        registered: the version.
-        alias: such as 'champion'.
-        lock: a file; MLflow has no compare-and-set, so promotions take turns.
-
-    Returns:
-        All aliases of the version.
-    """
-    client = open_client(tracking)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with explained(tracking_uri(tracking)), FileLock(lock):
-        before = client.get_registered_model(registered.name).aliases.get(alias)
-        if before and str(before) != registered.version:
-            client.set_registered_model_alias(registered.name, PREVIOUS, str(before))
-        client.set_registered_model_alias(registered.name, alias, registered.version)
-        found = client.get_model_version(registered.name, registered.version)
-    return sorted(found.aliases)
+    return Registered(name, number, run.info.run_id, {BUNDLE_TAG: digest})
 
 
 def fetch_bundle(uri: str, tracking: Tracking) -> Path:
@@ -149,6 +141,42 @@ def fetch_bundle(uri: str, tracking: Tracking) -> Path:
     if not found:
         raise PipelineError(f"{uri} was not registered by Convoy: it holds no bundle.json")
     return found[0].parent
+
+
+def cached_bundle(tracking: Tracking, name: str, version: str, digest: str, cache: Path) -> Path:
+    """Return the folder of a version's bundle, downloaded once.
+
+    Args:
+        tracking: the store.
+        name: of the registered model.
+        version: its number.
+        digest: of the bundle, which it must have.
+        cache: holds one folder per digest.
+
+    Raises:
+        PipelineError: the version is gone, or holds another bundle than it was registered with.
+    """
+    folder = cache / digest
+    if _is_bundle(folder, digest):
+        return folder
+    uri = f"{_SCHEME}{name}/{version}"
+    fetched = fetch_bundle(uri, tracking)
+    if not _is_bundle(fetched, digest):
+        raise PipelineError(
+            f"{uri} at {shown(tracking_uri(tracking))} is damaged: its bundle is not the one that"
+            f" was registered; point its aliases at another version"
+        )
+    with fresh_folder(folder) as new:
+        for file in (DESCRIPTION_FILE, WEIGHTS_FILE):
+            shutil.copy(fetched / file, new / file)
+    return folder
+
+
+def _is_bundle(folder: Path, digest: str) -> bool:
+    try:
+        return bundle_digest(folder) == digest
+    except PipelineError:
+        return False
 
 
 def _run_of(client: Any, tracking: Tracking, digest: str) -> str:

@@ -16,7 +16,7 @@ from tests.contract.imports import ROOT
 
 # What a change in a section re-runs at first; what depends on the outputs follows from there.
 EXPECTED = {
-    "data": {"index", "pack"},
+    "data": {"index", "pack", "register"},
     "sample": {"sample"},
     "index": {"index"},
     "split": {"split"},
@@ -26,7 +26,7 @@ EXPECTED = {
     "train": {"train"},
     "finetune": {"finetune"},
     "baseline": {"baseline"},
-    "evaluate": {"baseline", "evaluate", "tta"},
+    "evaluate": {"baseline", "evaluate", "tta", "register"},
     "tta": {"tta"},
     "embed": {"embed"},
     "register": {"register"},

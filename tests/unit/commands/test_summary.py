@@ -22,6 +22,7 @@ def reports():
         "version": "3",
         "aliases": ["champion"],
         "reasons": [],
+        "checks": [],
     }
     write_json(Path("reports/register.json"), result)
     return result
@@ -42,11 +43,12 @@ def test_the_table_and_where_things_are(reports, capsys):
 
 def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
-    refused = reports | {"promoted": False, "reasons": ["too weak"]}
+    checks = [{"passed": True, "reason": "quick"}, {"passed": False, "reason": "too weak"}]
+    refused = reports | {"promoted": False, "aliases": ["challenger"], "checks": checks}
     write_json(Path("reports/register.json"), refused)
     assert run(["summary"]) == 0
     out = capsys.readouterr().out
-    assert "model       not registered: too weak" in out
+    assert "model       m version 3 (challenger)\n            not promoted: too weak\n" in out
     assert "MLflow UI   http://tracker:5000" in out
 
 
@@ -55,5 +57,5 @@ def test_a_report_that_lacks_something_is_named(reports, capsys, name):
     write_json(Path(f"reports/{name}.json"), {})
     assert run(["summary"]) == 2
     err = capsys.readouterr().err
-    key = {"evaluate": "baseline", "tta": "test", "register": "promoted"}[name]
+    key = {"evaluate": "baseline", "tta": "test", "register": "aliases"}[name]
     assert err == f"convoy: reports/{name}.json lacks {key}; delete it and run dvc repro\n"

@@ -9,8 +9,14 @@ from PIL import Image
 from pipeline.data.prepare import Preparing
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
-from pipeline.runtime.glance import StoreGoneError, version_of_alias
-from pipeline.runtime.registry import REQUIREMENTS, fetch_bundle, promote, register_bundle
+from pipeline.runtime.aliases import promote
+from pipeline.runtime.registry import (
+    REQUIREMENTS,
+    cached_bundle,
+    fetch_bundle,
+    find_version,
+    register_bundle,
+)
 from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import Description, load_bundle, save_bundle
 from pipeline.vision.classify import classify_bytes
@@ -33,14 +39,14 @@ def bundle(tmp_path):
     return tmp_path / "bundle"
 
 
-def register(bundle, tracking, name):
+def register(bundle, tracking, name, description="because"):
     return register_bundle(
         bundle,
         tracking=tracking,
         name=name,
         metrics={"test.accuracy": 0.5},
         pictures=[],
-        description="because",
+        description=description,
     )
 
 
@@ -53,11 +59,13 @@ def png(seed):
 
 def test_a_bundle_becomes_one_version_however_often_it_is_registered(bundle, tracking):
     first = register(bundle, tracking, "once")
-    assert register(bundle, tracking, "once") == first
+    assert find_version(tracking, "once", bundle_digest(bundle)).version == first.version
+    again = register(bundle, tracking, "once", "judged anew")
+    assert (again.version, again.run_id) == (first.version, first.run_id)
     assert first.version == "1"
     client = open_client(tracking)
     (version,) = client.search_model_versions("name = 'once'")
-    assert version.description == "because"
+    assert version.description == "judged anew"
     assert version.tags["convoy.bundle"] == bundle_digest(bundle)
     assert client.get_run(first.run_id).data.metrics["test.accuracy"] == 0.5
 
@@ -71,37 +79,19 @@ def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
 
 
 def test_what_is_fetched_is_what_was_registered(bundle, tracking):
-    registered = register(bundle, tracking, "fetched")
-    lock = bundle.parent / "lock"
-    assert promote(tracking, registered, "champion", lock) == ["champion"]
+    register(bundle, tracking, "fetched")
+    assert promote(tracking, "fetched", "1", "champion", None) == ["champion"]
     for uri in ("models:/fetched@champion", "models:/fetched/1"):
         assert load_bundle(fetch_bundle(uri, tracking)).digest == bundle_digest(bundle)
 
 
-def test_a_promotion_keeps_the_champion_before_it(bundle, tracking):
-    lock = bundle.parent / "lock"
-    promote(tracking, register(bundle, tracking, "twice"), "champion", lock)
-    (bundle / "bundle.json").write_text((bundle / "bundle.json").read_text() + " ")
-    second = register(bundle, tracking, "twice")
-    assert promote(tracking, second, "champion", lock) == ["champion"]
-    assert promote(tracking, second, "champion", lock) == ["champion"]  # nothing to move
-    aliases = open_client(tracking).get_registered_model("twice").aliases
-    assert {name: int(version) for name, version in aliases.items()} == {
-        "champion": 2,
-        "previous": 1,
-    }
-
-
-def test_an_alias_at_a_glance(bundle, tracking):
-    registered = register(bundle, tracking, "glanced")
-    assert version_of_alias(tracking.uri, "glanced", "champion") is None
-    promote(tracking, registered, "champion", bundle.parent / "lock")
-    assert version_of_alias(tracking.uri, "glanced", "champion") == "1"
-    with pytest.raises(StoreGoneError):
-        version_of_alias("sqlite:////nowhere/mlflow.db", "glanced", "champion")
-    for unknown in ("postgresql://host/db", "http://127.0.0.1:1"):
-        with pytest.raises(LookupError):
-            version_of_alias(unknown, "glanced", "champion")
+def test_a_damaged_version_is_noticed(bundle, tracking, tmp_path):
+    register(bundle, tracking, "damaged")
+    digest = bundle_digest(bundle)
+    assert bundle_digest(cached_bundle(tracking, "damaged", "1", digest, tmp_path)) == digest
+    with pytest.raises(PipelineError, match=r"models:/damaged/1 .* is damaged"):
+        cached_bundle(tracking, "damaged", "1", "0" * 64, tmp_path)
+    assert not (tmp_path / ("0" * 64)).exists()
 
 
 def test_a_served_model_requires_what_it_imports():

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.prepare import Preparing
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
+from pipeline.runtime.aliases import roll_back
 from pipeline.runtime.tracking import open_client
 from pipeline.stages import register
-from pipeline.vision.bundle import Description, save_bundle
 from tests.contract.imports import ROOT
+from tests.fitted import fit_bundle
+from tests.packed import BARS, bars, write_set
 
 BETTER = {"accuracy": 0.9, "balanced_accuracy": 0.85, "macro_f1": 0.84, "nll": 0.3, "ece": 0.05}
 WORSE = {"accuracy": 0.8, "balanced_accuracy": 0.75, "macro_f1": 0.74, "nll": 0.6, "ece": 0.1}
+RESULT = Path("reports/register.json")
 
 
-def prepare(tuned, baseline):
+def prepare(tuned=BETTER, baseline=WORSE, **model):
     """Lay out what the stage reads, in the current folder."""
     figures = {"tuned": tuned, "baseline": baseline}
     blocks = {
@@ -24,92 +26,118 @@ def prepare(tuned, baseline):
         for name, given in figures.items()
     }
     write_json(Path("reports/evaluate.json"), blocks)
-    preparing = Preparing(28, 28, 1, "stretch", 0, 8)
-    description = Description("lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.3,))
-    save_bundle(Path("models/tuned"), description, description.build().state_dict())
+    images = write_set(Path("data/packed/test"), *bars(60), BARS)
+    fit_bundle(Path("models/tuned"), images, **model)
 
 
 @pytest.fixture
-def params():
+def params(monkeypatch):
+    monkeypatch.setattr("pipeline.vision.contest._TIMED_S", 0.0)
     return load_params(ROOT / "params.yaml")
 
 
-def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
-    prepare(BETTER, WORSE)
+def settled(params):
     register.run(params)
-    first = read_json(Path("reports/register.json"))
-    assert first["promoted"]
+    return read_json(RESULT)
+
+
+def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
+    prepare()
+    first = settled(params)
+    assert (first["decision"], first["promoted"]) == ("promoted", True)
     assert (first["version"], first["aliases"]) == ("1", ["champion"])
     assert first["reasons"] == [
         "macro-F1 0.8400 against the baseline's 0.7400: a gain of +0.1000, as asked"
         " (more than 0, and at least register.min_gain_over_baseline, 0)"
     ]
-    assert "convoy-digits version 1 (champion)" in capsys.readouterr().out
+    assert "convoy-digits version 1 (champion) promoted: macro-F1" in capsys.readouterr().out
     # The second time nothing is asked of MLflow, and the report is the same to the byte.
-    before = Path("reports/register.json").read_bytes()
-    Path("reports/register.json").unlink()
-    monkeypatch.setattr(register, "_register", None)
+    before = RESULT.read_bytes()
+    RESULT.unlink()
+    monkeypatch.setattr(register, "_settle", None)
     register.run(params)
-    assert Path("reports/register.json").read_bytes() == before
+    assert RESULT.read_bytes() == before
 
 
-def test_what_is_remembered_takes_no_mlflow_and_no_torch(params):
-    prepare(BETTER, WORSE)
+@pytest.mark.parametrize("figures", [(BETTER, WORSE), (WORSE, BETTER)])
+def test_what_is_remembered_takes_no_mlflow_and_no_torch(params, figures):
+    prepare(*figures)
     register.run(params)
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     code = (
         "import sys; from pipeline.cli import run; assert run(['register']) == 0;"
-        "assert not {'mlflow', 'torch'} & set(sys.modules)"
+        "assert not {'mlflow', 'torch', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_model_that_loses_to_the_baseline_is_refused(params, capsys):
-    prepare(WORSE, BETTER)
-    register.run(params)
-    result = read_json(Path("reports/register.json"))
-    assert not result["promoted"]
-    assert "version" not in result
-    assert "a gain of -0.1000, too little" in result["reasons"][0]
-    assert "convoy-digits not registered" in capsys.readouterr().out
-    assert not Path("mlflow.db").exists()
+@pytest.mark.parametrize("tuned", [WORSE, BETTER])
+def test_a_model_that_does_not_beat_the_baseline_waits(params, capsys, tuned):
+    prepare(tuned, BETTER)
+    result = settled(params)
+    assert (result["decision"], result["promoted"]) == ("refused", False)
+    assert (result["version"], result["aliases"]) == ("1", ["challenger"])
+    assert "too little" in result["reasons"][0]
+    assert "version 1 (challenger) refused: macro-F1" in capsys.readouterr().out
 
 
-def test_a_model_as_good_as_the_baseline_is_refused(params):
-    prepare(BETTER, BETTER)
+def test_a_worse_model_waits_and_is_judged_again_when_the_champion_changes(params, monkeypatch):
+    prepare(wrong=2.0)
+    assert settled(params)["version"] == "1"
+    prepare()
+    assert settled(params)["champion"]["version"] == "1"
+    prepare(blind_to=2)
+    result = settled(params)
+    assert (result["decision"], result["champion"]["version"]) == ("refused", "2")
+    client = open_client(params.tracking)
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "_settle", None)
+        assert settled(params) == result
+    client.set_registered_model_alias("convoy-digits", "champion", "1")
+    again = settled(params)
+    assert again["champion"]["version"] == "1"
+
+
+def test_what_was_rolled_back_stays_so(params, capsys, monkeypatch):
+    prepare(wrong=2.0)
     register.run(params)
-    assert not read_json(Path("reports/register.json"))["promoted"]
+    prepare()
+    assert settled(params)["aliases"] == ["champion"]
+    roll_back(params.tracking, "convoy-digits", "champion")
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "_settle", None)
+        result = settled(params)
+    assert (result["promoted"], result["aliases"]) == (False, ["previous"])
+    assert result["reasons"][-1] == "since then the alias champion moved to version 1"
+    # Elsewhere, where nothing is remembered, the registry remembers; and only once it must say so.
+    Path(".convoy/registered.json").unlink()
+    assert "was rolled back" in settled(params)["reasons"][0]
+    monkeypatch.setattr(register, "_settle", None)
+    assert settled(params)["aliases"] == ["previous"]
+    assert "version 2 (previous) refused: version 2 was rolled back" in capsys.readouterr().out
 
 
 def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
-    prepare(BETTER, WORSE)
+    prepare()
     register.run(params)
     open_client(params.tracking).delete_registered_model_alias("convoy-digits", "champion")
-    register.run(params)
-    assert read_json(Path("reports/register.json"))["aliases"] == []
+    result = settled(params)
+    assert (result["aliases"], result["promoted"]) == ([], False)
     assert "version 1 (without an alias now)" in capsys.readouterr().out
 
 
-def test_the_gain_that_is_asked_for_counts(params):
+def test_other_limits_are_another_question(params):
+    prepare()
     asked = params.register_.model_copy(update={"min_gain_over_baseline": 0.2})
-    prepare(BETTER, WORSE)
-    register.run(params.model_copy(update={"register_": asked}))
-    assert not read_json(Path("reports/register.json"))["promoted"]
+    assert settled(params.model_copy(update={"register_": asked}))["decision"] == "refused"
+    assert settled(params)["decision"] == "promoted"
 
 
 def test_a_store_that_is_gone_is_noticed():
-    prepare(BETTER, WORSE)
+    prepare()
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
     for _ in range(2):
         # As a process of its own: MLflow holds on to a database that it once opened.
         subprocess.run([sys.executable, "-m", "pipeline", "register"], check=True)
-        assert read_json(Path("reports/register.json"))["version"] == "1"
+        assert read_json(RESULT)["version"] == "1"
         Path("mlflow.db").unlink()
-
-
-def test_another_model_is_another_version(params):
-    for version in ("1", "2"):
-        prepare(BETTER, WORSE)  # with new random weights
-        register.run(params)
-        result = read_json(Path("reports/register.json"))
-        assert (result["version"], result["aliases"]) == (version, ["champion"])
