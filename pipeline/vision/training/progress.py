@@ -53,6 +53,15 @@ class Progress:
     epochs_without_gain: int = 0
     history: list[Record] = field(default_factory=list)
 
+    def begin_anew(self) -> None:
+        """Forget the best so far: from now on something else is learnt.
+
+        A loss or sampler that takes over late may cost validation loss and still be what was
+        asked for; weights from before it are not.
+        """
+        self.best_score = self.score_to_beat = -math.inf
+        self.epochs_without_gain = 0
+
     def end_epoch(self, record: Record, stopping: EarlyStopping, settled: bool) -> bool:
         """Take note of an epoch and return whether it is the best so far.
 

@@ -21,6 +21,7 @@ from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import Batches, Draw, Share, compose, starts_at
 from pipeline.vision.training.checkpoint import plain, read_best, read_state, write_checkpoint
 from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.explained import explained
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import Freezing
 from pipeline.vision.training.losses import build_loss, smooth
@@ -149,15 +150,16 @@ class Trainer:
             images_per_s (of training, over all workers). Before, None.
 
         Raises:
-            PipelineError: a loss is not finite; names the step.
+            PipelineError: a loss is not finite; names the step. Or see `explained`.
         """
         begin = time.perf_counter()
         start = self.progress.steps_done
         stop = min(start + steps, self.steps_per_epoch)
         stream = self._stream or self._begin_epoch()
-        for step in range(start, stop):
-            self._set_learning_rate(step)
-            self._losses[step] = self._step(next(stream), step)
+        with explained():
+            for step in range(start, stop):
+                self._set_learning_rate(step)
+                self._losses[step] = self._step(next(stream), step)
         if self._share.workers > 1:
             torch.distributed.all_reduce(self._losses[start:stop])
         self.progress.steps_done = stop
@@ -225,7 +227,7 @@ class Trainer:
         ):
             with self._waiting(last=part == parts - 1):
                 with self._compute.autocast(self._device):
-                    logits = self._forward(some_inputs)
+                    logits = self._wrapped(some_inputs)
                 mean = self._loss(logits.float(), some_targets).sum() / draw.global_size
                 # Workers' gradients are averaged; the parts of one mean must be summed.
                 (mean * self._share.workers).backward()  # type: ignore[no-untyped-call]
@@ -237,19 +239,6 @@ class Trainer:
         if self._average:
             self._average.update()
         return loss
-
-    def _forward(self, inputs: Tensor) -> Tensor:
-        try:
-            logits: Tensor = self._wrapped(inputs)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise PipelineError(
-                "a batch norm got a single value per channel to normalise, from a part of a batch"
-                " that holds one image; raise global_batch_size, or lower accumulate or the number"
-                " of workers"
-            ) from error
-        return logits
 
     def _waiting(self, last: bool) -> Any:
         """Exchange gradients between workers only after the last part of a batch."""
@@ -306,6 +295,8 @@ class Trainer:
         if not math.isfinite(record["val_loss"]):
             raise self._diverged(f"validation loss is {record['val_loss']}", "")
         changes = [starts_at(recipe.loss, recipe), starts_at(recipe.sampler, recipe)]
+        if progress.epochs_done in changes:
+            progress.begin_anew()
         settled = progress.epochs_done >= max(*changes, self._freezing.settled_at)
         if progress.end_epoch(record, recipe.early_stopping, settled):
             self.best_weights = self._weights()

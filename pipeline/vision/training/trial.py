@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.explained import explained
 
 # A candidate is tried for this long, but for two steps at least.
 _TRIAL_S = 0.25
@@ -83,7 +84,7 @@ def time_steps(
     targets = torch.zeros(len(images), dtype=torch.int64, device=device)
 
     def timer(compute: Compute) -> float:
-        with _threads(compute.threads):
+        with _threads(compute.threads), explained():
             twin = copy.deepcopy(network).to(device)
             twin.to(memory_format=compute.memory_format)  # type: ignore[call-overload]
             inputs = images.contiguous(memory_format=compute.memory_format)

@@ -210,6 +210,21 @@ def test_patience_ends_a_training_that_gains_less_than_min_delta(inputs):
     assert -one.progress.best_score == min(losses)
 
 
+@pytest.mark.parametrize("kind", ["loss", "sampler"])
+def test_weights_from_before_a_late_change_are_not_kept(inputs, kind):
+    late = {
+        "loss": {"name": "logit_adjusted", "tau": 1.0, "start": 0.5},
+        "sampler": {"name": "balanced", "start": 0.5},
+    }
+    # The rate is next to nothing by then: validation gets no better.
+    steps = {"name": "step", "warmup_epochs": 0, "milestones": [0.3], "factor": 1e-9}
+    how = recipe(epochs=6, schedule=steps, **{kind: late[kind]})
+    one = trainer(inputs, how)
+    while not one.done:
+        one.advance(ALL_STEPS)
+    assert one.progress.best_epoch >= 4
+
+
 def test_averaged_weights_are_judged_and_kept(inputs):
     how = recipe(epochs=2, ema_decay=0.9)
     one, plain = trainer(inputs, how), trainer(inputs, recipe(epochs=2))
@@ -246,6 +261,16 @@ def test_a_batch_norm_with_nothing_to_average(inputs):
     how = recipe(global_batch_size=1)
     with pytest.raises(PipelineError, match="a batch norm got a single value per channel"):
         trainer(inputs, how, "mobilenet_v3_small").advance(1)
+
+
+def test_too_little_memory_is_told_with_a_remedy(inputs, monkeypatch):
+    def refuse(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    one = trainer(inputs, recipe())
+    monkeypatch.setattr(one._wrapped, "forward", refuse)
+    with pytest.raises(PipelineError, match=r"too little memory for a step \(CUDA out of memory\)"):
+        one.advance(1)
 
 
 def test_a_frozen_extractor_stays_as_it_was(inputs):
