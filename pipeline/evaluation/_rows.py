@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import PipelineError
-from pipeline.files import atomic_path
+from pipeline.errors import PipelineError, some
+from pipeline.files import atomic_path, damaged
 from pipeline.parquet import read_table
 
 
@@ -66,7 +66,10 @@ def read_rows(path: Path, kind: Callable[..., R], vectors: str) -> R:
         raise PipelineError(f"{path} lacks the names of the classes; delete it and run dvc repro")
     classes = tuple(json.loads(metadata[b"classes"]))
     number = {label: i for i, label in enumerate(classes)}
-    labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
+    names = table["label"].to_pylist()
+    if strange := set(names) - set(classes):
+        raise damaged(path, f"no class is named {some(strange, 1)}")
+    labels = np.array([number[name] for name in names], np.int64)
     ids, paths = table["id"].to_pylist(), table["path"].to_pylist()
     column = table[vectors].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)

@@ -8,11 +8,13 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation import intervals, metrics
+from pipeline.evaluation import intervals, metrics, precision_recall
 from pipeline.evaluation.metrics import Answers, Floats, Ints
+from pipeline.evaluation.precision_recall import AveragePrecision, average_precision
 from pipeline.params import Evaluate
 
 _CALIBRATED_DRAWS = 500
+_MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "average_precision")
 # What a value can be at most; the least is 0.
 _LARGEST = {"nll": metrics.LARGEST_LOSS, "brier": metrics.LARGEST_BRIER}
 
@@ -25,7 +27,7 @@ def metric_names(class_count: int, how: Evaluate) -> tuple[str, ...]:
     Top-k accuracy is left out where k is not below the number of classes: it would always be 1.
     """
     top = (f"top_{k}_accuracy" for k in how.top_k if k < class_count)
-    return ("accuracy", *top, "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+    return ("accuracy", *top, *_MEANS_OVER_CLASSES, "nll", "brier", "ece")
 
 
 def measure(
@@ -37,10 +39,10 @@ def measure(
     """Judge one model on one set.
 
     Accuracy, top-k accuracy, and precision, recall and F1 of a class get Wilson's interval, the
-    means NLL and Brier's score Hall's, the others that of a bootstrap stratified by class. For
-    balanced accuracy and macro-F1, means over classes, it reaches at least as far as Wilson's for
-    the effective number of images: it does not collapse when there are no mistakes. ECE's starts
-    at 0 where a calibrated model might show as much.
+    means NLL and Brier's score Hall's, average precision that of the jackknife, the others that
+    of a bootstrap stratified by class. For means over classes it reaches at least as far as
+    Wilson's for the effective number of images: it does not collapse when there are no mistakes.
+    ECE's starts at 0 where a calibrated model might show as much.
 
     Args:
         labels: n class numbers.
@@ -50,16 +52,18 @@ def measure(
 
     Returns:
         {"images": n, metric: {"value": v, "ci95": [low, high]}, ..., "per_class": {name:
-        {"support": images, "precision": ..., "recall": ..., "f1": ...}}}. A value is None where
-        it is not defined, as the precision of a class never predicted.
+        {"support": images, "precision": ..., "recall": ..., "f1": ..., "average_precision":
+        ...}}}. A value is None where it is not defined, as the precision of a class never
+        predicted.
 
     Raises:
         PipelineError: there are no rows, or a posterior is not a number.
     """
     _check(labels, probabilities)
     given = metrics.answers(labels, probabilities)
+    curves = average_precision(given.labels, probabilities)
     names = metric_names(given.class_count, how)
-    value = _values(given, names, how)
+    value = _values(given, curves, names, how)
     drawn = _resampled(given, how)
     support = given.support
     interval = {
@@ -70,6 +74,7 @@ def measure(
         interval[name] = intervals.wilson(right.sum(), np.asarray(len(right)))
     for name, values in _means(given).items():
         interval[name] = intervals.mean_interval(values, 0.0, _LARGEST[name])
+    interval["average_precision"] = precision_recall.macro_interval(curves)
     interval["ece"] = _ece_interval(given, drawn["ece"], value["ece"], how)
     balanced = value["balanced_accuracy"]
     trials = np.asarray(intervals.effective_images(support[support > 0]))
@@ -81,7 +86,7 @@ def measure(
         block[name] = intervals.figure(
             value[name], np.clip(interval[name], 0.0, _LARGEST.get(name, 1.0))
         )
-    block["per_class"] = _per_class(given, classes)
+    block["per_class"] = _per_class(given, curves, classes)
     return block
 
 
@@ -89,11 +94,11 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     """Subtract the metrics of `second` from those of `first`, on the same rows.
 
     The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
-    score Hall's for the mean difference, the others are paired bootstraps; those of the means
-    over classes reach at least as far as Bonett and Price's for the effective number of images.
-    The p-value is McNemar's, exact: how often a fair coin would share the images that only one
-    model gets right at least this unevenly. Equal posteriors are one model: the difference is 0
-    without doubt.
+    score Hall's for the mean difference, that of average precision the jackknife's, the others
+    are paired bootstraps; those of the means over classes reach at least as far as Bonett and
+    Price's for the effective number of images. The p-value is McNemar's, exact: how often a fair
+    coin would share the images that only one model gets right at least this unevenly. Equal
+    posteriors are one model: the difference is 0 without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
@@ -103,7 +108,9 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     _check(labels, second)
     one, two = metrics.answers(labels, first), metrics.answers(labels, second)
     names = metric_names(one.class_count, how)
-    value_one, value_two = _values(one, names, how), _values(two, names, how)
+    curves_one, curves_two = average_precision(labels, first), average_precision(labels, second)
+    value_one = _values(one, curves_one, names, how)
+    value_two = _values(two, curves_two, names, how)
     value = {name: value_one[name] - value_two[name] for name in names}
     only_one = one.labels[one.right & ~two.right]
     only_two = one.labels[two.right & ~one.right]
@@ -111,6 +118,7 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
         interval = {name: np.zeros(2) for name in names}
     else:
         interval = _difference_intervals(one, two, value, how)
+        interval["average_precision"] = precision_recall.difference_interval(curves_one, curves_two)
         arms = _balanced_difference(one, only_one, only_two) - value["balanced_accuracy"]
         for name in ("balanced_accuracy", "macro_f1"):
             interval[name] = intervals.widen(interval[name], value[name], arms)
@@ -177,12 +185,15 @@ def _means(given: Answers) -> dict[str, Floats]:
     return {"nll": given.loss, "brier": given.brier}
 
 
-def _values(given: Answers, names: Sequence[str], how: Evaluate) -> dict[str, float]:
+def _values(
+    given: Answers, curves: AveragePrecision, names: Sequence[str], how: Evaluate
+) -> dict[str, float]:
     hits, support = given.hits, given.support
     value = {name: float(right.mean()) for name, right in _proportions(given, names).items()}
     value |= {name: float(values.mean()) for name, values in _means(given).items()}
     value["balanced_accuracy"] = float(metrics.balanced_accuracy(hits, support))
     value["macro_f1"] = float(metrics.macro_f1(hits, support, given.predictions))
+    value["average_precision"] = curves.macro
     value["ece"] = metrics.expected_calibration_error(given, how.calibration_bins)
     return value
 
@@ -243,7 +254,7 @@ def _ece_interval(given: Answers, resampled: Floats, value: float, how: Evaluate
     return np.asarray([0.0 if value <= np.quantile(calibrated, 0.975) else low, high])
 
 
-def _per_class(given: Answers, classes: Sequence[str]) -> Block:
+def _per_class(given: Answers, curves: AveragePrecision, classes: Sequence[str]) -> Block:
     hits, support, predictions = given.hits, given.support, given.predictions
     figures = {
         "precision": (metrics.precision(hits, predictions), intervals.wilson(hits, predictions)),
@@ -252,6 +263,7 @@ def _per_class(given: Answers, classes: Sequence[str]) -> Block:
             metrics.f1(hits, support, predictions),
             intervals.f1_interval(hits, support, predictions),
         ),
+        "average_precision": (curves.value, precision_recall.class_intervals(curves)),
     }
     return {
         name: {"support": int(support[row])}

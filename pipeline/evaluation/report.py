@@ -13,13 +13,16 @@ from PIL import Image
 
 from pipeline.evaluation.summary import format_figure, model_blocks
 
-_METRICS = {
+_TITLES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro-F1",
+    "average_precision": "Average precision",
     "nll": "NLL, nats",
+    "brier": "Brier score",
     "ece": "Calibration error",
 }
+_OF_CONFIDENCE = ("nll", "brier", "ece")
 # What keeps the page below 5 MB however large the pictures are.
 _LARGEST_PNG_BYTES = 300_000
 _WIDEST_PX = 1600
@@ -32,7 +35,8 @@ class Page:
 
     Attributes:
         title: of the page.
-        data, balance, baseline, evaluate, tta, retrieve, register: reports/<name>.json.
+        data, balance, baseline, evaluate, suspicious, tta, retrieve, register:
+            reports/<name>.json.
         split: class name to images by split name.
         pictures: '<stage>/<name>' to the PNG; those that are absent are left out of the page.
     """
@@ -42,6 +46,7 @@ class Page:
     balance: Mapping[str, Any]
     baseline: Mapping[str, Any]
     evaluate: Mapping[str, Any]
+    suspicious: Mapping[str, Any]
     tta: Mapping[str, Any]
     retrieve: Mapping[str, Any]
     register: Mapping[str, Any]
@@ -62,7 +67,8 @@ def render(page: Page) -> str:
     per_class = page.evaluate["tuned"]["test"]["per_class"]
     return template.render(
         page=page,
-        metrics=_METRICS,
+        answers=_titles(blocks["tuned"], of_confidence=False),
+        confidence=_titles(blocks["tuned"], of_confidence=True),
         models=blocks,
         spans=_spans(blocks),
         worst_first=sorted(per_class.items(), key=_f1_of),
@@ -86,6 +92,16 @@ def picture_uri(path: Path) -> str:
             picture.convert("RGB").save(buffer, "WEBP", quality=80)
         content, kind = buffer.getvalue(), "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _titles(block: Mapping[str, Any], *, of_confidence: bool) -> dict[str, str]:
+    """Return the titles of the metrics of a block, by key: of answers, or of confidence."""
+    keys = [key for key in block if key in _TITLES or key.startswith("top_")]
+    return {
+        key: _TITLES.get(key) or f"Top-{key.split('_')[1]} accuracy"
+        for key in keys
+        if (key in _OF_CONFIDENCE) == of_confidence
+    }
 
 
 def _spans(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from pipeline.data.parallel import map_chunks, usable_cores
 from pipeline.data.shards import ImageSet
@@ -20,22 +21,20 @@ _MOST_IMPORTANT = 20
 
 
 def run(params: Params) -> None:
-    """Train on packed/train; write the test posteriors and metrics."""
-    train, test = ImageSet.open(PACKED / "train"), ImageSet.open(PACKED / "test")
+    """Train on packed/train; write posteriors of packed/val and packed/test, and metrics."""
+    train = ImageSet.open(PACKED / "train")
     classes, how = train.info.classes, params.baseline
     names = handcrafted.feature_names(train.info.shape[2])
     features = _extract(PACKED / "train")
     model = classical.fit(features, train.labels, classes, how, usable_cores())
-    test_features = _extract(PACKED / "test")
-    probabilities = classical.posteriors(model, test_features, len(classes))
+    predicted = {}
+    for split, name in (("val", "baseline_val"), ("test", "baseline")):
+        predicted[split] = _predict(model, PACKED / split)
+        write_predictions(PREDICTIONS / f"{name}.parquet", predicted[split])
     weights = classical.importances(model, features, train.labels, how.seed)
 
-    labels = test.labels.astype(np.int64)
-    write_predictions(
-        PREDICTIONS / "baseline.parquet",
-        Predictions(classes, test.ids, test.paths, labels, probabilities),
-    )
-    block = measure(labels, probabilities, classes, params.evaluate)
+    test = predicted["test"]
+    block = measure(test.labels, test.probabilities, classes, params.evaluate)
     order = np.argsort(-weights, kind="stable")[:_MOST_IMPORTANT]
     write_json(
         REPORTS / "baseline.json",
@@ -52,6 +51,13 @@ def run(params: Params) -> None:
         f"baseline: {how.classifier} on {len(names)} features, test macro-F1"
         f" {block['macro_f1']['value']:.3f}"
     )
+
+
+def _predict(model: Pipeline, folder: Path) -> Predictions:
+    images = ImageSet.open(folder)
+    posteriors = classical.posteriors(model, _extract(folder), len(images.info.classes))
+    labels = images.labels.astype(np.int64)
+    return Predictions(images.info.classes, images.ids, images.paths, labels, posteriors)
 
 
 def _extract(folder: Path) -> handcrafted.Features:

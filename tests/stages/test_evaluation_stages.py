@@ -194,7 +194,7 @@ def test_embed_searches_the_training_images(inside):
 
 def test_the_page_shows_every_picture(inside):
     page = Path("reports/index.html").read_text(encoding="utf-8")
-    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 7
+    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 9
     assert len(page) < 5_000_000
     assert "dots &lt;b&gt;" in page
     assert "<em>Not yet.</em>" in page

@@ -21,6 +21,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
+def calm(axes: Axes) -> None:
+    """Leave of the frame what curves need, and lay a faint grid behind them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
 def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
     """Draw height x width x channels, uint8 or uint16, from black to white."""
     levels = image.astype(np.float32) / np.iinfo(image.dtype).max

@@ -1,16 +1,13 @@
-"""Lines: learning curves, reliability and the ladder of views."""
+"""Lines: learning curves and the ladder of views."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.evaluation.intervals import wilson
-from pipeline.evaluation.metrics import Reliability
-from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, new_figure
+from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
 
 
 def draw_learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -38,40 +35,8 @@ def draw_learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]])
         best = at[int(np.argmin(validation))]
         for axes in (loss, accuracy):
             axes.axvline(best, color=ORANGE, linewidth=1, linestyle="--", label="lowest loss")
-            _calm(axes)
+            calm(axes)
         loss.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def draw_reliability(bins: Reliability, ece: float) -> Figure:
-    """Draw accuracy against confidence, and how many images stand behind each point."""
-    figure = new_figure(4.6, 5.0)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-    full = bins.images > 0
-    top.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
-    accuracy = bins.accuracy[full]
-    low, high = wilson(accuracy * bins.images[full], bins.images[full]).T
-    top.errorbar(
-        bins.confidence[full],
-        accuracy,
-        yerr=[accuracy - low, high - accuracy],
-        color=BLUE,
-        fmt="o",
-        markersize=4,
-        linewidth=1.2,
-        label="model, 95 % interval",
-    )
-    top.set_ylabel("share that is right")
-    top.set_ylim(0, 1.03)
-    top.set_title(f"expected calibration error {ece:.3f}", loc="left", fontsize=10)
-    top.legend(frameon=False, fontsize=8, loc="lower right")
-    edges = np.linspace(0, 1, len(bins.images) + 1)
-    bottom.bar(edges[:-1], bins.images, width=np.diff(edges), align="edge", color=BLUE, alpha=0.5)
-    bottom.set_ylabel("images")
-    bottom.set_xlabel("confidence")
-    bottom.set_xlim(0, 1)
-    for axes in (top, bottom):
-        _calm(axes)
     return figure
 
 
@@ -98,14 +63,8 @@ def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
         axes.axvline(plain, color=GREY, linewidth=1, linestyle="--")
         axes.set_title(title, loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        _calm(axes)
+        calm(axes)
     panels[0].set_yticks(at, names, fontsize=8)
     panels[0].set_ylim(len(rungs) + 0.5, 0.5)
     panels[0].set_ylabel("average of the views down to")
     return figure
-
-
-def _calm(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)

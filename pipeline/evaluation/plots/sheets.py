@@ -1,4 +1,4 @@
-"""Sheets of images: confident mistakes, and queries beside their nearest neighbours."""
+"""Sheets of images: confident mistakes, suspicious labels, queries and their neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,26 +46,72 @@ def draw_mistakes(mistakes: Sequence[Mistake], total: int) -> Figure:
         total: how many there are.
     """
     if not mistakes:
-        figure = new_figure(6.0, 1.2)
-        figure.text(0.5, 0.5, "No mistakes on the test set.", ha="center", va="center")
-        return figure
-    columns = min(_COLUMNS, max(len(mistakes), 3))
-    rows = -(-len(mistakes) // columns)
+        return _message("No mistakes on the test set.")
+    return _draw_cells(
+        [
+            _Cell(
+                one.image,
+                f"{named(one.true, 22)}\nsaid {named(one.predicted, 14)}, {one.probability:.0%}",
+                one.path,
+            )
+            for one in mistakes
+        ],
+        f"{len(mistakes)} of {total} mistakes, the most confident first",
+    )
+
+
+def draw_suspects(suspects: Sequence[Mistake], total: int) -> Figure:
+    """Draw images whose label looks wrong, the most suspicious first.
+
+    Args:
+        suspects: those to show; `true` is the label as given, `predicted` the suggested one, with
+            its probability.
+        total: how many there are.
+    """
+    if not suspects:
+        return _message("No label looks wrong.")
+    return _draw_cells(
+        [
+            _Cell(
+                one.image,
+                f"is {named(one.true, 20)}\nor {named(one.predicted, 16)}, {one.probability:.0%}?",
+                one.path,
+            )
+            for one in suspects
+        ],
+        f"{len(suspects)} of {total} suspicious labels, the most suspicious first",
+    )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    image: Image
+    title: str
+    path: str
+
+
+def _message(text: str) -> Figure:
+    figure = new_figure(6.0, 1.2)
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
+def _draw_cells(cells: Sequence[_Cell], heading: str) -> Figure:
+    """Draw images in rows, with a title above and the end of the path beneath each."""
+    columns = min(_COLUMNS, max(len(cells), 3))
+    rows = -(-len(cells) // columns)
     figure = new_figure(1.65 * columns, 0.5 + 2.05 * rows)
-    figure.suptitle(f"{len(mistakes)} of {total} mistakes, the most confident first", fontsize=10)
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in cells:
+    figure.suptitle(heading, fontsize=10)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
         axes.set_axis_off()
-    for axes, mistake in zip(cells, mistakes, strict=False):
-        show_image(axes, mistake.image)
-        said = f"said {named(mistake.predicted, 14)}, {mistake.probability:.0%}"
-        axes.set_title(
-            f"{named(mistake.true, 22)}\n{said}", fontsize=8, parse_math=False, linespacing=1.2
-        )
+    for axes, cell in zip(panels, cells, strict=False):
+        show_image(axes, cell.image)
+        axes.set_title(cell.title, fontsize=8, parse_math=False, linespacing=1.2)
         axes.text(
             0.5,
             -0.04,
-            ending(mistake.path),
+            ending(cell.path),
             fontsize=6,
             color="#666666",
             ha="center",

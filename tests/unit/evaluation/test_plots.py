@@ -5,19 +5,19 @@ from pipeline.evaluation.metrics import Reliability
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots._text import ending, named
 from pipeline.evaluation.plots.confusion import draw_confusion
-from pipeline.evaluation.plots.curves import (
-    draw_ladder,
-    draw_learning_curves,
-    draw_reliability,
-)
+from pipeline.evaluation.plots.curves import draw_ladder, draw_learning_curves
 from pipeline.evaluation.plots.map import draw_map
+from pipeline.evaluation.plots.precision_recall import draw_precision_recall
+from pipeline.evaluation.plots.reliability import Series, draw_reliability
 from pipeline.evaluation.plots.sheets import (
     Mistake,
     Neighbour,
     draw_mistakes,
     draw_neighbours,
+    draw_suspects,
     most_confident_mistakes,
 )
+from pipeline.evaluation.precision_recall import Curve
 
 
 def texts(figure):
@@ -83,8 +83,11 @@ def test_learning_curves_mark_the_lowest_loss(tmp_path):
 
 def test_reliability_leaves_out_empty_bins(tmp_path):
     bins = Reliability(np.array([0, 4]), np.array([np.nan, 0.8]), np.array([np.nan, 0.75]))
-    figure = draw_reliability(bins, 0.05)
-    assert "expected calibration error 0.050" in texts(figure)
+    figure = draw_reliability(
+        [Series("as trained", bins, "red", "o"), Series("$T = 2$", bins, "blue", "s")]
+    )
+    assert {"as trained", "$T = 2$", "perfectly calibrated"} <= set(texts(figure))
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     save(figure, tmp_path / "a.png")
 
 
@@ -147,4 +150,33 @@ def test_map_names_every_class_that_has_points(tmp_path, classes):
     figure = draw_map(points, np.arange(classes * 3) % classes, names, "title")
     assert set(names[:-1]) <= set(texts(figure))
     assert names[-1] not in texts(figure)
+    save(figure, tmp_path / "a.png")
+
+
+def test_suspects_name_given_and_suggested_class(tmp_path):
+    image = np.zeros((5, 7, 1), np.uint8)
+    figure = draw_suspects([Mistake(image, "a/1.png", "ant", "bee", 0.987)], 40)
+    assert {"is ant\nor bee, 99%?", "1 of 40 suspicious labels, the most suspicious first"} <= set(
+        texts(figure)
+    )
+    save(figure, tmp_path / "a.png")
+    assert "No label looks wrong." in texts(draw_suspects([], 0))
+
+
+@pytest.mark.parametrize(
+    ("classes", "listed"), [(1, ["0"]), (2, ["0", "1"]), (100, ["0", "1", "2", "97", "98", "99"])]
+)
+def test_the_worst_and_the_best_curves_have_names(tmp_path, classes, listed):
+    names = [f"_{i}$" for i in range(classes)]
+    curve = Curve(np.array([0.5, 1.0]), np.array([1.0, 0.7]), np.array([0.9, 0.2]))
+    nothing = Curve(*[np.empty(0)] * 3)
+    figure = draw_precision_recall(
+        dict.fromkeys(names, curve) | {"absent": nothing},
+        {name: 0.001 * i for i, name in enumerate(names)} | {"absent": None},
+        "title",
+    )
+    found = [text.split("  ") for text in dict.fromkeys(texts(figure)) if "  " in text]
+    assert [name for _, name in found] == [f"_{i}$" for i in listed]
+    assert len(figure.axes[0].lines) == classes
+    assert ("94 between" in texts(figure)) == (classes == 100)
     save(figure, tmp_path / "a.png")

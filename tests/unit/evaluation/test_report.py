@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.evaluation.calibration import calibrate
 from pipeline.evaluation.confusions import confusions
 from pipeline.evaluation.ladder import climb
 from pipeline.evaluation.measure import compare, measure
@@ -26,7 +27,9 @@ def reports():
     probabilities = np.eye(2)[np.where(np.arange(20) < 3, 1 - labels, labels)] * 0.8 + 0.1
     block = measure(labels, probabilities, CLASSES, HOW)
     rungs = climb(labels, probabilities, [probabilities], CLASSES, HOW)
-    evaluate = {name: {"test": block} for name in ("baseline", "base", "tuned")}
+    calibration, _ = calibrate((labels, probabilities), (labels, probabilities), CLASSES, HOW)
+    model = {"test": block, "calibration": calibration}
+    evaluate = {name: dict(model) for name in ("baseline", "base", "tuned")}
     evaluate["tuned"]["confusions"] = confusions(answers(labels, probabilities), CLASSES)
     evaluate["comparisons"] = {
         "tuned_minus_base": compare(labels, probabilities, probabilities[:, ::-1], HOW)
@@ -53,6 +56,21 @@ def page(reports, tmp_path):
             "classifier": "random_forest",
             "features": 108,
             "most_important": [{"feature": "covered area", "importance": 0.5}],
+        },
+        suspicious={
+            "images": {"val": 10, "test": 20},
+            "suspicious": 1,
+            "share_of_wrong_labels": 0.042,
+            "listed": [
+                {
+                    "path": EVIL,
+                    "split": "val",
+                    "given": CLASSES[0],
+                    "suggested": CLASSES[1],
+                    "probability": 0.9,
+                    "score": 0.8,
+                }
+            ],
         },
         retrieve={
             "test": {"recall_at_5": {"value": 0.9, "ci95": [0.8, 0.95]}},
@@ -133,6 +151,9 @@ def test_sections_hold_the_reports(page):
     assert "truncated: 3 bytes are missing" in text
     assert "tuned \N{MINUS SIGN} base" in text
     assert "1,23" in text
+    assert "Of 30 validation and test images, 1 confidently belongs to another class" in text
+    assert "share of wrong labels is 4.2" in text
+    assert "as trained" in text
     assert "Recall@5 0.900 [0.800, 0.950]" in text
     assert "Random forest on 108 hand-crafted features" in text
 
