@@ -18,7 +18,7 @@ Values = npt.NDArray[np.float64]
 class Affine(Item):
     """Slants, scales and turns about the middle, then moves; one bilinear interpolation.
 
-    Beyond its edge the image goes on as its mirror image, as with a crop.
+    Beyond its edge the image repeats its border, as with a crop.
 
     Attributes:
         degrees: turned by up to this, either way.
@@ -59,7 +59,7 @@ class Affine(Item):
             images,
             grid.view(n, 2, height, width).permute(0, 2, 3, 1),
             mode="bilinear",
-            padding_mode="reflection",
+            padding_mode="border",
             align_corners=False,
         )
         # The four weights of a pixel sum to 1 only up to rounding.

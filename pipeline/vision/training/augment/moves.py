@@ -75,8 +75,9 @@ class VerticalFlip(Move):
 class Crop(Move):
     """A window of the image's own size, moved by up to `padding` pixels either way.
 
-    Beyond its edge the image goes on as its mirror image: black bars would be learnt as a part
-    of pictures that have no black background.
+    Beyond its edge the image repeats its border, as in test-time augmentation: black bars would
+    stand out where the background is not black, and a mirror image brings in a second copy of
+    what lies there, such as a finger too many on a hand that counts.
     """
 
     padding: int
@@ -91,10 +92,10 @@ class Crop(Move):
     def source(
         self, rows: Tensor, columns: Tensor, draws: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Move, and fold back what lies outside."""
+        """Move, and go no further than the border."""
         return (
-            _mirror(rows + draws["down"][:, None], self.height),
-            _mirror(columns + draws["right"][:, None], self.width),
+            (rows + draws["down"][:, None]).clamp_(0, self.height - 1),
+            (columns + draws["right"][:, None]).clamp_(0, self.width - 1),
         )
 
 
@@ -127,9 +128,3 @@ def move(images: Tensor, moves: Sequence[tuple[Move, Mapping[str, Tensor]]]) -> 
 def _reverse(index: Tensor, reversed_rows: Tensor, size: int) -> Tensor:
     """Count from the other end where asked for."""
     return torch.where(reversed_rows[:, None], size - 1 - index, index)
-
-
-def _mirror(index: Tensor, size: int) -> Tensor:
-    """Fold an index from [-size, 2 size) into [0, size): ... 1 0 0 1 ... and so at the end."""
-    index = torch.maximum(index, -1 - index)
-    return torch.minimum(index, 2 * size - 1 - index)
