@@ -27,7 +27,7 @@ STAGES = {
     "evaluate": "Measure all models on the test images.",
     "tta": "Measure test-time augmentation.",
     "embed": "Map the latent space and find nearest neighbours.",
-    "register": "Register the tuned model, if it beats the baseline.",
+    "register": "Register the tuned model; promote it, if it passes the gate.",
     "report": "Write reports/index.html.",
 }
 
@@ -82,6 +82,37 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
 
 
 @app.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    default=Path("data/packed/test"),
+    show_default=True,
+    help="Packed images to judge by.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Also write all of it: .json.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Draw the flipped images: .png.")
+def compare(a: str, b: str, images: Path, output: Path | None, sheet: Path | None) -> None:
+    """Compare two models: bundle folders, MLflow run ids or models:/NAME@ALIAS."""
+    from pipeline.params import load_params
+
+    params = load_params()
+    from pipeline.commands import compare as command
+
+    command.run(params, (a, b), images, output, sheet)
+
+
+@app.command()
+def rollback() -> None:
+    """Make the champion before this one the champion again."""
+    from pipeline.commands import rollback as command
+    from pipeline.params import load_params
+
+    command.run(load_params())
+
+
+@app.command()
 def summary() -> None:
     """Print the models' figures and where the results are."""
     from pipeline.commands import summary as command
@@ -97,6 +128,37 @@ def doctor() -> None:
 
     if not command.run():
         raise click.exceptions.Exit(1)
+
+
+@app.command("lr-find")
+@click.option(
+    "--stage",
+    type=click.Choice(["train", "finetune"]),
+    default="train",
+    show_default=True,
+    help="Whose network, images and recipe.",
+)
+@click.option("--lowest", type=float, default=1e-6, show_default=True, help="The first rate.")
+@click.option("--highest", type=float, default=1.0, show_default=True, help="The last rate.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=10),
+    default=100,
+    show_default=True,
+    help="Batches from the one to the other.",
+)
+def lr_find(stage: str, lowest: float, highest: float, steps: int) -> None:
+    """Suggest a learning rate by a short training whose rate rises."""
+    if not 0 < lowest < highest < float("inf"):
+        raise PipelineError(
+            f"--lowest is {lowest:g} and --highest {highest:g}; need 0 < lowest < highest, finite"
+        )
+    from pipeline.params import load_params
+
+    params = load_params()
+    from pipeline.commands import lr_find as command
+
+    command.run(params, stage, lowest, highest, steps)
 
 
 def _add_stage(name: str, summary: str) -> None:

@@ -9,14 +9,14 @@ from tqdm import tqdm
 S = TypeVar("S", bound=Sized)
 
 
-def progress_bar(total: int, label: str) -> "tqdm[Any]":
-    """Make a bar over `total` images.
+def progress_bar(total: int, label: str, unit: str = "img") -> "tqdm[Any]":
+    """Make a bar over `total` images, or whatever `unit` names.
 
     For work that ends within a second it is never drawn; in a log, one line each 30 s is enough.
     """
     interval_s = 0.1 if sys.stderr.isatty() else 30.0
     return tqdm(
-        total=total, desc=label, unit="img", delay=1.0, mininterval=interval_s, file=sys.stderr
+        total=total, desc=label, unit=unit, delay=1.0, mininterval=interval_s, file=sys.stderr
     )
 
 
