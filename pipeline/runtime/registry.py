@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import tempfile
 import warnings
@@ -26,6 +27,8 @@ from pipeline.vision.description import read_description
 from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 
 _SCHEME = "models:/"
+_RUN_ID = re.compile("[0-9a-f]{32}")
+_RUN_FOLDER = "bundle"  # of a run's artifacts
 # What a served model imports; pinned to what trained it.
 REQUIREMENTS = (
     "mlflow",
@@ -105,7 +108,7 @@ def register_bundle(
             mlflow.log_metrics(dict(metrics))
             for picture in pictures:
                 mlflow.log_artifact(str(picture), "pictures")
-            mlflow.log_artifacts(str(bundle), "bundle")
+            mlflow.log_artifacts(str(bundle), _RUN_FOLDER)
             model_id = _log_model(bundle)
             with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
                 registered = mlflow.register_model(
@@ -114,6 +117,34 @@ def register_bundle(
         number = str(registered.version)
         client.update_model_version(name, number, description)
     return Registered(name, number, run.info.run_id, {BUNDLE_TAG: digest})
+
+
+def find_bundle(model: str, tracking: Tracking) -> Path:
+    """Return the bundle folder of what people call a model.
+
+    Args:
+        model: a bundle folder, `models:/name@alias`, `models:/name/version`, or the id of a run
+            whose model was registered.
+        tracking: the store.
+
+    Raises:
+        PipelineError: it is none of these, or not there.
+    """
+    if model.startswith(_SCHEME):
+        return fetch_bundle(model, tracking)
+    if Path(model).exists() or not _RUN_ID.fullmatch(model):
+        return Path(model)
+    connect(tracking)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(download_artifacts(run_id=model, artifact_path=_RUN_FOLDER))
+    except (MlflowException, OSError) as error:
+        raise PipelineError(
+            f"the run {model} at {shown(tracking_uri(tracking))} is not there or holds no bundle"
+            f" ({error}); runs whose model was registered do"
+        ) from error
 
 
 def fetch_bundle(uri: str, tracking: Tracking) -> Path:

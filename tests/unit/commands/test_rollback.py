@@ -1,0 +1,43 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import run
+from pipeline.params import load_params
+from pipeline.runtime.aliases import promote
+from pipeline.runtime.glance import aliases_at_a_glance
+from pipeline.runtime.tracking import open_client
+from tests.contract.imports import ROOT
+
+
+@pytest.fixture
+def params():
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    return load_params()
+
+
+def test_there_and_back(params, capsys):
+    client = open_client(params.tracking)
+    client.create_registered_model("convoy-digits")
+    for _ in range(2):
+        client.create_model_version("convoy-digits", "file:///nowhere")
+    assert run(["rollback"]) == 2
+    assert "no version of convoy-digits is champion" in capsys.readouterr().err
+    promote(params.tracking, "convoy-digits", "1", "champion", None)
+    assert run(["rollback"]) == 2
+    assert "there is nothing to roll back to" in capsys.readouterr().err
+    promote(params.tracking, "convoy-digits", "2", "champion", "1")
+    assert run(["rollback"]) == 0
+    said = capsys.readouterr().out
+    assert "convoy-digits: champion is version 1 again; version 2 is previous now" in said
+    held = aliases_at_a_glance(params.tracking.uri, "convoy-digits")
+    assert held == {"champion": "1", "previous": "2"}
+
+
+def test_a_store_that_is_not_there_is_not_made(params, capsys):
+    assert run(["rollback"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("convoy: there is no MLflow store at sqlite:///mlflow.db yet")
+    assert err.count("\n") == 1
+    assert not Path("mlflow.db").exists()
