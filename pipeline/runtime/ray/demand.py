@@ -1,13 +1,11 @@
 """What a training asks of a cluster, and whether the cluster has it: node by node."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
-
-# Of one node: CPU, GPU and others by name.
-Amounts = Mapping[str, float]
+from pipeline.runtime.ray.room import Amounts, count_fitting
 
 _REMEDY = "lower resources.workers or what each gets in params.yaml"
 
@@ -62,14 +60,6 @@ def state_demand(resources: Resources, nodes: Sequence[Amounts]) -> Demand:
             f" nodes, and the cluster's have {_shown(nodes, demand.per_worker)}; {_REMEDY}"
         )
     return demand
-
-
-def count_fitting(nodes: Iterable[Amounts], per_worker: Amounts) -> int:
-    """Count the workers for which there is room."""
-    return sum(
-        min(int(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in per_worker.items())
-        for node in nodes
-    )
 
 
 def in_use(demand: Demand, nodes: Sequence[Amounts], free: Sequence[Amounts]) -> PipelineError:

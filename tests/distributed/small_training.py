@@ -1,0 +1,96 @@
+"""A training of seconds, run by Ray or alone, and what must be equal afterwards."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.runtime.ray.cluster import open_cluster
+from pipeline.runtime.ray.train import train_on_ray
+from pipeline.runtime.run_folder import RunFolder
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.checkpoint import BEST_FILE
+from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.progress import read_progress
+
+
+class News:
+    """Keeps what the diary tells."""
+
+    def __init__(self):
+        self.begun, self.facts, self.records, self.glances = 0, [], [], []
+
+    def begin(self):
+        self.begun += 1
+
+    def fact(self, name, text):
+        self.facts.append((name, text))
+
+    def record(self, record):
+        self.records.append(record)
+
+    def glance(self, glance):
+        self.glances.append(glance)
+
+
+def make_job(params, sets, **changes):
+    values = params.train.model_dump(mode="json")
+    values |= {"epochs": 3, "global_batch_size": 16, "mixup_alpha": 0.3} | changes
+    values["early_stopping"] = {"metric": "loss", "patience": 1000, "min_delta": 0.0}
+    recipe = type(params.train).model_validate(values, strict=False)
+    return Job(
+        images=(sets[0],),
+        validation=sets[1],
+        network="lenet5",
+        args={},
+        weights=None,
+        mean=(0.2,),
+        std=(0.3,),
+        sync_norms=True,
+        recipe=recipe,
+    )
+
+
+def few(params, **changes):
+    """Return resources for one small worker on a local cluster."""
+    values = {"workers": 1, "cpus_per_worker": 1, "checkpoint_interval_s": 0.0}
+    values |= {"precision": "fp32", "threads": 1}
+    return params.resources.model_copy(update=values | changes)
+
+
+def run(job, resources, folder, news=None):
+    """Train on Ray and return the last checkpoint."""
+    with open_cluster(resources) as cluster:
+        return train_on_ray(cluster, job, folder, news or News())
+
+
+def chosen(folder):
+    """Return how the workers of a run computed: other orders of memory round differently."""
+    (file,) = folder.choices.iterdir()
+    return Compute(**json.loads(file.read_text()))
+
+
+def alone(job, compute):
+    """Train in this process, without Ray, and return the trainer."""
+    trainer = job.build(Share(), torch.device("cpu"), compute)
+    while not trainer.done:
+        trainer.advance(1000)
+    return trainer
+
+
+def assert_same_training(checkpoint, expected, tolerance=1e-6):
+    """Compare losses and weights with those of a training that nobody disturbed."""
+    progress = read_progress(checkpoint)
+    for found, wanted in zip(progress.history, expected.progress.history, strict=True):
+        for key in ("train_loss", "val_loss"):
+            assert found[key] == pytest.approx(wanted[key], abs=tolerance)
+    best = load_file(checkpoint / BEST_FILE)
+    for name, wanted in expected.best_weights.items():
+        assert torch.allclose(best[name], wanted, atol=tolerance), name
+
+
+def folder_in(tmp_path: Path, name="run"):
+    return RunFolder(tmp_path / "storage", name)

@@ -1,0 +1,172 @@
+"""Processes killed for real, at random moments: nothing is lost, and nobody notices after."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from pipeline.runtime.checkpoints import checkpoints
+from tests.contract.imports import ROOT
+from tests.distributed.small_training import (
+    News,
+    alone,
+    assert_same_training,
+    chosen,
+    few,
+    folder_in,
+    make_job,
+    run,
+)
+
+pytestmark = pytest.mark.distributed
+
+# Epochs of 94 steps; each step takes 2 ms. Adam would blow up what two workers round differently.
+SGD = {"name": "sgd", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
+LASTING = {"epochs": 30, "global_batch_size": 8, "optimizer": SGD}
+INTERVAL_S = 0.2
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """Return the trainer of a training that nobody disturbed, for a job and a way to compute."""
+    known = {}
+
+    def train(job, compute):
+        key = repr((job, compute))
+        known[key] = known.get(key) or alone(job, compute)
+        return known[key]
+
+    return train
+
+
+def processes(name):
+    """Return Ray's processes of that name that belong to these tests."""
+    ours = psutil.Process().children(recursive=True)
+    return [process for process in ours if name in " ".join(process.cmdline())]
+
+
+class Killer:
+    """Kills a process -9, a random time after the training has begun."""
+
+    def __init__(self, name, seed, news):
+        self.killed = None
+        self._name, self._news = name, news
+        self._delay_s = random.Random(seed).uniform(0.3, 2.0)
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self):
+        while not self._news.glances:
+            time.sleep(0.01)
+        time.sleep(self._delay_s)
+        self.killed = random.Random(0).choice(processes(self._name))
+        self.killed.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "epochs", "seed"),
+    [("RayTrainWorker", 1, 30, 1), ("RayTrainWorker", 2, 8, 2), ("TrainController", 1, 30, 3)],
+)
+def test_a_killed_process_is_replaced_and_nothing_is_lost(
+    cluster, params, more, undisturbed, tmp_path, name, workers, epochs, seed
+):
+    job, news, folder = (
+        make_job(params, more, **LASTING | {"epochs": epochs}),
+        News(),
+        folder_in(tmp_path),
+    )
+    killer = Killer(name, seed, news)
+    resources = few(params, workers=workers, checkpoint_interval_s=INTERVAL_S, max_failures=1)
+    checkpoint = run(job, resources, folder, news)
+    assert killer.killed
+    assert [name for name, _ in news.facts] == ["compute", "compute", "resumed"]
+    assert_same_training(checkpoint, undisturbed(job, chosen(folder)))
+    told = [int(record["epoch"]) for record in news.records]
+    assert told[-1] == epochs
+    assert sorted(set(told)) == list(range(1, epochs + 1))
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from pipeline.params import load_params
+from tests.distributed.small_training import few, folder_in, make_job, run
+params = load_params(Path({root!r}) / "params.yaml")
+job = make_job(params, (Path({train!r}), Path({val!r})), **{changes!r})
+if __name__ == "__main__":
+    resources = few(params, checkpoint_interval_s={interval_s})
+    print(run(job, resources, folder_in(Path({folder!r}))))
+"""
+
+
+def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturbed, tmp_path):
+    code = DRIVER.format(
+        root=str(ROOT),
+        train=str(more[0]),
+        val=str(more[1]),
+        changes=LASTING,
+        interval_s=INTERVAL_S,
+        folder=str(tmp_path),
+    )
+    diary = folder_in(tmp_path).diary
+    first = subprocess.Popen([sys.executable, "-c", code])
+    while not diary.exists() or "glance" not in diary.read_text():
+        assert first.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.Random(4).uniform(0.3, 2.0))
+    helpers = psutil.Process(first.pid).children(recursive=True)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    psutil.wait_procs(helpers, timeout=10)  # they follow the driver
+    saved = checkpoints(folder_in(tmp_path).checkpoints)[0].name
+    again = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True
+    )
+    checkpoint = type(tmp_path)(again.stdout.split()[-1])
+    job = make_job(params, more, **LASTING)
+    assert_same_training(checkpoint, undisturbed(job, chosen(folder_in(tmp_path))))
+    facts = [json.loads(line).get("fact") for line in diary.read_text().splitlines()]
+    epoch, step = (int(part) for part in saved.split("-"))
+    assert ["resumed", f"goes on from epoch {epoch + 1}, step {step + 1}"] in facts
+
+
+def stop_early(job, resources, folder):
+    """Ask a training to stop soon after it has begun, as the driver does on SIGTERM."""
+    news = News()
+
+    def ask():
+        begun = 0
+        while not news.glances or begun < 3:
+            begun = len(news.records)
+            time.sleep(0.02)
+        folder.stop.touch()
+
+    threading.Thread(target=ask, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(job, resources, folder, news)
+    return news
+
+
+def test_damaged_checkpoints_are_passed_over(cluster, params, more, undisturbed, tmp_path):
+    job, folder = make_job(params, more, **LASTING), folder_in(tmp_path)
+    resources = few(params, checkpoint_interval_s=INTERVAL_S)
+    stop_early(job, resources, folder)
+    newest, before = checkpoints(folder.checkpoints)
+    state = newest / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    news = stop_early(job, resources, folder)
+    epoch, step = (int(part) for part in before.name.split("-"))
+    assert ("resumed", f"goes on from epoch {epoch + 1}, step {step + 1}") in news.facts
+    newest, before = checkpoints(folder.checkpoints)
+    (newest / "progress.json").unlink()
+    (folder.checkpoints / ".half-written").mkdir()
+    checkpoint = run(job, resources, folder)
+    assert_same_training(checkpoint, undisturbed(job, chosen(folder)))
+    assert not list(folder.checkpoints.glob(".*"))
