@@ -27,7 +27,7 @@ class Noise(Item):
 
     def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Add the noise of each image's seed."""
-        noise = normal(draws["seed"], images[0].numel(), self.std)
+        noise = normal(draws["seed"], math.prod(images.shape[1:]), self.std)
         return (images + noise.view(images.shape)).clamp_(0.0, 1.0)
 
 
