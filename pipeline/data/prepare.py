@@ -55,11 +55,16 @@ def prepare(content: bytes, preparing: Preparing) -> Pixels:
             grey=preparing.channels == 1,
             needed=(preparing.height, preparing.width),
         )
-        pixels = _with_channels(pixels, preparing.channels)
-        pixels = _with_depth(pixels, preparing.bit_depth)
-        pixels = _FIT[preparing.resize](pixels, preparing)
+        return fit_pixels(pixels, preparing)
     except cv2.error as error:
         raise UnusableImageError(f"damaged: {error}") from error
+
+
+def fit_pixels(pixels: Pixels, preparing: Preparing) -> Pixels:
+    """Bring decoded pixels (height x width x 1 or 3, uint8 or uint16) to the array's shape."""
+    pixels = _with_channels(pixels, preparing.channels)
+    pixels = _with_depth(pixels, preparing.bit_depth)
+    pixels = _FIT[preparing.resize](pixels, preparing)
     # OpenCV drops the axis of a single channel.
     return pixels.reshape(preparing.height, preparing.width, preparing.channels)
 

@@ -5,12 +5,14 @@ import io
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.files import fresh_folder
@@ -23,7 +25,7 @@ from pipeline.runtime.tracking import (
     shown,
     tracking_uri,
 )
-from pipeline.vision.description import read_description
+from pipeline.vision.description import Description, read_description
 from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 
 _SCHEME = "models:/"
@@ -227,30 +229,48 @@ def _run_of(client: Any, tracking: Tracking, digest: str) -> str:
 def _log_model(bundle: Path) -> str:
     """Log the bundle as a pyfunc model made of code and artifacts, and return its id."""
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
 
-    classes = read_description(bundle).classes
-    outputs = [ColSpec(DataType.string, "class")]
-    outputs += [ColSpec(DataType.double, f"p_{label}") for label in classes]
+    description = read_description(bundle)
     package = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder:
         # The package alone, so that the model runs where Convoy is not installed.
         code = Path(folder) / package.name
         shutil.copytree(package, code, ignore=shutil.ignore_patterns("__pycache__"))
-        # A one-row example would load the whole model once more, only to confirm the signature.
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(package / "runtime" / "served_model.py"),
             artifacts={"bundle": str(bundle)},
             code_paths=[str(code)],
-            signature=ModelSignature(
-                inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(outputs)
-            ),
+            signature=_signature(description.classes),
+            input_example=_example(description),
             pip_requirements=[f"{name}=={_public_version(name)}" for name in REQUIREMENTS],
         )
     return str(logged.model_id)
+
+
+def _signature(classes: Sequence[str]) -> Any:
+    """Return what goes into the served model and what comes out: see served_model.py."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    inputs = [
+        ColSpec(DataType.binary, "image", required=False),
+        ColSpec(DataType.string, "path", required=False),
+        ColSpec(AnyType(), "pixels", required=False),  # MLflow takes seconds to check numbers
+    ]
+    outputs = [ColSpec(DataType.string, "class")]
+    outputs += [ColSpec(DataType.double, f"p_{label}") for label in classes]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _example(description: Description) -> Any:
+    """Return a table with one grey image: nobody's picture is put into the registry."""
+    import pandas as pd
+
+    preparing = description.preparing
+    grey = np.full((preparing.height, preparing.width), 128, np.uint8)
+    return pd.DataFrame({"image": [cv2.imencode(".png", grey)[1].tobytes()]})
 
 
 def _public_version(package: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.decode import UnusableImageError, verify
-from pipeline.data.prepare import MAX_PIXELS, prepare, prepare_file
+from pipeline.data.decode import UnusableImageError
+from pipeline.data.prepare import prepare_file
 from pipeline.vision.bundle import Bundle
 from pipeline.vision.predict import BATCH_SIZE, probabilities
 
@@ -60,20 +60,3 @@ def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Itera
                     posterior = next(posteriors)
                     label = bundle.classes[int(posterior.argmax())]
                     yield Answer(path, label, tuple(posterior.tolist()), None)
-
-
-def classify_bytes(bundle: Bundle, contents: Sequence[bytes]) -> npt.NDArray[np.float64]:
-    """Return the posteriors of image files given as bytes: n x classes.
-
-    Raises:
-        UnusableImageError: one of them is not a whole image; names its position.
-    """
-    images = []
-    for position, content in enumerate(contents):
-        try:
-            verify(content, MAX_PIXELS)
-            images.append(prepare(content, bundle.preparing))
-        except UnusableImageError as error:
-            raise UnusableImageError(f"image {position}: {error}") from error
-    pieces = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    return probabilities(bundle, (np.stack(piece) for piece in pieces))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.prepare import Preparing
+from pipeline.data.prepare import Preparing, prepare
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.aliases import promote
@@ -19,8 +19,8 @@ from pipeline.runtime.registry import (
 )
 from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import Description, load_bundle, save_bundle
-from pipeline.vision.classify import classify_bytes
 from pipeline.vision.digest import bundle_digest
+from pipeline.vision.predict import probabilities
 from tests.contract.imports import reachable, third_party
 from tests.contract.test_declared_dependencies import INSTALLED_AS
 
@@ -100,18 +100,41 @@ def test_a_served_model_requires_what_it_imports():
     assert set(REQUIREMENTS) == installed
 
 
-def test_the_served_model_answers_as_the_bundle_does(bundle, tracking):
+def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path):
     import mlflow
     import pandas as pd
 
     register(bundle, tracking, "served")
     open_client(tracking)
     served = mlflow.pyfunc.load_model("models:/served/1")
-    images = [png(0), png(1)]
+    loaded = load_bundle(bundle)
+    images = [png(seed) for seed in range(300)]  # more than one batch
+    prepared = np.stack([prepare(image, loaded.preparing) for image in images])
+    expected = probabilities(loaded, [prepared])
     answers = served.predict(pd.DataFrame({"image": images}))
-    expected = classify_bytes(load_bundle(bundle), images)
-    assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected)
+    assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert list(answers["class"]) == [("cat", "dog")[i] for i in expected.argmax(1)]
+    (tmp_path / "a.png").write_bytes(images[0])
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    for table in ({"path": [str(tmp_path / "a.png")]}, {"pixels": [pixels]}):
+        answer = served.predict(pd.DataFrame(table))
+        assert answer[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected[:1], abs=1e-6)
+
+
+def test_a_version_says_what_it_takes_and_needs(bundle, tracking):
+    import mlflow
+
+    register(bundle, tracking, "described")
+    info = mlflow.models.get_model_info("models:/described/1")
+    assert info.signature.inputs.input_names() == ["image", "path", "pixels"]
+    assert info.signature.outputs.input_names() == ["class", "p_cat", "p_dog"]
+    served = mlflow.pyfunc.load_model("models:/described/1")
+    answer = served.predict(served.input_example)
+    assert answer["p_cat"][0] + answer["p_dog"][0] == pytest.approx(1)
+    folder = fetch_bundle("models:/described/1", tracking).parents[1]
+    needed = (folder / "requirements.txt").read_text().split()
+    assert len(needed) == len(REQUIREMENTS)
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in needed)
 
 
 def test_no_pickle_is_registered(bundle, tracking):

@@ -5,11 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data.decode import UnusableImageError
 from pipeline.data.prepare import Preparing, prepare
 from pipeline.vision import classify
 from pipeline.vision.bundle import Description, load_bundle, save_bundle
-from pipeline.vision.classify import classify_bytes, classify_files
+from pipeline.vision.classify import classify_files
 from pipeline.vision.predict import probabilities
 
 CLASSES = ("ant", "bee", "cat")
@@ -97,18 +96,3 @@ def test_many_files_are_held_a_batch_at_a_time(bundle, tmp_path, monkeypatch):
         assert answer.path == paths[number % 3]
         np.testing.assert_allclose(answer.probabilities, posteriors[number % 3], atol=1e-6)
     assert len(answers) == 270
-
-
-def test_bytes_are_classified_like_files(bundle):
-    files = (contents(3) * 100)[:270]
-    found = classify_bytes(bundle, files)
-    assert found.shape == (270, 3)
-    np.testing.assert_allclose(found[[0, 257]], expected(bundle, files)[[0, 257]], atol=1e-6)
-
-
-def test_bytes_that_are_no_image_are_named_by_their_position(bundle):
-    files = contents(3)
-    with pytest.raises(UnusableImageError, match=r"^image 1: not an image: no known format$"):
-        classify_bytes(bundle, [files[0], b"text", files[2]])
-    with pytest.raises(UnusableImageError, match=r"^image 2: truncated: the file ends before"):
-        classify_bytes(bundle, [*files[:2], files[2][:-40]])

@@ -1,0 +1,158 @@
+"""A registered model behind `mlflow models serve`, asked with real JPEG files."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.cli import run
+from pipeline.files import read_json
+from pipeline.params import load_params
+from pipeline.runtime.aliases import promote
+from pipeline.runtime.registry import register_bundle
+from tests.contract.imports import ROOT
+from tests.fitted import fit_bundle
+from tests.packed import BARS, bars, write_set
+
+MODEL = "models:/forms@champion"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A registered champion, and JPEG files of colours and sizes that it was not trained on."""
+    folder = tmp_path_factory.mktemp("serving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copy(ROOT / "params.yaml", "params.yaml")
+        images, labels = bars(60)
+        fit_bundle(Path("bundle"), write_set(Path("packed"), images, labels, BARS))
+        tracking = load_params().tracking
+        register_bundle(
+            Path("bundle"),
+            tracking=tracking,
+            name="forms",
+            metrics={},
+            pictures=[],
+            description="",
+        )
+        promote(tracking, "forms", "1", "champion", None)
+        Path("jpeg").mkdir()
+        for row in range(5):
+            grey = Image.fromarray(images[row, :, :, 0]).resize((40 + row, 30))
+            grey.convert("RGB").save(f"jpeg/{row}.jpg")
+        assert run(["predict", "jpeg", "--model", MODEL, "--output", "predicted.json"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """Where the model is served."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = "mlflow models serve --env-manager local --host 127.0.0.1 --workers 1"
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command.split(), "--port", str(port), "--model-uri", MODEL],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until, (folder / "log").read_text()
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def ask(address, rows):
+    """Send rows of a table, and return what comes back: a row per image, or status and text."""
+    body = json.dumps({"dataframe_records": rows}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["predictions"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def coded(content):
+    return {"image": base64.b64encode(content).decode()}
+
+
+def test_what_is_served_answers_as_predict(folder, address):
+    expected = read_json(folder / "predicted.json")
+    files = sorted((folder / "jpeg").iterdir())
+    for rows in (
+        [coded(file.read_bytes()) for file in files],
+        [{"path": str(file)} for file in files],
+    ):
+        answers = ask(address, rows)
+        assert len(answers) == len(expected) == 5
+        for answer, one in zip(answers, expected, strict=True):
+            assert answer["class"] == one["class"]
+            for name in BARS:
+                assert answer[f"p_{name}"] == pytest.approx(one["probabilities"][name], abs=1e-6)
+
+
+def test_pixels_are_answered_too(folder, address):
+    grey = np.asarray(Image.open(folder / "jpeg/1.jpg").convert("L"))
+    lossless = folder / "1.png"
+    Image.fromarray(grey).save(lossless)
+    by_numbers = ask(address, [{"pixels": grey.tolist()}, {"pixels": grey[:, :, None].tolist()}])
+    # As many at once: sums of floats depend on the size of a batch in their last digits.
+    assert by_numbers == ask(address, [coded(lossless.read_bytes())] * 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"image": "bm90IGFuIGltYWdl"}, "image 0: not an image"),
+        ({"image": "%%%"}, "image 0: "),
+        ({"path": "/nowhere.jpg"}, "image 0: /nowhere.jpg: unreadable"),
+        ({"pixels": [[1, 2], [3]]}, "image 0: pixels: expected rows of equal length"),
+        ({"pixels": [[[0, 0, 0, 300]]]}, "image 0: pixels: expected height x width"),
+        ({"pixels": 7}, "image 0: pixels: expected"),
+        ({"path": "a.jpg", "pixels": [[1]]}, "expected one of the columns image, path, pixels"),
+        ({"file": "a.jpg"}, "expected one of the columns image, path, pixels, found none"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_the_server_lives_on(folder, address, row, said):
+    status, text = ask(address, [row])
+    assert status == 400
+    assert said in json.loads(text)["message"]
+    assert len(ask(address, [coded((folder / "jpeg/0.jpg").read_bytes())])) == 1
+
+
+def test_the_position_of_a_bad_image_is_told(folder, address):
+    whole = (folder / "jpeg/0.jpg").read_bytes()
+    status, text = ask(address, [coded(whole), coded(whole[: len(whole) // 2])])
+    assert status == 400
+    assert "image 1: truncated: the file ends before the image does" in text
