@@ -95,10 +95,10 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
 
     The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
     score Hall's for the mean difference, that of average precision the jackknife's, the others
-    are paired bootstraps; those of the means over classes reach at least as far as Bonett and
-    Price's for the effective number of images. The p-value is McNemar's, exact: how often a fair
-    coin would share the images that only one model gets right at least this unevenly. Equal
-    posteriors are one model: the difference is 0 without doubt.
+    are paired bootstraps (ECE's mirrored); those of the means over classes reach at least as far
+    as Bonett and Price's for the effective number of images. The p-value is McNemar's, exact: how
+    often a fair coin would share the images that only one model gets right at least this
+    unevenly. Equal posteriors are one model: the difference is 0 without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
@@ -138,8 +138,10 @@ def _difference_intervals(
     drawn_one, drawn_two = _resampled(one, how), _resampled(two, how)
     interval = {
         name: intervals.percentile_interval(drawn_one[name] - drawn_two[name], value[name])
-        for name in drawn_one
+        for name in ("balanced_accuracy", "macro_f1")
     }
+    # Both errors are pushed up by noise, the one of the better calibrated model more so.
+    interval["ece"] = intervals.basic_interval(drawn_one["ece"] - drawn_two["ece"], value["ece"])
     right_two = _proportions(two, tuple(value))
     for name, right in _proportions(one, tuple(value)).items():
         only_one, only_two = right & ~right_two[name], right_two[name] & ~right

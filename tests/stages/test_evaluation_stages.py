@@ -17,7 +17,9 @@ import torch
 from pipeline.data.prepare import Preparing
 from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics import answers
 from pipeline.evaluation.predictions import read_predictions
+from pipeline.evaluation.temperature import fit_temperature, scale
 from pipeline.evaluation.vectors import read_embeddings
 from pipeline.files import write_json
 from pipeline.params import load_params
@@ -165,6 +167,48 @@ def test_confusions_agree_with_the_plot_data(inside):
         assert rows.count(pair) == cell["images"]
 
 
+def test_calibration_is_fitted_on_validation_images(inside):
+    found = read("reports/evaluate.json")
+    bundle = load_bundle(Path("models/tuned"))
+    sets = {name: ImageSet.open(Path("data/packed") / name) for name in ("val", "test")}
+    val, test = (probabilities(bundle, images.batches(256)) for images in sets.values())
+    expected = fit_temperature(sets["val"].labels, val).value
+    calibration = found["tuned"]["calibration"]
+    assert calibration["images"] == 15
+    assert calibration["temperature"]["value"] == pytest.approx(expected)
+    given = answers(sets["test"].labels, scale(test, expected))
+    assert calibration["test"]["nll"]["value"] == pytest.approx(given.loss.mean())
+    change = calibration["change"]["brier"]["value"]
+    before = found["tuned"]["test"]["brier"]["value"]
+    assert change == pytest.approx(given.brier.mean() - before)
+    # The baseline learns the forms, and is not sure enough.
+    assert found["baseline"]["calibration"]["temperature"]["value"] < 1
+
+
+def test_curves_of_every_class_are_written_for_dvc(inside):
+    with Path("reports/plots/precision_recall.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["class"] for row in rows} == set(CLASSES)
+    given = read_predictions(Path("data/predictions/tuned.parquet"))
+    for label, name in enumerate(CLASSES):
+        points = [row for row in rows if row["class"] == name]
+        assert float(points[-1]["recall"]) == 1.0
+        found = given.probabilities[:, label] >= float(points[0]["threshold"]) * (1 - 1e-5)
+        share = (given.labels[found] == label).mean()
+        assert float(points[0]["precision"]) == pytest.approx(share, rel=1e-4)
+
+
+def test_suspicious_images_are_of_validation_and_test(inside):
+    found = read("reports/suspicious.json")
+    assert found["images"] == {"val": 15, "test": 30}
+    assert len(found["listed"]) == min(found["suspicious"], PARAMS.evaluate.suspicious_images)
+    for row in found["listed"]:
+        images = ImageSet.open(Path("data/packed") / row["split"])
+        assert row["path"] in images.paths
+        assert row["given"] == CLASSES[images.labels[images.paths.index(row["path"])]]
+        assert row["suggested"] in set(CLASSES) - {row["given"]}
+
+
 def test_tta_averages_all_views(inside):
     found = read("reports/tta.json")
     assert len(found["rungs"]) == len(PARAMS.tta.views)
@@ -225,13 +269,73 @@ def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
         tta.run(PARAMS)
 
 
-@pytest.mark.parametrize("name", ["data", "balance", "evaluate", "tta", "retrieve", "register"])
+@pytest.mark.parametrize(
+    "name",
+    ["data", "balance", "baseline", "evaluate", "suspicious", "tta", "retrieve", "register"],
+)
 def test_report_names_the_report_that_lacks_something(inside, tmp_path, monkeypatch, name):
     shutil.copytree(inside, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     write_json(Path(f"reports/{name}.json"), {})
     with pytest.raises(PipelineError, match=rf"^reports/{name}\.json lacks \w+; delete it and run"):
         report.run(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("evaluate", {"base": {"test": 5}}, r"base\.test: expected an object, found a whole"),
+        ("tta", {"test": []}, r"test: expected an object, found a list"),
+        ("register", {"promoted": "yes"}, r"promoted: expected true or false, found text"),
+        ("suspicious", {"listed": [None]}, r"listed\.0: expected an object, found null"),
+    ],
+)
+def test_report_says_where_a_report_holds_something_else(
+    inside, tmp_path, monkeypatch, name, edit, message
+):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    path = Path(f"reports/{name}.json")
+    write_json(path, read(path) | edit)
+    with pytest.raises(PipelineError, match=rf"^reports/{name}\.json is damaged \({message}"):
+        report.run(PARAMS)
+
+
+def test_report_names_a_split_that_is_none(inside, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    pq.write_table(
+        pa.table({"label": ["a", "b"], "split": ["train", "tset"]}), "data/split.parquet"
+    )
+    message = r"^data/split\.parquet is damaged \(expected splits train, val and test, found tset\)"
+    with pytest.raises(PipelineError, match=message):
+        report.run(PARAMS)
+
+
+def test_evaluate_refuses_a_baseline_of_other_images(inside, tmp_path, monkeypatch):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    shutil.copy("data/predictions/baseline_val.parquet", "data/predictions/baseline.parquet")
+    message = r"^data/predictions/baseline\.parquet is about other images than data/packed/test;"
+    with pytest.raises(PipelineError, match=message):
+        evaluate.run(PARAMS)
+
+
+def test_evaluate_refuses_a_history_of_something_else(inside, tmp_path, monkeypatch):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    write_json(Path("reports/history/tuned.json"), [{"epoch": 1}])
+    message = r"^reports/history/tuned\.json lacks 0\.train_loss; delete it and run dvc repro"
+    with pytest.raises(PipelineError, match=message):
+        evaluate.run(PARAMS)
+
+
+def test_predictions_of_an_unknown_class_are_damaged(inside, tmp_path):
+    table = pq.read_table("data/predictions/tuned.parquet")
+    column = pa.array(["birds"] * len(table), pa.string())
+    pq.write_table(table.set_column(2, "label", column), tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged \(no class is named birds\)"):
+        read_predictions(tmp_path / "a.parquet")
 
 
 def test_report_names_a_damaged_split(inside, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def draw_reliability(series: Sequence[Series]) -> Figure:
         bottom.stairs(one.bins.images, edges, color=one.colour, linewidth=1.2)
     top.set_ylabel("share that is right")
     top.set_ylim(0, 1.03)
-    top.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", frameon=False)
     bottom.set_ylabel("images")
     bottom.set_xlabel("confidence")
     bottom.set_xlim(0, 1)
