@@ -63,7 +63,10 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
             f"lr-find: the loss does not fall clearly between the rates {lowest:g} and {end:g}"
             f" ({_FOLDER / stage}.png); take a lower --lowest or more --steps"
         )
-    print(f"{stage}.optimizer.lr: {suggest(found):.1g}   (params.yaml has {recipe.optimizer.lr:g})")
+    print(
+        f"{stage}.optimizer.lr: {suggest(found):.1g}   (params.yaml has {recipe.optimizer.lr:g};"
+        f" the loss is lowest at {found.rate:.1g})"
+    )
     if found is points[-1]:
         print(f"the loss still falls at {highest:g}: a higher --highest may show more")
     print(f"curve: {_FOLDER / stage}.png")

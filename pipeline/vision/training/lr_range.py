@@ -96,10 +96,10 @@ def lowest_point(points: Sequence[Point], steps: int) -> Point | None:
 
 
 def suggest(lowest: Point) -> float:
-    """Return a peak rate for a training: a tenth of the one at the lowest loss.
+    """Return a cautious peak rate for a training: a tenth of the one at the lowest loss.
 
-    The other usual rules, where the loss falls fastest and the middle of its longest fall, follow
-    the noise where there is little left to learn, or the lowest rate that was tried.
+    Of the other usual rules, where the loss falls fastest is often a matter of noise when there is
+    little left to learn, and the middle of its longest fall depends on the lowest rate tried.
     """
     return lowest.rate / _MARGIN
 

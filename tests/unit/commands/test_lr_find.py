@@ -41,7 +41,10 @@ def test_it_prints_what_to_set_and_writes_curve_and_points(packed, capsys):
     out = capsys.readouterr().out
     written = json.loads(Path("reports/lr_find/train.json").read_text())
     suggestion = written["suggestion"]
-    assert out.startswith(f"train.optimizer.lr: {suggestion:.1g}   (params.yaml has 0.002)\n")
+    assert out.startswith(
+        f"train.optimizer.lr: {suggestion:.1g}   (params.yaml has 0.002; the loss is lowest at"
+        f" {10 * suggestion:.1g})\n"
+    )
     assert "curve: reports/lr_find/train.png" in out
     # Thirty steps are fifteen epochs here, more than the recipe has.
     lowest = min(written["points"][3:], key=lambda point: point["smoothed"])
