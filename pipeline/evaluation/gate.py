@@ -61,14 +61,14 @@ def check_macro_f1(difference: Block, max_loss: float) -> Check:
     """
     value, (low, high) = difference["value"], difference["ci95"]
     if low >= -max_loss:
-        verdict = "the interval lies within"
+        verdict = "a larger loss can be ruled out"
     elif value >= 0:
-        verdict = "no worse on these images, which are too few to show more;"
+        verdict = "a larger loss cannot be ruled out by so few images, but on these there is none"
     else:
-        verdict = "lower, and not shown to lose no more than"
+        verdict = "it is lower, and a larger loss cannot be ruled out"
     reason = (
-        f"macro-F1 {value:+.4f} against the champion's, 95 % interval {low:+.4f} to {high:+.4f}:"
-        f" {verdict} register.max_macro_f1_loss, {max_loss:g}"
+        f"macro-F1 {value:+.4f} against the champion's, 95 % interval {low:+.4f} to {high:+.4f};"
+        f" register.max_macro_f1_loss is {max_loss:g}: {verdict}"
     )
     return Check("macro_f1", low >= -max_loss or value >= 0, value, max_loss, reason)
 
@@ -124,22 +124,24 @@ def check_recalls(recalls: Mapping[str, Block], max_loss: float) -> Check:
     loss = float(recalls[worst]["loss"])
     if lost:
         listed = some(
-            f"{name} {block['champion']:.3f} to {block['candidate']:.3f}"
+            f"class {name} {block['champion']:.3f} to {block['candidate']:.3f}"
             f" ({block['support']} images)"
             for name, block in lost.items()
         )
         reason = f"recall falls by more than register.max_class_recall_loss, {max_loss:g}: {listed}"
     elif loss > max_loss:
         reason = (
-            f"no class is shown to lose recall; the largest fall, {loss:.4f} of {worst}, is above"
-            f" register.max_class_recall_loss, {max_loss:g}, but may be chance among"
+            f"recall falls most in class {worst}, by {loss:.4f}: above"
+            f" register.max_class_recall_loss, {max_loss:g}, but perhaps by chance among its"
             f" {recalls[worst]['support']} images"
         )
-    else:
+    elif loss > 0:
         reason = (
-            f"no class loses more recall than register.max_class_recall_loss, {max_loss:g}; most"
-            f" is {max(loss, 0.0):.4f} of {worst}"
+            f"recall falls most in class {worst}, by {loss:.4f}: within"
+            f" register.max_class_recall_loss, {max_loss:g}"
         )
+    else:
+        reason = "recall falls in no class"
     return Check("class_recall", not lost, loss, max_loss, reason)
 
 

@@ -47,13 +47,13 @@ def run(params: Params) -> None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Say in one line what became of the model: why not, where it was refused."""
+    """Say what became of the model, and why: a line per reason."""
     aliases = ", ".join(result["aliases"]) or "without an alias now"
-    failed = [check["reason"] for check in result["checks"] if not check["passed"]]
-    reasons = "; ".join(failed or result["reasons"])
-    return (
-        f"{result['model']} version {result['version']} ({aliases}) {result['decision']}: {reasons}"
-    )
+    checks = {check["reason"]: check["passed"] for check in result["checks"]}
+    marks = {True: "passed: ", False: "failed: ", None: ""}
+    reasons = [f"  {marks[checks.get(reason)]}{reason}" for reason in result["reasons"]]
+    title = f"{result['model']} version {result['version']} ({aliases}), {result['decision']}"
+    return "\n".join([title, *reasons])
 
 
 def _settle(params: Params, figures: dict[str, dict[str, float]]) -> dict[str, Any]:

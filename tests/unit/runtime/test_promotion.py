@@ -93,7 +93,10 @@ def test_first_second_and_third(register, tracking):
     assert aliases(tracking, "test_first_second_and_third") == held
     told = open_client(tracking).get_model_version("test_first_second_and_third", "3").description
     assert told.startswith("**Not promoted** to `champion`.")
-    assert "- failed: recall falls by more than register.max_class_recall_loss, 0.05: none" in told
+    assert (
+        "- failed: recall falls by more than register.max_class_recall_loss, 0.05: class none 1.000"
+        in told
+    )
     assert "| macro_f1 | 1.0000 |" in told
     again = register("good")
     assert (again["decision"], again["promoted"]) == ("unchanged", True)
@@ -158,6 +161,24 @@ def test_another_promotion_meanwhile_is_met_too(register, tracking, monkeypatch)
     assert met == ["1", "2"]
     assert (result["decision"], result["champion"]["version"]) == ("promoted", "2")
     assert aliases(tracking, name) == {"champion": "3", "previous": "2"}
+
+
+def test_killed_between_registration_and_promotion(register, tracking, monkeypatch):
+    """What is left is a whole version without an alias, which the next call promotes."""
+    register("poor")
+    name = "test_killed_between_registration_and_promotion"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "promote", killed)
+        with pytest.raises(KeyboardInterrupt):
+            register("good")
+    assert aliases(tracking, name) == {"champion": "1"}
+    result = register("good")
+    assert (result["version"], result["aliases"]) == ("2", ["champion"])
+    assert len(open_client(tracking).search_model_versions(f"name = '{name}'")) == 2
 
 
 def test_a_champion_is_downloaded_once_and_mended(register, folder, monkeypatch):

@@ -50,7 +50,10 @@ def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
         "macro-F1 0.8400 against the baseline's 0.7400: a gain of +0.1000, as asked"
         " (more than 0, and at least register.min_gain_over_baseline, 0)"
     ]
-    assert "convoy-digits version 1 (champion) promoted: macro-F1" in capsys.readouterr().out
+    assert (
+        "convoy-digits version 1 (champion), promoted\n  passed: macro-F1"
+        in capsys.readouterr().out
+    )
     # The second time nothing is asked of MLflow, and the report is the same to the byte.
     before = RESULT.read_bytes()
     RESULT.unlink()
@@ -78,7 +81,7 @@ def test_a_model_that_does_not_beat_the_baseline_waits(params, capsys, tuned):
     assert (result["decision"], result["promoted"]) == ("refused", False)
     assert (result["version"], result["aliases"]) == ("1", ["challenger"])
     assert "too little" in result["reasons"][0]
-    assert "version 1 (challenger) refused: macro-F1" in capsys.readouterr().out
+    assert "version 1 (challenger), refused\n  failed: macro-F1" in capsys.readouterr().out
 
 
 def test_a_worse_model_waits_and_is_judged_again_when_the_champion_changes(params, monkeypatch):
@@ -114,7 +117,7 @@ def test_what_was_rolled_back_stays_so(params, capsys, monkeypatch):
     assert "was rolled back" in settled(params)["reasons"][0]
     monkeypatch.setattr(register, "_settle", None)
     assert settled(params)["aliases"] == ["previous"]
-    assert "version 2 (previous) refused: version 2 was rolled back" in capsys.readouterr().out
+    assert "version 2 (previous), refused\n  version 2 was rolled back" in capsys.readouterr().out
 
 
 def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
