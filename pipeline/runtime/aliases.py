@@ -160,7 +160,7 @@ def roll_back(tracking: Tracking, name: str, alias: str) -> tuple[str, str]:
 
 @contextmanager
 def one_at_a_time(tracking: Tracking) -> Iterator[None]:
-    """Let one process at a time change aliases of a store, of those of one user and machine."""
+    """Let one process at a time change a registry, of those of one user and machine."""
     uri = tracking_uri(tracking)
     file = store_file(uri)
     if file is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.files import fresh_folder
 from pipeline.params import Tracking
+from pipeline.runtime.aliases import one_at_a_time
 from pipeline.runtime.tracking import (
     BUNDLE_TAG,
     connect,
@@ -98,8 +99,9 @@ def register_bundle(
     """
     digest = bundle_digest(bundle)
     client = open_client(tracking)
-    known = find_version(tracking, name, digest)
-    with explained(tracking_uri(tracking)):
+    # In turns: two processes with the same bundle make one version.
+    with explained(tracking_uri(tracking)), one_at_a_time(tracking):
+        known = find_version(tracking, name, digest)
         if known:
             client.update_model_version(name, known.version, description)
             return known

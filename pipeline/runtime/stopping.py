@@ -48,7 +48,7 @@ def run_stoppable(
     Args:
         function: what to run. After a call of `ask` it may run on, but not for long.
         ask: asks it to end in order.
-        worth_asking: whether there is anything to lose yet.
+        worth_asking: whether there is anything to lose yet, and anybody to ask.
 
     Returns:
         What the function returns.
@@ -78,6 +78,7 @@ def run_stoppable(
     with _handling(on_signal):
         thread.start()
         while not wait([future], _POLL_S).done:
-            if time.monotonic() > deadline_s:
+            asked = deadline_s < float("inf")
+            if asked and (time.monotonic() > deadline_s or not worth_asking()):
                 raise KeyboardInterrupt
     return future.result()

@@ -76,14 +76,18 @@ def train_bundle(
 class _Watch:
     """Hands the training's news to the console and the tracking store."""
 
-    def __init__(self, bar: TrainingBar, recorder: Recorder) -> None:
-        self._bar, self._recorder = bar, recorder
+    def __init__(self, bar: TrainingBar, recorder: Recorder, cluster: Cluster) -> None:
+        self._bar, self._recorder, self._cluster = bar, recorder, cluster
+        self._told: set[str] = set()
 
     def begin(self) -> None:
         self._recorder.open()
 
     def fact(self, name: str, text: str) -> None:
-        self._bar.fact(name, text)
+        if name == "compute" and name in self._told:
+            self._bar.line(f"the workers were started anew; Ray's logs: {self._cluster.logs}")
+        self._told.add(name)
+        self._bar.line(text)
         self._recorder.tag(f"convoy.{name}", text)
 
     def record(self, record: Record) -> None:
@@ -99,7 +103,7 @@ def _train(cluster: Cluster, job: Job, folder: RunFolder, recorder: Recorder, st
     """Train while the console and the tracking store watch; return the last checkpoint."""
     images = len(ImageSet.open(*job.images))
     with closing(TrainingBar(stage, job.recipe.epochs, images)) as bar:
-        return train_on_ray(cluster, job, folder, _Watch(bar, recorder))
+        return train_on_ray(cluster, job, folder, _Watch(bar, recorder, cluster))
 
 
 @contextmanager

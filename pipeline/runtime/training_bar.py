@@ -12,7 +12,7 @@ _LINE_INTERVAL_S = 10.0
 
 
 class TrainingBar:
-    """Shows how far a training is, its speed and the time left; a `Reader` of its diary."""
+    """Shows how far a training is, its speed and the time left."""
 
     def __init__(self, label: str, epochs: int, images: int) -> None:
         """Draw the empty bar.
@@ -35,7 +35,7 @@ class TrainingBar:
         self._figures: dict[str, str] = {}
         self._last_line_s = float("-inf")
 
-    def fact(self, name: str, text: str) -> None:  # noqa: ARG002 - the text says it all
+    def line(self, text: str) -> None:
         """Write a line above the bar."""
         self._bar.write(f"{self._label}: {text}", file=sys.stderr)
 

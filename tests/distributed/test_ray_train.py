@@ -1,10 +1,13 @@
 """Real Ray Train runs of several processes."""
 
+import threading
 import time
 
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.runtime.ray import train
+from pipeline.runtime.ray.cluster import open_cluster
 from pipeline.vision.training.progress import read_progress
 from tests.distributed.small_training import (
     News,
@@ -18,6 +21,10 @@ from tests.distributed.small_training import (
 )
 
 pytestmark = pytest.mark.distributed
+
+# Some seconds of small steps. Adam would blow up what two workers round differently.
+SGD = {"name": "sgd", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
+LASTING = {"epochs": 10, "global_batch_size": 4, "optimizer": SGD}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -51,24 +58,48 @@ def test_too_few_resources_are_an_error_at_once(
     assert time.monotonic() - start < 5
 
 
-def test_resources_that_others_hold_are_waited_for_but_not_for_ever(
-    cluster, params, sets, tmp_path, monkeypatch
-):
-    holder = cluster.remote(num_cpus=3)(Holder).remote()
-    cluster.get(holder.ready.remote())
-    start = time.monotonic()
-    message = r"2 workers of 1 CPU each; others use 3 of 4 CPUs of the cluster, free are 1 CPUs"
-    with pytest.raises(PipelineError, match=message):
-        run(make_job(params, sets), few(params, workers=2), folder_in(tmp_path))
-    assert 15 < time.monotonic() - start < 30
-    cluster.kill(holder)
-
-
 class Holder:
     """An actor that holds what it was given."""
 
     def ready(self):
         return True
+
+
+@pytest.fixture
+def three_cpus_in_use(cluster):
+    holder = cluster.remote(num_cpus=3)(Holder).remote()
+    cluster.get(holder.ready.remote())
+    yield holder
+    cluster.kill(holder)
+
+
+def test_resources_that_others_hold_are_waited_for_but_not_for_ever(params, three_cpus_in_use):
+    message = r"2 workers of 1 CPU each; others use 3 of 4 CPUs of the cluster, free are 1 CPUs"
+    with open_cluster(few(params, workers=2)) as cluster:
+        start = time.monotonic()
+        with pytest.raises(PipelineError, match=message):
+            cluster.grant(patience_s=1.0)
+        assert 1 < time.monotonic() - start < 3
+
+
+def test_as_many_workers_as_there_is_room_for(
+    cluster, params, more, three_cpus_in_use, tmp_path, monkeypatch
+):
+    """One worker beside others, two when they have gone; the network is that of one."""
+    monkeypatch.setattr(train, "_GROW_INTERVAL_S", 1.0)
+    job, news, folder = make_job(params, more, **LASTING), News(), folder_in(tmp_path)
+
+    def give_way():
+        while not news.glances:
+            time.sleep(0.02)
+        cluster.kill(three_cpus_in_use)
+
+    threading.Thread(target=give_way, daemon=True).start()
+    resources = few(params, workers=(1, 2), checkpoint_interval_s=0.2)
+    checkpoint = run(job, resources, folder, news)
+    computed = [text.split(",")[0] for name, text in news.facts if name == "compute"]
+    assert computed == ["1 worker", "2 workers"]
+    assert_same_training(checkpoint, alone(job, chosen(folder)), tolerance=1e-5)
 
 
 def test_a_mistake_found_by_a_worker_is_told_once_and_leaves_nothing(

@@ -1,5 +1,6 @@
 """The stages train and finetune, end to end: packed images to bundles and MLflow runs."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from pipeline.commands.doctor import _cluster
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
+from pipeline.params import ConstantRate
+from pipeline.runtime.checkpoints import newest_checkpoint
 from pipeline.runtime.tracking import open_client
 from pipeline.stages import finetune, train
 from pipeline.vision.bundle import load_bundle
@@ -37,7 +40,9 @@ def small(params):
             "finetune": params.finetune.model_copy(
                 update={**few, "epochs": 2, "images": "data/packed/train"}
             ),
-            "resources": params.resources.model_copy(update={"cpus_per_worker": 1}),
+            "resources": params.resources.model_copy(
+                update={"cpus_per_worker": 1, "precision": "fp32", "threads": 1}
+            ),
         }
     )
 
@@ -51,9 +56,9 @@ def packed():
 def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, capsys):
     train.run(small)
     finetune.run(small)
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "train: 12 epochs, best " in out
-    assert "finetune: from models/base: 10 tensors loaded" in out
+    assert "finetune: from models/base: 10 tensors loaded" in err
     client = open_client(small.tracking)
     experiment = client.get_experiment_by_name("convoy").experiment_id
     runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
@@ -76,7 +81,9 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
     base, tuned = (load_bundle(Path("models") / name).description for name in ("base", "tuned"))
     assert (tuned.mean, tuned.std) == (base.mean, base.std)
     assert tuned.origin["weights"] == bundle_digest(Path("models/base"))
-    assert not list(Path(".convoy/runs").iterdir())
+    assert [path.name for path in Path(".convoy/runs").iterdir()] == ["choices"]
+    assert runs["train"].data.tags["convoy.compute"].startswith("1 worker, fp32, 1 thread")
+    assert "10 tensors loaded" in runs["finetune"].data.tags["convoy.loaded"]
 
 
 def test_the_same_training_gives_the_same_bundle(cluster, small, packed):
@@ -91,7 +98,7 @@ def test_a_training_that_fails_ends_its_run_and_keeps_the_old_bundle(cluster, sm
     Path("models/base").mkdir(parents=True)
     Path("models/base/kept").write_text("")
     wild = small.train.optimizer.model_copy(update={"name": "sgd", "lr": 1e30})
-    schedule = small.train.schedule.model_copy(update={"name": "constant", "warmup_epochs": 0.0})
+    schedule = ConstantRate(name="constant", warmup_epochs=0.0)
     recipe = small.train.model_copy(update={"optimizer": wild, "schedule": schedule})
     with pytest.raises(PipelineError, match="the training loss is nan"):
         train.run(small.model_copy(update={"train": recipe}))
@@ -101,7 +108,7 @@ def test_a_training_that_fails_ends_its_run_and_keeps_the_old_bundle(cluster, sm
     assert Path("models/base/kept").exists()
 
 
-def test_mistakes_are_found_before_a_cluster_starts(small, packed):
+def test_mistakes_are_found_before_workers_start(small, packed):
     for changes, message in (
         ({"weights": "none.safetensors"}, r"no weights at .*none\.safetensors"),
         ({"images": "data/balanced"}, r"no packed images in data/balanced"),
@@ -120,7 +127,7 @@ def test_an_empty_validation_set(small):
 
 
 def test_the_doctor_looks_at_the_cluster(cluster, small):
-    assert _cluster(small) == "a local cluster starts, 1 workers of 1 CPU each fit"
+    assert _cluster(small) == "a local cluster has room for 1 worker of 1 CPU"
 
 
 def test_threads_are_ours_again():
@@ -138,49 +145,95 @@ def test_a_head_on_layers_that_would_stay_random(small, packed, tmp_path):
         train.run(small.model_copy(update={"train": recipe}))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_says_so_and_is_gone_on_with(small, packed, number):
-    text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 3000")
-    Path("params.yaml").write_text(text.replace("patience: 10", "patience: 3000"))
-    command = [sys.executable, "-m", "pipeline", "train"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(Path(".convoy/runs").glob("*/records.jsonl")):
-        assert process.poll() is None
+def write_params(**changes):
+    """Write params.yaml for a training that lasts, with other values on the lines named."""
+    values = {"epochs: 30": "epochs: 3000", "patience: 10": "patience: 3000", **changes}
+    text = (ROOT / "params.yaml").read_text()
+    for before, after in values.items():
+        assert before in text
+        text = text.replace(before, after, 1)
+    Path("params.yaml").write_text(text)
+
+
+def start_training():
+    """Start `convoy train` as a shell does, and wait until it trains."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not any("glance" in d.read_text() for d in Path(".convoy/runs").glob("*/diary.jsonl")):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    return process
+
+
+def lines_of(text):
+    return [line for line in text.splitlines() if line]
+
+
+ASKED = "train: stops after a checkpoint; ask again to stop at once"
+STOPPED = "convoy: stopped"
+
+
+def test_ctrl_c_saves_first(small, packed):
+    write_params(**{"checkpoint_interval_s: 5": "checkpoint_interval_s: 1000"})
+    process = start_training()
+    (run_folder,) = Path(".convoy/runs").glob("train-*")
+    assert newest_checkpoint(run_folder / "checkpoints") is None
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells all of its processes
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 10
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "convoy: stopped"
-    assert "Traceback" not in err
+    assert lines_of(err)[-2:] == [ASKED, STOPPED]
+    assert not out
+    assert newest_checkpoint(run_folder / "checkpoints")
     client = open_client(small.tracking)
     (run,) = client.search_runs([client.get_experiment_by_name("convoy").experiment_id])
     assert run.info.status == "KILLED"
 
 
-def test_one_worker_listens_on_loopback_only(small, packed):
-    """Nothing that a local training starts can be reached from another machine."""
-    text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 400")
-    Path("params.yaml").write_text(text.replace("patience: 10", "patience: 3000"))
+def test_a_stop_before_anything_is_trained_is_immediate(small, packed):
+    write_params()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "train"], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "pipeline", "train"], stderr=subprocess.PIPE, text=True
     )
-    try:
-        while not list(Path(".convoy/runs").glob("*/records.jsonl")):
-            assert process.poll() is None
-            time.sleep(0.1)
-        ours = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        open_ports = {
-            (one.name(), connection.laddr.ip)
-            for one in ours
-            for connection in one.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert open_ports
-        assert {ip for _, ip in open_ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_ports
-    finally:
-        process.kill()
-        process.wait()
+    time.sleep(2.5)  # Ray is starting
+    process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, lines_of(err)) == (130, [STOPPED])
+
+
+def test_two_local_workers_one_of_them_killed(small, packed):
+    """They listen on loopback only; the death is told, and where the logs are; SIGTERM saves."""
+    write_params(**{"workers: 1": "workers: 2", "interval_s: 5": "interval_s: 1000"})
+    process = start_training()
+    ours = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    workers = [one for one in ours if "RayTrainWorker" in " ".join(one.cmdline())]
+    assert len(workers) == 2
+    open_ports = {
+        (one.name(), connection.laddr.ip)
+        for one in ours
+        for connection in one.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {name for name, _ in open_ports} >= {one.name() for one in workers}
+    assert {ip for _, ip in open_ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_ports
+    workers[1].kill()
+    told = ""
+    while "started anew" not in told:
+        told = process.stderr.readline()
+    assert Path(told.split("Ray's logs: ")[1].strip()).is_dir()
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert lines_of(err)[-2:] == [ASKED, STOPPED]
+    assert all(line.startswith(("train: ", "convoy: ")) for line in lines_of(out + err)), err
+    (run_folder,) = Path(".convoy/runs").glob("train-*")
+    assert newest_checkpoint(run_folder / "checkpoints")
 
 
 def test_a_cluster_that_runs_already(packed, monkeypatch):
@@ -194,11 +247,8 @@ def test_a_cluster_that_runs_already(packed, monkeypatch):
     start = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
     head = subprocess.Popen([*start, "--include-dashboard=false"], stdout=subprocess.DEVNULL)
     try:
-        text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: 2")
-        text = text.replace("workers: 1", "workers: 2").replace(
-            "cpus_per_worker: null", "cpus_per_worker: 1"
-        )
-        Path("params.yaml").write_text(text.replace("address: null", f"address: 127.0.0.1:{port}"))
+        address = {"address: null": f"address: 127.0.0.1:{port}"}
+        write_params(**{"epochs: 30": "epochs: 2", "workers: 1": "workers: 2"}, **address)
         wait_for_port(port)
         done = subprocess.run(
             [sys.executable, "-m", "pipeline", "train"],

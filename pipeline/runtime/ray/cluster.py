@@ -58,15 +58,23 @@ class Cluster:
             else:
                 arguments = {"address": self.resources.address}
             self._ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
+            # Ray would still print paragraphs on each dead process, to stdout.
+            self._ray._private.worker._worker_logs_enabled = False
         except Exception as error:
             raise _no_cluster(self.resources.address, error) from error
         logging.getLogger("ray.train").setLevel(logging.ERROR)
 
-    def _disconnect(self) -> None:
-        if self._theirs:
-            return
+    @property
+    def alive(self) -> bool:
+        """Whether a private cluster's own processes run; of others nothing is known here."""
         node = self._ray._private.worker._global_node
-        if self.private and node:
+        return not self.private or self._theirs or not any(node.dead_processes())
+
+    def _disconnect(self) -> None:
+        node = self._ray._private.worker._global_node
+        if self._theirs or node is None:
+            return
+        if self.private:
             # Ray ends its processes one by one, and gives each a second to go in peace. These
             # have nothing to lose, and take that second.
             for kind in ("monitor", "log_monitor", "dashboard"):
@@ -118,6 +126,11 @@ class Cluster:
             time.sleep(_POLL_S)
         return demand
 
+    @property
+    def closing(self) -> bool:
+        """Whether it is being left or ended."""
+        return self._closing is not None
+
     def close(self) -> None:
         """Start to leave or end the cluster, in the background: it takes a second or two."""
         if self._closing is None:
@@ -157,6 +170,7 @@ def _set_environment(private: bool) -> None:
     values = {
         "RAY_USAGE_STATS_ENABLED": "0",  # no call home
         "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_ENABLE_AUTO_CONNECT": "0",  # once left, a cluster is not joined again by the way
         # Seconds between two looks of Ray at its workers; 2 by default, a second lost at the end.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
         # Before it gives up to place workers again after a failure; 60 by default.

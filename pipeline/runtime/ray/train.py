@@ -16,6 +16,9 @@ from pipeline.runtime.stopping import run_stoppable
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
 
+# Between two looks for room for more workers: to take them in costs some seconds.
+_GROW_INTERVAL_S = 60.0
+
 
 def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) -> Path:
     """Train to the end and return the folder of the last checkpoint (see `Trainer.save`).
@@ -40,9 +43,14 @@ def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) 
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.stop.unlink(missing_ok=True)
     reader.begin()
+
+    def ask() -> None:
+        reader.fact("stopped", "stops after a checkpoint; ask again to stop at once")
+        folder.stop.touch()
+
     fit = partial(_fit, cluster, job, folder, demand)
     with following(folder.diary, reader) as heard:
-        outcome = run_stoppable(fit, ask=folder.stop.touch, worth_asking=heard.is_set)
+        outcome = run_stoppable(fit, ask=ask, worth_asking=lambda: heard.is_set() and cluster.alive)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
@@ -64,7 +72,7 @@ def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[
             raise _failure(error, cluster, folder) from error
         except RayActorError as error:
             # Ray restarts workers; the actor that does so is not restarted by anybody.
-            if restarts == limit:
+            if restarts == limit or cluster.closing:
                 raise _failure(error, cluster, folder) from error
             _free_places(cluster)
     raise AssertionError("not reached")
@@ -90,6 +98,7 @@ def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) 
         train_loop_per_worker=partial(carry_out, order),
         backend_config=_backend(cluster),
         scaling_config=ScalingConfig(
+            elastic_resize_monitor_interval_s=_GROW_INTERVAL_S,
             num_workers=(demand.fewest, demand.most) if demand.elastic else demand.most,
             use_gpu="GPU" in demand.per_worker,
             resources_per_worker=demand.per_worker,
