@@ -107,7 +107,7 @@ def _table(result: Block) -> Iterator[str]:
     yield f"{a['test']['images']:,} images of {result['images']}"
     yield f"{'':<20}{'A':>9}{'B':>9}{'B - A':>9}  95 % interval"
     for name, figure in difference.items():
-        if "ci95" in figure:
+        if figure.get("value") is not None:
             low, high = figure["ci95"]
             values = (a["test"][name]["value"], b["test"][name]["value"])
             yield (

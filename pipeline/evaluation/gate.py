@@ -207,7 +207,7 @@ def _table(decision: Block) -> str:
         "|---|---|---|---|",
     ]
     for name, difference in decision["comparison"].items():
-        if "ci95" in difference:
+        if difference.get("value") is not None:
             low, high = difference["ci95"]
             lines.append(
                 f"| {name} | {champion['test'][name]['value']:.4f} | {difference['value']:+.4f}"
