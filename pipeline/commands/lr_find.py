@@ -61,7 +61,7 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
         end = points[-1].rate if points else lowest
         raise PipelineError(
             f"lr-find: the loss does not fall clearly between the rates {lowest:g} and {end:g}"
-            f" ({_FOLDER / stage}.png); take a lower --lowest or more --steps"
+            f" ({_FOLDER / stage}.png); take more --steps, or a lower --lowest"
         )
     print(
         f"{stage}.optimizer.lr: {suggest(found):.1g}   (params.yaml has {recipe.optimizer.lr:g};"
