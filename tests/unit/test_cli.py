@@ -42,7 +42,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, capsys):
         ("baseline", "data/packed/train"),
         ("train", "data/packed/train"),
         ("finetune", "data/packed/train"),
-        ("evaluate", "data/packed/test"),
+        ("evaluate", "data/packed/val"),
         ("tta", "data/packed/test"),
         ("embed", "data/packed/train"),
         ("register", "reports/evaluate.json"),
