@@ -14,6 +14,7 @@ from pipeline.evaluation.precision_recall import AveragePrecision, average_preci
 from pipeline.params import Evaluate
 
 _CALIBRATED_DRAWS = 500
+_BOTH_KINDS = (intervals.percentile_interval, intervals.basic_interval)
 _MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "average_precision")
 # What a value can be at most; the least is 0.
 _LARGEST = {"nll": metrics.LARGEST_LOSS, "brier": metrics.LARGEST_BRIER}
@@ -95,10 +96,10 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
 
     The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
     score Hall's for the mean difference, that of average precision the jackknife's, the others
-    are paired bootstraps (ECE's mirrored); those of the means over classes reach at least as far
-    as Bonett and Price's for the effective number of images. The p-value is McNemar's, exact: how
-    often a fair coin would share the images that only one model gets right at least this
-    unevenly. Equal posteriors are one model: the difference is 0 without doubt.
+    are paired bootstraps (of both kinds for ECE); those of the means over classes reach at least
+    as far as Bonett and Price's for the effective number of images. The p-value is McNemar's,
+    exact: how often a fair coin would share the images that only one model gets right at least
+    this unevenly. Equal posteriors are one model: the difference is 0 without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
@@ -140,8 +141,11 @@ def _difference_intervals(
         name: intervals.percentile_interval(drawn_one[name] - drawn_two[name], value[name])
         for name in ("balanced_accuracy", "macro_f1")
     }
-    # Both errors are pushed up by noise, the one of the better calibrated model more so.
-    interval["ece"] = intervals.basic_interval(drawn_one["ece"] - drawn_two["ece"], value["ece"])
+    # Noise pushes both errors up, the one of the better calibrated model more; how much more the
+    # resamples cannot tell. The interval reaches as far as either of the two kinds.
+    moved = drawn_one["ece"] - drawn_two["ece"]
+    ends = np.stack([f(moved, value["ece"]) for f in _BOTH_KINDS])
+    interval["ece"] = np.asarray([ends[:, 0].min(), ends[:, 1].max()])
     right_two = _proportions(two, tuple(value))
     for name, right in _proportions(one, tuple(value)).items():
         only_one, only_two = right & ~right_two[name], right_two[name] & ~right

@@ -132,9 +132,10 @@ def _check(value: Any, shape: Any, path: Path, place: str) -> None:
                 raise PipelineError(f"{path} lacks {where}; delete it and run dvc repro")
             _check(value[key], inner, path, f"{place}.{key}")
         return
-    if not shape.least <= len(value) <= (len(value) if shape.most is None else shape.most):
-        where = place.lstrip(".") or "all of it"
-        raise damaged(path, f"{where}: expected {shape.least} items, found {len(value)}")
+    most = len(value) if shape.most is None else shape.most
+    if not shape.least <= len(value) <= most:
+        wanted = f"at least {shape.least}" if shape.most is None else f"{shape.least} to {most}"
+        raise damaged(path, f"{_at(place)}expected {wanted} items, found {len(value)}")
     for key, inner in value.items() if shape.kind is dict else enumerate(value):
         _check(inner, shape.shape, path, f"{place}.{key}")
 
@@ -144,5 +145,8 @@ def _expect(value: Any, types: tuple[type, ...], path: Path, place: str) -> None
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         names = " or ".join(_NAMES[kind] for kind in types)
         found = next(name for kind, name in _NAMES.items() if isinstance(value, kind))
-        where = f"{place.lstrip('.')}: " if place else ""
-        raise damaged(path, f"{where}expected {names}, found {found}")
+        raise damaged(path, f"{_at(place)}expected {names}, found {found}")
+
+
+def _at(place: str) -> str:
+    return f"{place.lstrip('.')}: " if place else ""

@@ -16,8 +16,7 @@ from scipy.stats import norm
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import SMALLEST_PROBABILITY, Floats
 
-# Above, posteriors are all alike. Where every validation image is right, the loss falls for ever
-# with T; the lower end bounds what that costs on other images.
+# Beyond these, posteriors are all but one-hot, or all alike.
 _LOWEST, _HIGHEST = 0.1, 50.0
 _Z = float(norm.ppf(0.975))
 
@@ -38,6 +37,9 @@ class Temperature:
 
 def fit_temperature(labels: npt.NDArray[np.integer], probabilities: Floats) -> Temperature:
     """Find the T of the lowest NLL on images that the model was not trained on.
+
+    Where the model makes no mistake on them, the loss falls for ever with T, and the images say
+    nothing about how sure it may be: T then stays at 1 or above, and its interval is open below.
 
     The interval is that of an M-estimator whose model need not be true (Huber 1967), on the
     logarithm of T.
@@ -66,11 +68,12 @@ def fit_temperature(labels: npt.NDArray[np.integer], probabilities: Floats) -> T
     def nll(log_temperature: float) -> float:
         return float(-log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels].mean())
 
-    bounds = (float(np.log(_LOWEST)), float(np.log(_HIGHEST)))
+    flawless = bool((scores.argmax(axis=1) == labels).all())
+    bounds = (float(np.log(1.0 if flawless else _LOWEST)), float(np.log(_HIGHEST)))
     found = float(minimize_scalar(nll, bounds=bounds, method="bounded").x)
     arm = _Z * _error(scores, labels, float(np.exp(found)))
-    low, high = np.exp(np.clip([found - arm, found + arm], *bounds))
-    return Temperature(float(np.exp(found)), float(low), float(high))
+    low, high = np.clip(np.exp([found - arm, found + arm]), _LOWEST, _HIGHEST)
+    return Temperature(float(np.exp(found)), _LOWEST if flawless else float(low), float(high))
 
 
 def scale(probabilities: Floats, temperature: float) -> Floats:

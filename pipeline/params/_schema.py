@@ -345,7 +345,7 @@ class Evaluate(Section):
     bootstrap_resamples: Annotated[int, Field(ge=100)]
     calibration_bins: Annotated[int, Field(ge=2)]
     top_k: tuple[Annotated[int, Field(ge=2)], ...]
-    suspicious_images: Annotated[int, Field(ge=0)]
+    suspicious_images: Count
 
 
 class Tta(Section):

@@ -26,7 +26,7 @@ from pipeline.evaluation.temperature import fit_temperature, scale
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(2,), suspicious_images=0
+    seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(2,), suspicious_images=1
 )
 LARGE = 200_000
 Floats = npt.NDArray[np.float64]
