@@ -1,0 +1,71 @@
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.runtime.ray.demand import Demand, in_use, state_demand
+from pipeline.runtime.ray.room import count_fitting
+from tests.contract.imports import ROOT
+
+RESOURCES = load_params(ROOT / "params.yaml").resources
+ONE = [{"CPU": 4.0}]
+PAIR = [{"CPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}]
+
+
+def ask(nodes, **changes):
+    values = {"workers": 1, "cpus_per_worker": None, "gpus_per_worker": None} | changes
+    return state_demand(RESOURCES.model_copy(update=values), nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "expected"),
+    [
+        (ONE, {}, Demand(1, 1, {"CPU": 4.0})),
+        (ONE, {"workers": 3}, Demand(3, 3, {"CPU": 1.0})),
+        (PAIR, {"workers": 2}, Demand(2, 2, {"CPU": 2.0})),
+        (PAIR, {"workers": 1}, Demand(1, 1, {"CPU": 2.0, "GPU": 1.0})),
+        (PAIR, {"workers": 1, "gpus_per_worker": 0.5}, Demand(1, 1, {"CPU": 2.0, "GPU": 0.5})),
+        (ONE, {"workers": (1, 8)}, Demand(1, 8, {"CPU": 1.0})),
+        (ONE, {"workers": (1, 2), "gpus_per_worker": 0.0}, Demand(1, 2, {"CPU": 2.0})),
+    ],
+)
+def test_what_params_leave_open_is_shared_out_evenly(nodes, asked, expected):
+    assert ask(nodes, **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "message"),
+    [
+        (ONE, {"workers": 5}, r"asks for 5 CPUs \(5 workers\), the cluster has 4 CPUs; lower"),
+        (ONE, {"gpus_per_worker": 1.0}, r"asks for 1 GPUs \(1 workers\), the cluster has 0 GPUs"),
+        (
+            PAIR,
+            {"cpus_per_worker": 4},
+            r"asks for 1 worker of 4 CPU each; only 0 of them fit, for no worker spans nodes, and"
+            r" the cluster's have 2 CPUs, 2 CPUs; lower",
+        ),
+        (
+            [{"CPU": 3.0}, {"CPU": 3.0}],
+            {"cpus_per_worker": 2, "workers": (3, 4)},
+            "3 to 4 workers of 2 CPU each; only 2 of them fit",
+        ),
+    ],
+)
+def test_what_the_cluster_will_never_have_is_an_error(nodes, asked, message):
+    gpus = {"gpus_per_worker": 0.0} | asked
+    with pytest.raises(PipelineError, match=message):
+        ask(nodes, **gpus)
+
+
+def test_no_worker_spans_nodes():
+    assert count_fitting(PAIR, {"CPU": 3.0}) == 0
+    assert count_fitting(PAIR, {"CPU": 1.0}) == 4
+    assert count_fitting(PAIR, {"CPU": 1.0, "GPU": 0.5}) == 2
+    assert count_fitting([{"CPU": 0.3}], {"CPU": 0.1}) == 3
+
+
+def test_what_others_hold_is_told():
+    error = in_use(Demand(2, 2, {"CPU": 1.0}), ONE, [{"CPU": 1.0}])
+    assert str(error).startswith(
+        "resources asks for 2 workers of 1 CPU each; others use 3 of 4 CPUs of the cluster, free"
+        " are 1 CPUs; wait for them to end, or lower"
+    )
