@@ -14,15 +14,15 @@ from pipeline.params import Params, Resources, Training
 from pipeline.progress import progress_bar
 from pipeline.runtime.plan import plan_training
 from pipeline.stages._paths import PACKED, REPORTS, training_folders
-from pipeline.vision.training.batches import Share
-from pipeline.vision.training.job import Job
-from pipeline.vision.training.lr_range import (
+from pipeline.vision.lr_range import (
     Point,
     lowest_point,
     range_test,
     rising_rates,
     suggest,
 )
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.trial import choose_compute
 

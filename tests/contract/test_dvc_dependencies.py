@@ -1,6 +1,7 @@
 """Each DVC stage lists the modules that its result depends on, no more and no fewer."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,8 +37,19 @@ def _is_plumbing(module: str) -> bool:
 
 
 def expected_modules(stage: str) -> set[str]:
+    """Return the modules a stage depends on; a folder, where it depends on all within."""
     needed = {m for m in reachable(f"pipeline.stages.{stage}") if not _is_plumbing(m)}
-    return {str(MODULES[module].relative_to(ROOT)) for module in needed}
+    files = {MODULES[module] for module in needed}
+    folders = {folder for file in files for folder in file.parents if PACKAGE in folder.parents}
+    whole = {folder for folder in folders if _code_in(folder) <= files}
+    inside = {
+        path for folder in whole for path in _code_in(folder) | whole if folder in path.parents
+    }
+    return {str(path.relative_to(ROOT)) for path in (files | whole) - inside}
+
+
+def _code_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*.py") if path.name != "__init__.py"}
 
 
 # Besides what its own module takes from params, a stage may hand all of them on.
@@ -64,7 +76,7 @@ def test_dvc_stages_are_the_commands_in_their_order():
 def test_a_stage_lists_the_modules_it_depends_on(stage):
     listed = {dep for dep in STAGE_ENTRIES[stage]["deps"] if dep.startswith("pipeline/")}
     # Templates and such beside the modules count too.
-    templates = {dep for dep in listed if not dep.endswith(".py")}
+    templates = {dep for dep in listed if Path(dep).suffix not in {".py", ""}}
     assert listed - templates == expected_modules(stage)
     assert all((ROOT / template).exists() for template in templates)
 

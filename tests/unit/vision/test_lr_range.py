@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.vision.training.lr_range import (
+from pipeline.vision.lr_range import (
     Point,
     lowest_point,
     range_test,
