@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import torch
+from torch.backends.cpu import get_cpu_capability
 
+from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.runtime.checkpoints import (
     checkpoints,
@@ -108,12 +110,12 @@ def _build_together(order: Order, share: Share, device: torch.device, start: _St
 
 def _choose_compute(order: Order, share: Share, device: torch.device) -> Compute:
     """Choose by trial, or as the last time that it was asked for."""
-    job = order.job
+    job, recipe, on_gpu = order.job, order.job.recipe, device.type == "cuda"
     question = {
-        "network": [job.network, job.args],
-        "recipe": job.recipe.model_dump(mode="json"),
+        "network": [job.network, job.args, ImageSet.open(*job.images).info.shape],
+        "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable],
         "asked": [order.precision, order.threads, order.cores],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if on_gpu else get_cpu_capability(),
         "torch": torch.__version__,
     }
     return remembered(
@@ -155,10 +157,13 @@ def _train(trainer: Trainer, order: Order, diary: Diary | None) -> dict[str, str
             diary.record(record) if record else diary.glance(trainer.glance())
             mine = rhythm.decide(order.folder.stop.exists())
         decision, steps = trainer.agree(*mine)
-        if diary and (decision != Decision.GO_ON or trainer.done):
-            begin = time.monotonic()
-            save_checkpoint(trainer, order.folder.checkpoints)
-            rhythm.saved(time.monotonic() - begin)
+        if decision != Decision.GO_ON or trainer.done:
+            # All workers: one that found it alone would leave the others waiting.
+            trainer.check_finite()
+            if diary:
+                begin = time.monotonic()
+                save_checkpoint(trainer, order.folder.checkpoints)
+                rhythm.saved(time.monotonic() - begin)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
     return {"checkpoint": str(checkpoints(order.folder.checkpoints)[0])}

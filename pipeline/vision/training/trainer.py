@@ -164,9 +164,9 @@ class Trainer:
             torch.distributed.all_reduce(self._losses[start:stop])
         self.progress.steps_done = stop
         if not self._readback.exchange(self._losses[start:stop].mean()):
-            self._check_finite()
+            self.check_finite()
         if stop == self.steps_per_epoch:
-            self._check_finite()  # waits for the device, so that the clock is right
+            self.check_finite()  # waits for the device, so that the clock is right
         self.progress.seconds += time.perf_counter() - begin
         return self._end_epoch() if stop == self.steps_per_epoch else None
 
@@ -267,8 +267,12 @@ class Trainer:
         set_learning_rate(self._optimizer, rate)
         self._rate = rate
 
-    def _check_finite(self) -> None:
-        """Stop if a loss of the running epoch is not finite."""
+    def check_finite(self) -> None:
+        """Stop if a loss of the running epoch is not finite, which all workers see alike.
+
+        Raises:
+            PipelineError: names the first step.
+        """
         losses = self._losses[: self.progress.steps_done].cpu()
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
@@ -329,7 +333,7 @@ class Trainer:
         Raises:
             PipelineError: a loss is not finite: nothing is written.
         """
-        self._check_finite()
+        self.check_finite()
         state = {
             "network": self.network.state_dict(),
             "optimizer": state_tensors(self._optimizer),
