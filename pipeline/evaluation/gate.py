@@ -181,20 +181,15 @@ def as_markdown(decision: Block, alias: str) -> str:
     """Write a decision for people who look at the version in the registry.
 
     Args:
-        decision: with "decision", "reasons", "checks", "champion" and "comparison".
+        decision: with "promoted", "checks", "champion" and "comparison".
         alias: that was asked for.
     """
-    verdict = {
-        "promoted": f"**Promoted** to `{alias}`.",
-        "refused": f"**Not promoted** to `{alias}`.",
-        "unchanged": f"**Unchanged**: it holds `{alias}`.",
-    }[decision["decision"]]
-    marks = ["passed" if check["passed"] else "failed" for check in decision["checks"]]
+    verdict = "Promoted" if decision["promoted"] else "Not promoted"
     lines = [
-        f"- {mark}: {reason}" for mark, reason in zip(marks, decision["reasons"], strict=False)
+        f"- {'passed' if check['passed'] else 'failed'}: {check['reason']}"
+        for check in decision["checks"]
     ]
-    lines = lines or [f"- {reason}" for reason in decision["reasons"]]
-    parts = [verdict, "\n".join(lines)]
+    parts = [f"**{verdict}** to `{alias}`.", "\n".join(lines)]
     if decision["comparison"]:
         parts.append(_table(decision))
     return "\n\n".join(parts)

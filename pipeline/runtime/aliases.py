@@ -24,6 +24,7 @@ from pipeline.runtime.tracking import (
     BUNDLE_TAG,
     connect,
     explained,
+    open_client,
     shown,
     store_file,
     tracking_uri,
@@ -53,7 +54,7 @@ class Champion:
 
 def find_champion(tracking: Tracking, name: str, alias: str) -> Champion | None:
     """Return who holds `alias` of the model `name`, None if nobody does."""
-    client = connect(tracking)
+    client = open_client(tracking)
     with explained(tracking_uri(tracking)):
         version = _aliases(client, name).get(alias)
         if version is None:

@@ -87,18 +87,20 @@ def settle(candidate: Candidate, registry: Registry, how: Evaluate) -> Block:
         PipelineError: no store answers, or the champion cannot be had.
     """
     tracking, rules = registry.tracking, registry.rules
-    known = find_version(tracking, rules.name, bundle_digest(candidate.bundle))
     for _ in range(_TRIES):
         champion = find_champion(tracking, rules.name, rules.alias)
+        known = find_version(tracking, rules.name, bundle_digest(candidate.bundle))
         decision = _decide(candidate, known, champion, registry, how)
-        known = register_bundle(
-            candidate.bundle,
-            tracking=tracking,
-            name=rules.name,
-            metrics={f"test.{name}": value for name, value in candidate.figures.items()},
-            pictures=candidate.pictures,
-            description=gate.as_markdown(decision, rules.alias),
-        )
+        if decision["checks"]:  # judged just now; else its version tells of when it was
+            known = register_bundle(
+                candidate.bundle,
+                tracking=tracking,
+                name=rules.name,
+                metrics={f"test.{name}": value for name, value in candidate.figures.items()},
+                pictures=candidate.pictures,
+                description=gate.as_markdown(decision, rules.alias),
+            )
+        assert known
         try:
             aliases = _apply(decision, known, champion, registry)
         except ChampionChangedError:

@@ -1,6 +1,9 @@
+import json
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -198,6 +201,28 @@ def test_two_promotions_at_once_end_in_one_champion(tracking, name):
     assert sorted(said.values()) == ["lost", "won"]
     (winner,) = (version for version, word in said.items() if word == "won")
     assert aliases_at_a_glance(tracking.uri, name) == {"champion": winner, PREVIOUS: "1"}
+
+
+def test_a_glance_at_a_server():
+    """What MLflow 3.17 answers, as far as it matters."""
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path == "/api/2.0/mlflow/registered-models/get?name=m"
+            held = [{"alias": "champion", "version": "6"}, {"alias": "previous", "version": "1"}]
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps({"registered_model": {"aliases": held}}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert aliases_at_a_glance(address, "m") == {"champion": "6", "previous": "1"}
+        assert aliases_at_a_glance(address, "nobody") == {}
+        server.shutdown()
 
 
 def test_a_glance_at_what_is_not_there(tracking):

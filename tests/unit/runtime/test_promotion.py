@@ -100,6 +100,9 @@ def test_first_second_and_third(register, tracking):
     assert "| macro_f1 | 1.0000 |" in told
     again = register("good")
     assert (again["decision"], again["promoted"]) == ("unchanged", True)
+    # Its version still tells why it was promoted.
+    told = open_client(tracking).get_model_version("test_first_second_and_third", "2").description
+    assert told.startswith("**Promoted** to `champion`.")
     assert aliases(tracking, "test_first_second_and_third") == held
 
 
