@@ -31,6 +31,7 @@ class TrainingBar:
             smoothing=0.1,
             disable=not sys.stderr.isatty(),
         )
+        self._bar.set_postfix_str("workers are starting")
         self._started = False
         self._figures: dict[str, str] = {}
         self._last_line_s = float("-inf")
