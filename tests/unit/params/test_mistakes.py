@@ -59,7 +59,11 @@ def said_of(key, value):
         ("register.alias", "1", 'got "1", need a letter, then letters, digits, _ or -'),
         ("register.alias", "latest", "latest means a version to MLflow, take another"),
         ("register.alias", "v3", "v3 means a version to MLflow, take another"),
-        ("register.alias", "previous", "previous is an alias that Convoy sets itself, take another"),
+        (
+            "register.alias",
+            "previous",
+            "previous is an alias that Convoy sets itself, take another",
+        ),
         ("resources.addres", None, "unknown key, did you mean address?"),
         ("repot", {}, "unknown key, did you mean report?"),
     ],
