@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -103,16 +103,24 @@ def explained(uri: str) -> Iterator[None]:
 class TrackedRun:
     """A run that takes records whether or not the store answers just now."""
 
-    def __init__(self, client: Any, run_id: str) -> None:
+    def __init__(self, client: Any, run_id: str, logged: Iterable[int] = ()) -> None:
+        """Take in the run, and the steps that an earlier call has logged to it."""
         self.run_id = run_id
         self._client = client
+        self._logged = set(logged)
         self._waiting: list[Any] = []
         self._next_try_s = float("-inf")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step; what cannot be delivered now goes with a later call."""
+        """Log metrics of one step; what cannot be delivered now goes with a later call.
+
+        After a restart the same steps come again, with the same metrics: each is logged once.
+        """
         from mlflow.entities import Metric
 
+        if step in self._logged:
+            return
+        self._logged.add(step)
         now_ms = int(time.time() * 1000)
         self._waiting += [Metric(name, value, now_ms, step) for name, value in metrics.items()]
         if time.monotonic() >= self._next_try_s:
@@ -218,11 +226,19 @@ def _resume(client: Any, remember: Path) -> TrackedRun | None:
     run_id = remember.read_text().strip()
     try:
         client.update_run(run_id, status="RUNNING")
+        logged = _logged_steps(client, run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    return TrackedRun(client, run_id)
+    return TrackedRun(client, run_id, logged)
+
+
+def _logged_steps(client: Any, run_id: str) -> set[int]:
+    """Return the steps for which all of the run's metrics are there."""
+    names = client.get_run(run_id).data.metrics
+    steps = [{entry.step for entry in client.get_metric_history(run_id, n)} for n in names]
+    return set.intersection(*steps) if steps else set()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from pipeline.runtime.checkpoints import checkpoints
+from pipeline.errors import PipelineError
+from pipeline.runtime.checkpoints import checkpoints, newest_checkpoint
 from tests.contract.imports import ROOT
 from tests.distributed.small_training import (
     News,
@@ -92,6 +94,17 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(
     assert sorted(set(told)) == list(range(1, epochs + 1))
 
 
+def test_workers_that_go_on_failing(cluster, params, more, tmp_path):
+    job, news, folder = make_job(params, more, **LASTING), News(), folder_in(tmp_path)
+    killer = Killer("RayTrainWorker", 5, news)
+    with pytest.raises(PipelineError, match=r"gave up after 0 restarts: .*logs are in") as raised:
+        run(job, few(params, checkpoint_interval_s=INTERVAL_S, max_failures=0), folder, news)
+    assert killer.killed
+    logs = str(raised.value).split("logs are in ")[1].split(",")[0]
+    assert list(Path(logs).glob("*raylet*"))
+    assert newest_checkpoint(folder.checkpoints)
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -129,7 +142,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     again = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True
     )
-    checkpoint = type(tmp_path)(again.stdout.split()[-1])
+    checkpoint = Path(again.stdout.split()[-1])
     job = make_job(params, more, **LASTING)
     assert_same_training(checkpoint, undisturbed(job, chosen(folder_in(tmp_path))))
     facts = [json.loads(line).get("fact") for line in diary.read_text().splitlines()]

@@ -4,10 +4,13 @@ import threading
 import time
 
 import pytest
+from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
+from pipeline.runtime.checkpoints import newest_checkpoint
 from pipeline.runtime.ray import train
 from pipeline.runtime.ray.cluster import open_cluster
+from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.progress import read_progress
 from tests.distributed.small_training import (
     News,
@@ -113,6 +116,20 @@ def test_a_mistake_found_by_a_worker_is_told_once_and_leaves_nothing(
     ):
         run(job, few(params, workers=2, checkpoint_interval_s=100.0), folder)
     assert not folder.path.exists()
+
+
+def test_a_training_that_diverges_keeps_its_last_good_checkpoint(cluster, params, sets, tmp_path):
+    wild = {"name": "sgd", "lr": 1e5, "momentum": 0.0, "weight_decay": 0.0, "layer_decay": 1.0}
+    schedule = {"name": "one_cycle", "rise": 0.9}
+    job = make_job(params, sets, optimizer=wild, schedule=schedule, epochs=1000)
+    folder = folder_in(tmp_path)
+    message = r"loss is (nan|inf) at .*; the last good checkpoint is (.*), and train\.weights may"
+    with pytest.raises(PipelineError, match=message) as raised:
+        run(job, few(params), folder)
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    assert str(checkpoint) in str(raised.value)
+    weights = load_file(checkpoint / BEST_FILE)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 def test_a_batch_that_cannot_be_shared_out(cluster, params, sets, tmp_path):

@@ -68,7 +68,8 @@ class Cluster:
     def alive(self) -> bool:
         """Whether a private cluster's own processes run; of others nothing is known here."""
         node = self._ray._private.worker._global_node
-        return not self.private or self._theirs or not any(node.dead_processes())
+        dead = {kind for kind, _ in node.dead_processes()} if node else set()
+        return not self.private or self._theirs or not dead & {"gcs_server", "raylet"}
 
     def _disconnect(self) -> None:
         node = self._ray._private.worker._global_node

@@ -62,11 +62,18 @@ def test_a_run_holds_what_was_logged(tracking, tmp_path):
 def test_a_training_that_goes_on_keeps_its_run(tracking, tmp_path):
     arguments = {"name": "train", "params": {}, "tags": {}, "remember": tmp_path / "id"}
     first = start_run(tracking, **arguments)
+    first.log({"loss": 3.0, "lr": 0.1}, 1)
     first.end("KILLED")
     again = start_run(tracking, **arguments)
     assert again.run_id == first.run_id
     client = open_client(tracking)
     assert client.get_run(first.run_id).info.status == "RUNNING"
+    for epoch in (1, 2, 2):  # told again from the start, and once more after a worker's death
+        again.log({"loss": 3.0 / epoch, "lr": 0.1}, epoch)
+    again.tag("convoy.compute", "fp32")
+    history = client.get_metric_history(first.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 1.5)]
+    assert client.get_run(first.run_id).data.tags["convoy.compute"] == "fp32"
     again.end("FINISHED")
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
