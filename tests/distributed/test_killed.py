@@ -31,7 +31,7 @@ pytestmark = pytest.mark.distributed
 
 # Epochs of 94 steps; each step takes 2 ms. Adam would blow up what two workers round differently.
 SGD = {"name": "sgd", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
-LASTING = {"epochs": 30, "global_batch_size": 8, "optimizer": SGD}
+LASTING = {"epochs": 20, "global_batch_size": 8, "optimizer": SGD}
 INTERVAL_S = 0.2
 
 
@@ -60,7 +60,7 @@ class Killer:
     def __init__(self, name, seed, news):
         self.killed = None
         self._name, self._news = name, news
-        self._delay_s = random.Random(seed).uniform(0.3, 2.0)
+        self._delay_s = random.Random(seed).uniform(0.3, 1.5)
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self):
@@ -73,7 +73,7 @@ class Killer:
 
 @pytest.mark.parametrize(
     ("name", "workers", "epochs", "seed"),
-    [("RayTrainWorker", 1, 30, 1), ("RayTrainWorker", 2, 8, 2), ("TrainController", 1, 30, 3)],
+    [("RayTrainWorker", 1, 20, 1), ("RayTrainWorker", 2, 8, 2), ("TrainController", 1, 20, 3)],
 )
 def test_a_killed_process_is_replaced_and_nothing_is_lost(
     cluster, params, more, undisturbed, tmp_path, name, workers, epochs, seed
@@ -133,7 +133,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     while not diary.exists() or "glance" not in diary.read_text():
         assert first.poll() is None
         time.sleep(0.02)
-    time.sleep(random.Random(4).uniform(0.3, 2.0))
+    time.sleep(random.Random(4).uniform(0.3, 1.5))
     helpers = psutil.Process(first.pid).children(recursive=True)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()

@@ -188,7 +188,8 @@ def test_ctrl_c_saves_first(small, packed):
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - asked < 10
     assert process.returncode == 130
-    assert lines_of(err)[-2:] == [ASKED, STOPPED]
+    assert ASKED in lines_of(err)
+    assert lines_of(err)[-1] == STOPPED
     assert not out
     assert newest_checkpoint(run_folder / "checkpoints")
     client = open_client(small.tracking)
@@ -230,7 +231,8 @@ def test_two_local_workers_one_of_them_killed(small, packed):
     process.terminate()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert lines_of(err)[-2:] == [ASKED, STOPPED]
+    assert ASKED in lines_of(err)
+    assert lines_of(err)[-1] == STOPPED
     assert all(line.startswith(("train: ", "convoy: ")) for line in lines_of(out + err)), err
     (run_folder,) = Path(".convoy/runs").glob("train-*")
     assert newest_checkpoint(run_folder / "checkpoints")

@@ -40,6 +40,8 @@ def train(order: Order) -> dict[str, str]:
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
     device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL, and whatever names no device, will work
     try:
         start = _agree_on_start(order, share, device)
         torch.set_num_threads(start.compute.threads)
