@@ -14,22 +14,22 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from pipeline.runtime.ray.policy import RoomPolicy
 
+# Actors that share out Ray data sets, which we do not use; and that give back what a dead
+# controller had reserved. The latter asks Ray's dashboard: without one it finds nothing out, says
+# so for ever, and holds up the end by 12 s. See `train._free_places`.
+_UNNEEDED = {DatasetsCallback, PlacementGroupCleanerCallback}
+
 
 class LeanTrainer(DataParallelTrainer):
     """Runs a function in all workers."""
 
     def __init__(self, *, private: bool, **settings: Any) -> None:
-        """Leave out more where the cluster is private: it ends with the driver."""
+        """Take in Ray's settings, and whether the cluster is private: it ends with the driver."""
         super().__init__(**settings)
         self._private = private
 
     def _create_default_callbacks(self) -> list[Any]:
-        # An actor that shares out Ray data sets, which we do not use; and one that gives back
-        # resources after the driver's death, which a private cluster does not survive.
-        unneeded = {DatasetsCallback} | (
-            {PlacementGroupCleanerCallback} if self._private else set()
-        )
-        return [one for one in super()._create_default_callbacks() if type(one) not in unneeded]
+        return [one for one in super()._create_default_callbacks() if type(one) not in _UNNEEDED]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         parts["scaling_policy"] = RoomPolicy(self.scaling_config, private=self._private)

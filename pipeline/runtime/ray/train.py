@@ -74,7 +74,7 @@ def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[
             # Ray restarts workers; the actor that does so is not restarted by anybody.
             if restarts == limit or cluster.closing:
                 raise _failure(error, cluster, folder) from error
-            _free_places(cluster)
+            _free_places()
     raise AssertionError("not reached")
 
 
@@ -126,8 +126,9 @@ def _backend(cluster: Cluster) -> Any:
     return TorchConfig()
 
 
-def _free_places(cluster: Cluster) -> None:
-    """Give back what a dead controller had reserved; on a shared cluster, Ray's cleaner does."""
+def _free_places() -> None:
+    """Give back what a dead controller has reserved; Ray would only when this driver ends."""
+    import ray
     from ray._raylet import PlacementGroupID
     from ray.util.placement_group import (
         PlacementGroup,
@@ -135,8 +136,9 @@ def _free_places(cluster: Cluster) -> None:
         remove_placement_group,
     )
 
-    if cluster.private:
-        for name in placement_group_table():
+    job = ray.get_runtime_context().get_job_id()
+    for name in placement_group_table():
+        if name.endswith(job):  # of the job that made it
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
