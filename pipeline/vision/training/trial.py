@@ -51,6 +51,9 @@ def choose_compute(
         for challenger in challengers:
             seconds = timer(challenger)
             if seconds * gain < best_s:
+                # Perhaps the machine was only busy with something else before: once more.
+                best_s = min(best_s, timer(best))
+            if seconds * gain < best_s:
                 best, best_s = challenger, seconds
 
     challenge([Compute(first_precision, first_threads, channels_last=True)], _GAIN)

@@ -50,6 +50,18 @@ def test_the_fastest_way_is_chosen(changes, asked, expected):
         assert {compute.precision for compute in seen} == {asked["precision"]}
 
 
+def test_a_busy_moment_does_not_decide():
+    """Four times as slow at its first trial, the usual way is tried once more and stays."""
+    steady, seen = timer(SPEEDS | {("fp32", True): 1.0, ("bf16", True): 1.0, ("bf16", False): 1.0})
+
+    def time(compute):
+        return steady(compute) * (4 if len(seen) == 1 else 1)
+
+    found = choose_compute(time, precision="auto", threads="auto", most_threads=2)
+    assert found == Compute("fp32", 2, False)
+    assert seen.count(found) == 2
+
+
 def test_a_step_is_timed_and_leaves_no_trace():
     torch.manual_seed(0)
     network = build_network("resnet20", {}, (3, 16, 16), 3)
