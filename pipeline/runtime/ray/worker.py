@@ -31,7 +31,7 @@ def train(order: Order) -> dict[str, str]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
-        'checkpoint': the last one; or 'stopped'; or 'error': a mistake of the user, which is
+        'checkpoint': the last one (by the first worker); or 'stopped'; or 'error': a mistake of the user, which is
         returned because raising it would mean a restart.
     """
     import ray.train
@@ -168,4 +168,5 @@ def _train(trainer: Trainer, order: Order, diary: Diary | None) -> dict[str, str
                 rhythm.saved(time.monotonic() - begin)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
-    return {"checkpoint": str(checkpoints(order.folder.checkpoints)[0])}
+    # The driver listens to the first worker alone; the others may be done before it has saved.
+    return {"checkpoint": str(checkpoints(order.folder.checkpoints)[0])} if diary else {}
