@@ -261,6 +261,8 @@ def test_a_cluster_that_runs_already(packed, monkeypatch):
         )
         assert done.returncode == 0, done.stderr
         assert "train: 2 epochs" in done.stdout
+        assert "2 workers" in done.stderr
+        assert "started anew" not in done.stderr
         assert load_bundle(Path("models/base")).classes == BARS
     finally:
         # Asked nicely, it would wait half a minute for work to drain.

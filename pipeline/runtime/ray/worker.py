@@ -31,8 +31,8 @@ def train(order: Order) -> dict[str, str]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
-        'checkpoint': the last one (by the first worker); or 'stopped'; or 'error': a mistake of the user, which is
-        returned because raising it would mean a restart.
+        'checkpoint': the last one (by the first worker); or 'stopped'; or 'error': a mistake of
+        the user, which is returned because raising it would mean a restart.
     """
     import ray.train
     import ray.train.torch
