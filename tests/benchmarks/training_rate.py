@@ -19,6 +19,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,12 +157,7 @@ class Bound:
 
     def rate(self, seconds: float) -> float:
         """Return images per second."""
-        self._step()
-        steps, start = 0, synchronised(self._device)
-        while time.perf_counter() - start < seconds:
-            self._step()
-            steps += 1
-        return steps * self._case.batch / (synchronised(self._device) - start)
+        return steps_per_second(self._step, seconds, self._device) * self._case.batch
 
 
 class Convoy:
@@ -235,12 +231,7 @@ class Usual:
 
     def rate(self, seconds: float) -> float:
         """Return images per second."""
-        self._step()
-        steps, start = 0, synchronised(self._device)
-        while time.perf_counter() - start < seconds:
-            self._step()
-            steps += 1
-        return steps * self._case.batch / (synchronised(self._device) - start)
+        return steps_per_second(self._step, seconds, self._device) * self._case.batch
 
     def _step(self) -> None:
         try:
@@ -253,6 +244,16 @@ class Usual:
         self._optimizer.zero_grad()
         functional.cross_entropy(self._network(images), labels).backward()
         self._optimizer.step()
+
+
+def steps_per_second(step: Callable[[], None], seconds: float, device: torch.device) -> float:
+    """Repeat `step` for some seconds, after one to warm up."""
+    step()
+    steps, start = 0, synchronised(device)
+    while time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+    return steps / (synchronised(device) - start)
 
 
 def synchronised(device: torch.device) -> float:
