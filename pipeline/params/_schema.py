@@ -4,69 +4,27 @@ No field has a default: params.yaml states every value, so that what DVC tracks 
 that a result can depend on.
 """
 
-import json
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.errors import did_you_mean
-from pipeline.params._augmentations import (
-    AUGMENTATIONS,
-    BATCH_AUGMENTATIONS,
-    VIEWS,
-    check_items,
-)
+from pipeline.params._augmentations import AUGMENTATIONS, VIEWS, check_items
 from pipeline.params._networks import NETWORKS, check_network_args
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(min_length=1)]
-
-T = TypeVar("T")
-
-
-def _refuse(value: T, mistakes: list[str]) -> T:
-    """Return `value`, or raise all `mistakes` in one error that pydantic collects.
-
-    A mistake that starts with '.' or '[' goes on with the key of the value.
-    """
-    if mistakes:
-        raise ValueError(*mistakes)
-    return value
-
-
-def _is_finite(value: JsonValue) -> JsonValue:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError as error:
-        raise ValueError("infinite or not a number, need finite numbers") from error
-    return value
-
-
-# What a network or an augmentation makes of a free argument is its own business.
-Value = Annotated[JsonValue, AfterValidator(_is_finite)]
-# A list of '- Name: {argument: value}', one name per item.
-Items = tuple[dict[str, dict[str, Value]], ...]
-
-
-class Section(BaseModel):
-    """A frozen section that knows each of its keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
+from pipeline.params._training import Training
+from pipeline.params._types import (
+    Count,
+    Fraction,
+    Items,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Value,
+    refuse,
+)
 
 
 class Data(Section):
@@ -132,7 +90,7 @@ class Balance(Section):
     @field_validator("policy")
     @classmethod
     def _policy_is_known(cls, policy: Items) -> Items:
-        return _refuse(policy, check_items(policy, AUGMENTATIONS, "transform"))
+        return refuse(policy, check_items(policy, AUGMENTATIONS, "transform"))
 
     @field_validator("per_class")
     @classmethod
@@ -140,7 +98,7 @@ class Balance(Section):
         mistakes = []
         for label, policy in policies.items():
             mistakes += [f".{label}{m}" for m in check_items(policy, AUGMENTATIONS, "transform")]
-        return _refuse(policies, mistakes)
+        return refuse(policies, mistakes)
 
 
 class Model(Section):
@@ -153,181 +111,11 @@ class Model(Section):
     @classmethod
     def _name_is_known(cls, name: str) -> str:
         known = did_you_mean(name, NETWORKS) + f" (valid: {', '.join(NETWORKS)})"
-        return _refuse(name, [] if name in NETWORKS else [f"unknown network {name}{known}"])
+        return refuse(name, [] if name in NETWORKS else [f"unknown network {name}{known}"])
 
     @model_validator(mode="after")
     def _args_are_known(self) -> Self:
-        return _refuse(self, [f".args{m}" for m in check_network_args(self.name, self.args)])
-
-
-class Optimizer(Section):
-    """The step rule. `lr` is the peak of the schedule, per step on one global batch.
-
-    `layer_decay` multiplies the rate once per depth group below the head.
-    """
-
-    name: Literal["sgd", "adamw"]
-    lr: Positive
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
-    weight_decay: NonNegative
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class ConstantRate(Section):
-    """The peak rate throughout, after a linear warm-up."""
-
-    name: Literal["constant"]
-    warmup_epochs: NonNegative
-
-
-class CosineRate(Section):
-    """Half a cosine towards 0, after a linear warm-up."""
-
-    name: Literal["cosine"]
-    warmup_epochs: NonNegative
-
-
-class StepRate(Section):
-    """Multiplied by `factor` at each of `milestones`, shares of the whole training."""
-
-    name: Literal["step"]
-    warmup_epochs: NonNegative
-    milestones: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...]
-    factor: Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class OneCycleRate(Section):
-    """Up along half a cosine for the share `rise` of the training, then down to almost 0."""
-
-    name: Literal["one_cycle"]
-    rise: Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-Schedule = Annotated[
-    ConstantRate | CosineRate | StepRate | OneCycleRate, Field(discriminator="name")
-]
-
-
-class CrossEntropy(Section):
-    """Cross-entropy."""
-
-    name: Literal["cross_entropy"]
-
-
-class Deferred(Section):
-    """Something that takes over after the share `start` of the epochs."""
-
-    start: Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class ClassBalanced(Deferred):
-    """Cross-entropy weighted by effective numbers (Cui et al. 2019)."""
-
-    name: Literal["class_balanced"]
-    beta: Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Focal(Deferred):
-    """Cross-entropy that counts easy images less (Lin et al. 2017)."""
-
-    name: Literal["focal"]
-    gamma: NonNegative
-
-
-class BalancedSoftmax(Deferred):
-    """Softmax with the class priors taken in (Ren et al. 2020)."""
-
-    name: Literal["balanced_softmax"]
-
-
-class LogitAdjusted(Deferred):
-    """Logits shifted by tau times the log priors (Menon et al. 2021)."""
-
-    name: Literal["logit_adjusted"]
-    tau: NonNegative
-
-
-Loss = Annotated[
-    CrossEntropy | ClassBalanced | Focal | BalancedSoftmax | LogitAdjusted,
-    Field(discriminator="name"),
-]
-
-
-class NaturalSampler(Section):
-    """Each image once per epoch."""
-
-    name: Literal["natural"]
-
-
-class SquareRootSampler(Deferred):
-    """Classes as often as the square root of their size."""
-
-    name: Literal["square_root"]
-
-
-class BalancedSampler(Deferred):
-    """All classes as often as each other."""
-
-    name: Literal["balanced"]
-
-
-Sampler = Annotated[
-    NaturalSampler | SquareRootSampler | BalancedSampler, Field(discriminator="name")
-]
-
-
-class EarlyStopping(Section):
-    """Which epoch's weights are kept, and when to stop waiting for a better one.
-
-    The best epoch is the one with the best `metric` on the validation split; training stops
-    after `patience` epochs that do not better it by `min_delta`.
-    """
-
-    metric: Literal["loss", "accuracy", "balanced_accuracy"]
-    patience: Count
-    min_delta: NonNegative
-
-
-class Training(Section):
-    """One training: the sections `train` and `finetune` share this shape."""
-
-    seed: Seed
-    images: Literal["data/packed/train", "data/balanced"]
-    weights: Name | None
-    normalization: Literal["auto", "data", "imagenet"]
-    trainable: Literal["all", "head", "gradual"]
-    epochs: Count
-    global_batch_size: Count
-    accumulate: Count
-    optimizer: Optimizer
-    schedule: Schedule
-    loss: Loss
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
-    sampler: Sampler
-    augment: Items
-    mixup_alpha: NonNegative
-    cutmix_alpha: NonNegative
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
-    clip_norm: NonNegative
-    early_stopping: EarlyStopping
-
-    @field_validator("augment")
-    @classmethod
-    def _augmentations_are_known(cls, augment: Items) -> Items:
-        return _refuse(augment, check_items(augment, BATCH_AUGMENTATIONS, "augmentation"))
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> Self:
-        if self.trainable != "all" and self.weights is None:
-            raise ValueError(
-                f"trainable: {self.trainable} on weights: null would freeze random layers"
-            )
-        if self.accumulate > self.global_batch_size:
-            raise ValueError(
-                f"accumulate: {self.accumulate} parts of global_batch_size:"
-                f" {self.global_batch_size} images, some would be empty"
-            )
-        return self
+        return refuse(self, [f".args{m}" for m in check_network_args(self.name, self.args)])
 
 
 class Baseline(Section):
@@ -356,7 +144,7 @@ class Tta(Section):
     @field_validator("views")
     @classmethod
     def _views_are_known(cls, views: Items) -> Items:
-        return _refuse(views, check_items(views, VIEWS, "view"))
+        return refuse(views, check_items(views, VIEWS, "view"))
 
 
 class Embed(Section):
@@ -393,9 +181,9 @@ class Register(Section):
     @classmethod
     def _alias_is_free(cls, alias: str) -> str:
         if alias == "latest" or re.fullmatch(r"v\d+", alias):
-            return _refuse(alias, [f"{alias} means a version to MLflow, take another"])
+            return refuse(alias, [f"{alias} means a version to MLflow, take another"])
         kept = alias in ("previous", "challenger")
-        return _refuse(alias, [f"{alias} is an alias that Convoy sets itself, take another"] * kept)
+        return refuse(alias, [f"{alias} is an alias that Convoy sets itself, take another"] * kept)
 
 
 class Report(Section):

@@ -108,7 +108,7 @@ class Cluster:
 
     @property
     def logs(self) -> Path:
-        """The folder of Ray's logs of this session, on this machine."""
+        """The folder of this cluster's logs on this machine."""
         node = self.ray._private.worker._global_node
         return Path(node.get_session_dir_path()) / "logs"
 
