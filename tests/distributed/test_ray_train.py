@@ -25,8 +25,8 @@ from tests.distributed.small_training import (
 
 pytestmark = pytest.mark.distributed
 
-# Some seconds of small steps. Adam would blow up what two workers round differently.
-SGD = {"name": "sgd", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
+# Some seconds of small steps. Adam, and larger ones, blow up what two workers round differently.
+SGD = {"name": "sgd", "lr": 0.0001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
 LASTING = {"epochs": 10, "global_batch_size": 4, "optimizer": SGD}
 
 
