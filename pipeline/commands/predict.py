@@ -115,7 +115,11 @@ def _open(model: str) -> Bundle:
 
         # Whoever names a server needs no params.yaml: a model is used far from where it was made.
         server = os.environ.get("MLFLOW_TRACKING_URI")
-        tracking = Tracking(uri=server, experiment="any") if server else load_params().tracking
+        tracking = (
+            Tracking(uri=server, experiment="any", system_metrics=False)
+            if server
+            else load_params().tracking
+        )
         return load_bundle(fetch_bundle(model, tracking))
     return load_bundle(Path(model))
 

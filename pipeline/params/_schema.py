@@ -228,10 +228,14 @@ class Resources(Section):
 
 
 class Tracking(Section):
-    """The MLflow server; MLFLOW_TRACKING_URI overrides `uri`. Tracked by no stage."""
+    """The MLflow server; MLFLOW_TRACKING_URI overrides `uri`. Tracked by no stage.
+
+    `system_metrics`: whether each node's load is logged while it trains.
+    """
 
     uri: Name
     experiment: Name
+    system_metrics: bool
 
 
 class Params(Section):

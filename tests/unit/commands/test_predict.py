@@ -172,7 +172,9 @@ def test_names_that_are_no_text_are_spelt_out(bundle, images, kind, capsys):
 def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
     bundle, images, capsys, monkeypatch
 ):
-    tracking = Tracking(uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests")
+    tracking = Tracking(
+        uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests", system_metrics=False
+    )
     register_bundle(
         Path("models/tuned"),
         tracking=tracking,

@@ -29,7 +29,7 @@ from pipeline.runtime.tracking import connect, open_client
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests")
+    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ from pipeline.params import Tracking
 from pipeline.runtime.aliases import ChampionChangedError, promote
 from pipeline.runtime.tracking import connect
 uri, name, version = sys.argv[1:]
-tracking = Tracking(uri=uri, experiment="tests")
+tracking = Tracking(uri=uri, experiment="tests", system_metrics=False)
 connect(tracking).get_registered_model(name)
 Path(f"ready-{version}").touch()
 while not Path("go").exists():

@@ -28,7 +28,7 @@ from tests.contract.test_declared_dependencies import INSTALLED_AS
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests")
+    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
 
 
 @pytest.fixture

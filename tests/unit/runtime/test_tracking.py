@@ -20,7 +20,7 @@ from pipeline.runtime.tracking import (
 
 @pytest.fixture
 def tracking(tmp_path):
-    return Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="tests")
+    return Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="tests", system_metrics=False)
 
 
 def test_the_environment_overrides_the_params(tracking, monkeypatch):
@@ -123,7 +123,9 @@ def _free_port():
 
 def test_a_training_goes_on_without_a_server(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nobody = Tracking(uri=f"http://127.0.0.1:{_free_port()}", experiment="tests")
+    nobody = Tracking(
+        uri=f"http://127.0.0.1:{_free_port()}", experiment="tests", system_metrics=False
+    )
     run = start_run(nobody, name="t", params={}, tags={}, remember=tmp_path / "id")
     assert isinstance(run, Untracked)
     assert "warning: training goes on without tracking" in capsys.readouterr().err
@@ -135,13 +137,13 @@ def test_a_training_goes_on_without_a_server(tmp_path, capsys, monkeypatch):
 
 def test_an_address_that_mlflow_does_not_take(tmp_path):
     with pytest.raises(PipelineError, match="the MLflow store at nonsense://x fails"):
-        open_client(Tracking(uri="nonsense://x", experiment="tests"))
+        open_client(Tracking(uri="nonsense://x", experiment="tests", system_metrics=False))
 
 
 def test_processes_that_open_a_fresh_store_together(tmp_path):
     code = (
         "from pipeline.params import Tracking; from pipeline.runtime.tracking import open_client;"
-        f"open_client(Tracking(uri='sqlite:///{tmp_path}/fresh.db', experiment='tests'))"
+        f"open_client(Tracking(uri='sqlite:///{tmp_path}/fresh.db', experiment='tests', system_metrics=False))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
