@@ -96,8 +96,8 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
 
     The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
     score Hall's for the mean difference, that of average precision the jackknife's, the others
-    are paired bootstraps (of both kinds for ECE); those of the means over classes reach at least
-    as far as Bonett and Price's for the effective number of images. The p-value is McNemar's,
+    are paired bootstraps: of both kinds for ECE, and as wide as the models' own intervals ask; for
+    means over classes as wide as Bonett and Price's for the effective number of images. The p-value is McNemar's,
     exact: how often a fair coin would share the images that only one model gets right at least
     this unevenly. Equal posteriors are one model: the difference is 0 without doubt.
 
@@ -142,10 +142,14 @@ def _difference_intervals(
         for name in ("balanced_accuracy", "macro_f1")
     }
     # Noise pushes both errors up, the one of the better calibrated model more; how much more the
-    # resamples cannot tell. The interval reaches as far as either of the two kinds.
+    # resamples cannot tell. The interval reaches as far as either of the two kinds, and as the
+    # models' own intervals say, which know how much error a calibrated model may show.
     moved = drawn_one["ece"] - drawn_two["ece"]
-    ends = np.stack([f(moved, value["ece"]) for f in _BOTH_KINDS])
-    interval["ece"] = np.asarray([ends[:, 0].min(), ends[:, 1].max()])
+    ends = [f(moved, value["ece"]) for f in _BOTH_KINDS]
+    ends.append(
+        intervals.difference_of(_own_ece(one, drawn_one, how), _own_ece(two, drawn_two, how))
+    )
+    interval["ece"] = np.asarray([min(low for low, _ in ends), max(high for _, high in ends)])
     right_two = _proportions(two, tuple(value))
     for name, right in _proportions(one, tuple(value)).items():
         only_one, only_two = right & ~right_two[name], right_two[name] & ~right
@@ -157,6 +161,12 @@ def _difference_intervals(
         most = _LARGEST[name]
         interval[name] = intervals.mean_interval(values - means_two[name], -most, most)
     return interval
+
+
+def _own_ece(given: Answers, drawn: dict[str, Floats], how: Evaluate) -> tuple[float, Floats]:
+    """Return a model's calibration error and its interval, which holds it."""
+    value = metrics.expected_calibration_error(given, how.calibration_bins)
+    return value, _ece_interval(given, drawn["ece"], value, how)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

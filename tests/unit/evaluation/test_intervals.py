@@ -63,6 +63,12 @@ def test_percentile_interval_holds_the_value():
     assert intervals.percentile_interval(resampled, 0.99)[1] == 0.99
 
 
+def test_difference_of_two_intervals_adds_their_arms_in_squares():
+    found = intervals.difference_of((0.5, np.array([0.2, 0.6])), (0.1, np.array([0.0, 0.5])))
+    # Down: arms 0.3 and 0.4; up: 0.1 and 0.1.
+    np.testing.assert_allclose(found, [0.4 - 0.5, 0.4 + np.sqrt(0.02)])
+
+
 def test_basic_interval_is_mirrored():
     resampled = np.linspace(0.2, 0.4, 1001)
     np.testing.assert_allclose(intervals.basic_interval(resampled, 0.25), [0.105, 0.295])
