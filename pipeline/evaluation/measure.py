@@ -97,9 +97,10 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     The intervals of accuracy and top-k accuracy are Bonett and Price's, those of NLL and Brier's
     score Hall's for the mean difference, that of average precision the jackknife's, the others
     are paired bootstraps: of both kinds for ECE, and as wide as the models' own intervals ask; for
-    means over classes as wide as Bonett and Price's for the effective number of images. The p-value is McNemar's,
-    exact: how often a fair coin would share the images that only one model gets right at least
-    this unevenly. Equal posteriors are one model: the difference is 0 without doubt.
+    means over classes as wide as Bonett and Price's for the effective number of images. The
+    p-value is McNemar's, exact: how often a fair coin would share the images that only one model
+    gets right at least this unevenly. Equal posteriors are one model: the difference is 0
+    without doubt.
 
     Returns:
         {metric: {"value": first - second, "ci95": [low, high]}, ..., "mcnemar": {"only_first":
