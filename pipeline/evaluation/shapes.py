@@ -24,7 +24,18 @@ class Each:
     most: int | None = None
 
 
-# A shape is a tuple of types, an Each, or an object with at least these keys.
+@dataclass(frozen=True)
+class Maybe:
+    """A shape, or null.
+
+    Attributes:
+        shape: where there is something.
+    """
+
+    shape: Any
+
+
+# A shape is a tuple of types, an Each, a Maybe, or an object with at least these keys.
 _TEXT, _FLAG, _COUNT, _NUMBER = (str,), (bool,), (int,), (int, float)
 _FIGURE = {"value": (int, float, type(None)), "ci95": Each(list, _NUMBER, 2, 2)}
 _CLASS = dict.fromkeys(("precision", "recall", "f1", "average_precision"), _FIGURE)
@@ -45,14 +56,28 @@ _CALIBRATION = {
 }
 _MODEL = {"test": _BLOCK, "calibration": _CALIBRATION}
 _CONFUSION = {"true": _TEXT, "predicted": _TEXT, "images": _COUNT, "share": _FIGURE}
-_RUNG = {
+_GAIN = {"gain": _DIFFERENCE, "mended": _COUNT, "spoiled": _COUNT}
+_RUNG = _GAIN | {
     "views": Each(list, _TEXT, 1),
+    "validation": _GAIN | {"macro_f1": _FIGURE},
     "test": _BLOCK,
-    "gain": _DIFFERENCE,
-    "mended": _COUNT,
-    "spoiled": _COUNT,
     "cost": {"views_per_image": _COUNT, "images_per_s": _NUMBER},
 }
+_CHECK = {
+    "name": _TEXT,
+    "passed": _FLAG,
+    "value": _NUMBER,
+    "limit": _NUMBER,
+    "reason": _TEXT,
+}
+_RECALLS = {
+    "support": _COUNT,
+    "candidate": _NUMBER,
+    "champion": _NUMBER,
+    "loss": _NUMBER,
+    "interval": Each(list, _NUMBER, 2, 2),
+}
+_HEADLINE = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece"), _NUMBER)
 
 # A bool is an int too, and therefore comes first.
 _NAMES = {
@@ -87,7 +112,8 @@ REPORTS: dict[str, Any] = {
     "evaluate": {
         "baseline": _MODEL,
         "base": _MODEL,
-        "tuned": _MODEL | {"confusions": Each(list, _CONFUSION)},
+        "tuned": _MODEL,
+        "final": _MODEL | {"confusions": Each(list, _CONFUSION)},
         "comparisons": Each(dict, _DIFFERENCE),
     },
     "suspicious": {
@@ -99,14 +125,39 @@ REPORTS: dict[str, Any] = {
             {"path": _TEXT, "split": _TEXT, "given": _TEXT, "suggested": _TEXT, "score": _NUMBER},
         ),
     },
-    "tta": {"test": _BLOCK, "rungs": Each(list, _RUNG, 1)},
+    "tta": {
+        "mean": _TEXT,
+        "seed": _COUNT,
+        "choose": (str, int),
+        "calibrate": _FLAG,
+        "chosen": {"count": _COUNT, "views": Each(list, _TEXT), "reason": _TEXT},
+        "temperature": _FIGURE,
+        "rungs": Each(list, _RUNG, 1),
+    },
     "retrieve": {
         "test": Each(dict, _FIGURE),
         "queries": _COUNT,
         "searched": _COUNT,
         "dimensions": _COUNT,
     },
-    "register": {"model": _TEXT, "promoted": _FLAG, "reasons": Each(list, _TEXT)},
+    "register": {
+        "model": _TEXT,
+        "alias": _TEXT,
+        "bundle": _TEXT,
+        "candidate": _HEADLINE,
+        "baseline": _HEADLINE,
+        "decision": _TEXT,
+        "promoted": _FLAG,
+        "reasons": Each(list, _TEXT),
+        "checks": Each(list, _CHECK),
+        "champion": Maybe({"version": _TEXT, "bundle": (str, type(None))}),
+        "comparison": Maybe(_DIFFERENCE),
+        "classes": Maybe(Each(dict, _RECALLS)),
+        "latency": Maybe(dict.fromkeys(("candidate_ms", "champion_ms", "ratio"), _NUMBER)),
+        "version": _TEXT,
+        "aliases": Each(list, _TEXT),
+        "run_id": (str, type(None)),
+    },
 }
 
 
@@ -123,6 +174,10 @@ def check_shape(value: Any, shape: Any, path: Path) -> Any:
 def _check(value: Any, shape: Any, path: Path, place: str) -> None:
     if isinstance(shape, tuple):
         _expect(value, shape, path, place)
+        return
+    if isinstance(shape, Maybe):
+        if value is not None:
+            _check(value, shape.shape, path, place)
         return
     _expect(value, (shape.kind if isinstance(shape, Each) else dict,), path, place)
     if isinstance(shape, dict):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.shapes import Each, check_shape
+from pipeline.evaluation.shapes import Each, Maybe, check_shape
 
 PATH = Path("reports/a.json")
 SHAPE = {"name": (str,), "rows": Each(list, {"share": (int, float, type(None))}, least=1, most=2)}
@@ -42,3 +42,13 @@ def test_an_object_of_any_keys():
     assert check_shape({"x": 1, "y": 2}, shape, PATH) == {"x": 1, "y": 2}
     with pytest.raises(PipelineError, match=r"y: expected a whole number, found text"):
         check_shape({"x": 1, "y": "2"}, shape, PATH)
+
+
+def test_what_may_be_null_has_its_shape_otherwise():
+    shape = {"champion": Maybe({"version": (str,)})}
+    assert check_shape({"champion": None}, shape, PATH) == {"champion": None}
+    assert check_shape({"champion": {"version": "1"}}, shape, PATH)
+    with pytest.raises(PipelineError, match=r"champion\.version: expected text, found null"):
+        check_shape({"champion": {"version": None}}, shape, PATH)
+    with pytest.raises(PipelineError, match=r"champion: expected an object, found a list"):
+        check_shape({"champion": []}, shape, PATH)
