@@ -1,4 +1,4 @@
-"""The augmentations and views that params.yaml may name, and their arguments.
+"""The augmentations that params.yaml may name, and their arguments.
 
 A literal table, so that a mistake is found before albumentations (two seconds) is imported; a
 contract test holds it equal to what albumentations accepts. `Superimpose` is our own: it blends
@@ -59,17 +59,6 @@ BATCH_AUGMENTATIONS: dict[str, frozenset[str]] = {
     "color": frozenset({"brightness", "contrast", "saturation", "hue"}),
     "noise": frozenset({"std"}),
     "erase": frozenset({"p", "area"}),
-}
-
-
-# The views of test-time augmentation: geometry that keeps the label.
-VIEWS: dict[str, frozenset[str]] = {
-    "identity": frozenset(),
-    "hflip": frozenset(),
-    "vflip": frozenset(),
-    "shift": frozenset({"x", "y"}),
-    "rotate": frozenset({"degrees"}),
-    "scale": frozenset({"factor"}),
 }
 
 

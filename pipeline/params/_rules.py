@@ -21,6 +21,17 @@ def one_of(names: tuple[str, ...]) -> Rule:
     return Rule(lambda value: value in names, f"{', '.join(names[:-1])} or {names[-1]}")
 
 
+def between(low: float, high: float) -> Rule:
+    """Return the rule that a value is a number from `low` to `high`."""
+    # True is a number to Python, NaN fails both comparisons.
+    return Rule(
+        lambda value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        ),
+        f"a number from {low:g} to {high:g}",
+    )
+
+
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value < 1.0
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.errors import did_you_mean
-from pipeline.params._augmentations import AUGMENTATIONS, VIEWS, check_items
+from pipeline.params._augmentations import AUGMENTATIONS, check_items
 from pipeline.params._networks import NETWORKS, check_network_args
 from pipeline.params._training import Training
 from pipeline.params._types import (
@@ -25,6 +25,7 @@ from pipeline.params._types import (
     Value,
     refuse,
 )
+from pipeline.params._views import check_views, count_views
 
 
 class Data(Section):
@@ -137,14 +138,27 @@ class Evaluate(Section):
 
 
 class Tta(Section):
-    """Test-time augmentation: the views whose posteriors are averaged."""
+    """Test-time augmentation: the views, how many are taken, and how their posteriors are averaged.
 
+    `choose` counts views: those of a `random` item are as many as it draws.
+    """
+
+    seed: Seed
+    mean: Literal["arithmetic", "geometric"]
+    choose: Annotated[Literal["auto"] | Count, Field(description="auto or a whole number from 1")]
+    calibrate: bool
     views: Annotated[Items, Field(min_length=1)]
 
     @field_validator("views")
     @classmethod
     def _views_are_known(cls, views: Items) -> Items:
-        return refuse(views, check_items(views, VIEWS, "view"))
+        return refuse(views, check_views(views))
+
+    @model_validator(mode="after")
+    def _has_as_many_views(self) -> Self:
+        count = count_views(self.views)
+        mistake = f".choose: got {self.choose}, but there are {count} views; list more of them"
+        return refuse(self, [mistake] if self.choose != "auto" and self.choose > count else [])
 
 
 class Embed(Section):

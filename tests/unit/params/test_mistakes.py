@@ -187,7 +187,10 @@ def test_wrong_threads_are_told_once_with_both_forms(value, shown):
         (
             "tta.views",
             [{"rotate": {"degree": 7}}],
-            ["tta.views[0].rotate: unknown argument degree"],
+            [
+                "tta.views[0].rotate.degrees: missing, add it",
+                "tta.views[0].rotate.degree: unknown key, did you mean degrees?",
+            ],
         ),
         ("tta.views", [{"identity": {}, "hflip": {}}], ["tta.views[0]: need one view per item"]),
         ("train.augment", ["hflip"], [f'train.augment[0]: got "hflip", need {MAPPING}']),
