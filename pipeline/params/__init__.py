@@ -40,8 +40,10 @@ from pipeline.params._training import (
     StepRate,
     Training,
 )
+from pipeline.params._views import VIEWS, check_carried_views
 
 __all__ = [
+    "VIEWS",
     "Balance",
     "BalancedSampler",
     "BalancedSoftmax",
@@ -76,6 +78,7 @@ __all__ = [
     "Tracking",
     "Training",
     "Tta",
+    "check_carried_views",
     "check_network_args",
     "load_params",
 ]

@@ -1,68 +1,114 @@
 """From images to posteriors and latent vectors."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from pipeline.evaluation.posteriors import mean_posteriors, temper
 from pipeline.vision.bundle import Bundle
+from pipeline.vision.inputs import Batch, Normalization, per_channel
+from pipeline.vision.tta import View, build_views
 
 BATCH_SIZE = 256
+# So many images and fewer do not fill the machine: several views of them go through together.
+_SMALL_BATCH = 32
 
-View = Callable[[Tensor], Tensor]
-
-
-def to_unit(images: npt.NDArray[Any]) -> Tensor:
-    """Turn n x height x width x channels integers to n x channels x height x width in [0, 1]."""
-    full_scale = float(np.iinfo(images.dtype).max)
-    # torch lacks most uint16 arithmetic; int32 holds every value.
-    whole = images.astype(np.int32) if images.dtype == np.uint16 else images
-    return torch.from_numpy(whole).permute(0, 3, 1, 2).float().div_(full_scale)
-
-
-def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Shape one value per channel to broadcast over n x channels x height x width."""
-    return torch.tensor(values, device=device).reshape(1, -1, 1, 1)
+Pixels = npt.NDArray[Any]
+Posteriors = npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
-def _run(
-    bundle: Bundle,
-    batches: Iterable[npt.NDArray[Any]],
-    forward: Callable[[Tensor], Tensor],
-    view: View | None,
-) -> Iterable[Tensor]:
-    device = next(bundle.network.parameters()).device
-    mean, std = per_channel(bundle.mean, device), per_channel(bundle.std, device)
-    for images in batches:
-        pixels = to_unit(images).to(device)
-        if view is not None:
-            pixels = view(pixels)
-        yield forward((pixels - mean) / std).cpu()
-
-
-def probabilities(
-    bundle: Bundle, batches: Iterable[npt.NDArray[Any]], view: View | None = None
-) -> npt.NDArray[np.float64]:
-    """Return the posterior of each image: n x classes, rows sum to 1.
+def probabilities(bundle: Bundle, batches: Iterable[Pixels]) -> Posteriors:
+    """Return the posterior of each image as the bundle answers: by its views and temperature.
 
     Args:
         bundle: the model.
         batches: arrays of n x height x width x channels, uint8 or uint16, already prepared.
-        view: applied to each batch (n x channels x height x width in [0, 1]) before the network.
+
+    Returns:
+        n x classes, rows sum to 1.
+
+    Raises:
+        PipelineError: see `vision.tta.build_views`.
     """
-    logits = [t.double() for t in _run(bundle, batches, bundle.network, view)]
-    if not logits:
-        return np.empty((0, len(bundle.classes)))
-    return torch.cat(logits).softmax(dim=1).numpy()
+    views, normalize = _own_views(bundle), _normalization(bundle)
+    mean = bundle.description.views.mean if bundle.description.views else "arithmetic"
+    found = [
+        mean_posteriors(_seen(bundle, Batch(images, normalize), views), mean) for images in batches
+    ]
+    posteriors = _joined(found, bundle)
+    temperature = bundle.description.temperature
+    return posteriors if temperature == 1.0 else temper(posteriors, temperature)
 
 
-def embeddings(bundle: Bundle, batches: Iterable[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+@torch.inference_mode()
+def view_posteriors(
+    bundle: Bundle, batches: Iterable[Pixels], views: Sequence[View]
+) -> tuple[list[Posteriors], list[float]]:
+    """Return what the network itself says of the images in each view.
+
+    Neither the bundle's own views nor its temperature are used.
+
+    Args:
+        bundle: the model.
+        batches: arrays of n x height x width x channels, uint8 or uint16, already prepared.
+        views: see `vision.tta.build_views`.
+
+    Returns:
+        For each view, n x classes, rows sum to 1; and for each view the seconds that it took, the
+        reading of the images counted with the first.
+    """
+    normalize = _normalization(bundle)
+    found: list[list[Posteriors]] = [[] for _ in views]
+    seconds = [0.0] * len(views)
+    clock = time.perf_counter()
+    for images in batches:
+        batch = Batch(images, normalize)
+        for number, view in enumerate(views):
+            found[number] += _seen(bundle, batch, [view])
+            seconds[number] += (now := time.perf_counter()) - clock
+            clock = now
+    return [_joined(posteriors, bundle) for posteriors in found], seconds
+
+
+@torch.inference_mode()
+def embeddings(bundle: Bundle, batches: Iterable[Pixels]) -> npt.NDArray[np.float32]:
     """Return each image's features below the head: n x d."""
-    features = list(_run(bundle, batches, bundle.network.extractor, None))
+    normalize = _normalization(bundle)
+    features = [bundle.network.extractor(normalize(images)).cpu() for images in batches]
     if not features:
         return np.empty((0, bundle.network.head.in_features), np.float32)
     return torch.cat(features).float().numpy()
+
+
+def _seen(bundle: Bundle, batch: Batch, views: Sequence[View]) -> list[Posteriors]:
+    """Return the network's posteriors of one batch in each view, n x classes each."""
+    n = len(batch.images)
+    together = max(_SMALL_BATCH // n, 1)
+    posteriors: list[Posteriors] = []
+    for start in range(0, len(views), together):
+        inputs = [view(batch) for view in views[start : start + together]]
+        logits = bundle.network(inputs[0] if len(inputs) == 1 else torch.cat(inputs))
+        posteriors += logits.cpu().double().softmax(dim=1).numpy().reshape(len(inputs), n, -1)
+    return posteriors
+
+
+def _own_views(bundle: Bundle) -> list[View]:
+    described = bundle.description.views
+    if described is None:
+        return [lambda batch: batch.inputs]
+    channels, height, width = bundle.description.shape
+    return build_views(described.items, described.seed, (height, width, channels))
+
+
+def _normalization(bundle: Bundle) -> Normalization:
+    device = next(bundle.network.parameters()).device
+    return Normalization(per_channel(bundle.mean, device), per_channel(bundle.std, device))
+
+
+def _joined(posteriors: Sequence[Posteriors], bundle: Bundle) -> Posteriors:
+    return np.concatenate(posteriors) if posteriors else np.empty((0, len(bundle.classes)))

@@ -1,125 +1,185 @@
-"""Views for test-time augmentation: geometry on batches that leaves the class as it is.
+"""Views for test-time augmentation: what leaves the class as it is.
 
-A view maps n x channels x height x width to the same shape. Pixels outside the image repeat its
-border.
+A view turns a batch into inputs for the network, n x channels x height x width. Pixels outside
+the image repeat its border.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import PipelineError
-from pipeline.vision.predict import View
+from pipeline.data.augment import Augmenter
+from pipeline.params import VIEWS
+from pipeline.vision.inputs import Batch
+
+# One {name: {argument: value}}, valid by the rules of `pipeline.params`.
+Item = Mapping[str, Mapping[str, Any]]
+View = Callable[[Batch], Tensor]
 
 
-def identity(images: Tensor) -> Tensor:
-    """Return the images as they are."""
-    return images
+def expand(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:
+    """Turn the list of params.yaml, valid, into one item per view, as a bundle carries them.
 
-
-def hflip(images: Tensor) -> Tensor:
-    """Swap left and right."""
-    return images.flip(3)
-
-
-def vflip(images: Tensor) -> Tensor:
-    """Swap top and bottom."""
-    return images.flip(2)
-
-
-def shift(images: Tensor, x: float, y: float) -> Tensor:
-    """Move right by `x` of the width and down by `y` of the height, between whole pixels too."""
-    # affine_grid asks, for each output pixel, where it comes from: the inverse of the move. Its
-    # coordinates run from -1 to 1, so that a width is 2.
-    return _warp(images, [[1.0, 0.0, -2.0 * x], [0.0, 1.0, -2.0 * y]])
-
-
-def rotate(images: Tensor, degrees: float) -> Tensor:
-    """Turn counter-clockwise about the middle."""
-    height, width = images.shape[2:]
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Both axes run from -1 to 1 whatever the image's form; turn in pixels, not in these.
-    return _warp(images, [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
-
-
-def scale(images: Tensor, factor: float) -> Tensor:
-    """Enlarge about the middle by `factor`; below 1 shrinks."""
-    return _warp(images, [[1.0 / factor, 0.0, 0.0], [0.0, 1.0 / factor, 0.0]])
-
-
-_VIEWS: dict[str, Any] = {
-    "identity": identity,
-    "hflip": hflip,
-    "vflip": vflip,
-    "shift": shift,
-    "rotate": rotate,
-    "scale": scale,
-}
-# Beyond these bounds nothing, or nothing but border, is left of the image.
-_BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
-    "shift": {"x": (-0.5, 0.5), "y": (-0.5, 0.5)},
-    "rotate": {"degrees": (-180.0, 180.0)},
-    "scale": {"factor": (0.25, 4.0)},
-}
-
-
-def view_names(items: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """Name each view for people: 'rotate 7', 'shift 0.05, 0'."""
-    names = []
+    A `random` item becomes as many as it draws. Draws are numbered throughout, so that two such
+    items never draw alike.
+    """
+    expanded: list[dict[str, dict[str, Any]]] = []
+    draws = 0
     for item in items:
         ((name, arguments),) = item.items()
-        values = ", ".join(f"{arguments[key]:g}" for key in _BOUNDS.get(name, {}))
-        names.append(f"{name} {values}".strip())
-    return names
+        if name != "random":
+            expanded.append({name: dict(arguments)})
+            continue
+        for _ in range(arguments["draws"]):
+            expanded.append({name: {"draw": draws, "policy": list(arguments["policy"])}})
+            draws += 1
+    return expanded
 
 
-def build_views(items: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[View]:
-    """Turn the list of params.yaml into functions, in order.
+def view_names(items: Sequence[Item]) -> list[str]:
+    """Name each view (see `expand`) for people: 'rotate 7', 'shift 0.05, 0', 'random 1'."""
+    return [_name(*next(iter(item.items()))) for item in items]
+
+
+def _name(name: str, arguments: Mapping[str, Any]) -> str:
+    if name == "random":
+        return f"random {arguments['draw'] + 1}"
+    # In the order in which they are documented, however they are written.
+    values = ", ".join(f"{arguments[key]:g}" for key in VIEWS[name])
+    return f"{name} {values}".strip()
+
+
+def build_views(items: Sequence[Item], seed: int, shape: tuple[int, int, int]) -> list[View]:
+    """Turn views (see `expand`) into functions, in order.
 
     Args:
-        items: one {name: {argument: value}} each; names and arguments are known to be valid.
+        items: valid by the rules of `pipeline.params`.
+        seed: of random views.
+        shape: height, width, channels of the images.
 
     Raises:
-        PipelineError: an argument is missing, is not a number, or is out of bounds.
+        PipelineError: a random view's policy has a value that albumentations does not take, or a
+            transform that does not suit the images.
     """
-    views = []
-    for position, item in enumerate(items):
-        ((name, arguments),) = item.items()
-        for key, (low, high) in _BOUNDS.get(name, {}).items():
-            _check_argument(f"tta.views[{position}].{name}.{key}", arguments.get(key), low, high)
-        views.append(_bind(_VIEWS[name], dict(arguments)))
-    return views
+    return [
+        _build(position, *next(iter(item.items())), seed, shape)
+        for position, item in enumerate(items)
+    ]
 
 
-def _bind(function: Any, arguments: dict[str, float]) -> View:
-    def view(images: Tensor) -> Tensor:
-        transformed: Tensor = function(images, **arguments)
-        return transformed
-
-    return view
-
-
-def _check_argument(key: str, value: object, low: float, high: float) -> None:
-    if value is None:
-        raise PipelineError(f"{key}: missing, add a number from {low:g} to {high:g}")
-    # True is a number to Python, NaN fails both comparisons.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise PipelineError(f"{key}: got {value}, need a number from {low:g} to {high:g}")
+def _build(
+    position: int, name: str, arguments: Mapping[str, Any], seed: int, shape: tuple[int, int, int]
+) -> View:
+    if name == "random":
+        where = f"tta.views[{position}].random.policy"
+        return _Random(Augmenter(arguments["policy"], shape, where), seed, arguments["draw"])
+    if name in _FLIPS:
+        return _FLIPS[name]
+    height, width, _ = shape
+    return _Warp(_INVERSES[name](height / width, **arguments))
 
 
-def _warp(images: Tensor, inverse: list[list[float]]) -> Tensor:
-    """Sample each output pixel where the 2 x 3 matrix says, bilinearly."""
-    n, channels, height, width = images.shape
-    # All images move alike: as channels of one image they share one grid, which otherwise takes
-    # longer to make than to use.
-    together = images.reshape(1, n * channels, height, width)
-    matrix = torch.tensor([inverse], dtype=images.dtype, device=images.device)
-    grid = functional.affine_grid(matrix, list(together.shape), align_corners=False)
-    sampled = functional.grid_sample(
-        together, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return sampled.reshape(images.shape)
+_FLIPS: Mapping[str, View] = {
+    "identity": lambda batch: batch.inputs,
+    "hflip": lambda batch: batch.inputs.flip(3),
+    "vflip": lambda batch: batch.inputs.flip(2),
+}
+
+# x and y in the image, of which x and y in the view are made: 2 x 3.
+_Inverse = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+def _shift(_height_by_width: float, x: float, y: float) -> _Inverse:
+    """Move right by `x` of the width and down by `y` of the height, between whole pixels too."""
+    # The inverse of the move, in sides that are 2 long.
+    return (1.0, 0.0, -2.0 * x), (0.0, 1.0, -2.0 * y)
+
+
+def _rotate(height_by_width: float, degrees: float) -> _Inverse:
+    """Turn counter-clockwise about the middle."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Both axes run from -1 to 1 whatever the image's form; turn in pixels, not in these.
+    return (cos, -sin * height_by_width, 0.0), (sin / height_by_width, cos, 0.0)
+
+
+def _scale(_height_by_width: float, factor: float) -> _Inverse:
+    """Enlarge about the middle by `factor`; below 1 shrinks."""
+    return (1.0 / factor, 0.0, 0.0), (0.0, 1.0 / factor, 0.0)
+
+
+def _crop(_height_by_width: float, share: float, x: float, y: float) -> _Inverse:
+    """Enlarge a window of `share` of each side; at -1 it lies left or on top, at 1 right or below.
+
+    With share 0.875 and x and y of 0 and of 1 and -1 these are the five crops of Krizhevsky et al.
+    2012, section 4.1, but brought back to the image's size.
+    """
+    # The middle of the window: at 1, the window's end is the image's.
+    return (share, 0.0, x * (1.0 - share)), (0.0, share, y * (1.0 - share))
+
+
+_INVERSES: Mapping[str, Callable[..., _Inverse]] = {
+    "shift": _shift,
+    "rotate": _rotate,
+    "scale": _scale,
+    "crop": _crop,
+}
+
+
+@dataclass(frozen=True)
+class _Warp:
+    """Samples each pixel of the view where it comes from in the image, bilinearly.
+
+    Attributes:
+        inverse: leads from places in the view back to places in the image; places are (x, y, 1)
+            with the middle at (0, 0) and edges at -1 and 1, x to the right, y down.
+    """
+
+    inverse: _Inverse
+
+    def __call__(self, batch: Batch) -> Tensor:
+        images = batch.inputs
+        n, channels, height, width = images.shape
+        # All images move alike: as channels of one image they share one grid, which otherwise
+        # takes longer to make than to use.
+        together = images.reshape(1, n * channels, height, width)
+        matrix = torch.tensor([self.inverse], dtype=images.dtype, device=images.device)
+        grid = functional.affine_grid(matrix, list(together.shape), align_corners=False)
+        sampled = functional.grid_sample(
+            together, grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return sampled.reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class _Random:
+    """One draw of an albumentations policy for each image.
+
+    Attributes:
+        augmenter: the policy.
+        seed, draw: with the image's own pixels, all that its draw depends on.
+    """
+
+    augmenter: Augmenter
+    seed: int
+    draw: int
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return batch.normalize(
+            np.stack(
+                [
+                    self.augmenter(image, image, self._seed_of(digest))
+                    for image, digest in zip(batch.images, batch.digests, strict=True)
+                ]
+            )
+        )
+
+    def _seed_of(self, content: bytes) -> int:
+        key = f"{self.seed}:{self.draw}:".encode() + content
+        return int.from_bytes(hashlib.sha256(key).digest()[:4])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.shards import ImageSet
-from pipeline.vision.predict import per_channel
+from pipeline.vision.inputs import per_channel
 from pipeline.vision.training.augment import Augment
 
 Rows = npt.NDArray[np.int64]
