@@ -1,9 +1,47 @@
 """Feeds the tracking store from a thread of its own: it holds up neither start nor training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
+from pipeline.params import Tracking
+from pipeline.runtime import tracking as _tracking
 from pipeline.runtime.tracking import TrackedRun, Untracked
+
+
+def start_run(
+    tracking: Tracking,
+    *,
+    name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    datasets: Sequence[Mapping[str, str]],  # noqa: ARG001
+    spools: Path,  # noqa: ARG001
+    folder: Path,
+) -> "Recorder":
+    """Prepare the run of a training, or to go on with the one that an earlier call began.
+
+    Nothing is written and MLflow is not imported until `open`.
+
+    Args:
+        tracking: the store.
+        name: of the run, as the UI shows it.
+        params: flat, as text.
+        tags: of the run, from its start.
+        datasets: what is trained on, each with the keys name, digest, source, context ('training',
+            'validation') and profile (JSON text).
+        spools: the folder of all spools, see `spool_folder`.
+        folder: of the training. It remembers which run is its own; while it is there, the training
+            may go on, and so may the run.
+
+    Raises:
+        PipelineError: the store's address is not one that MLflow takes.
+    """
+    return Recorder(
+        lambda: _tracking.start_run(
+            tracking, name=name, params=params, tags=tags, remember=folder / "mlflow_run_id"
+        )
+    )
 
 
 class Recorder:
@@ -40,6 +78,9 @@ class Recorder:
         """End the run as KILLED; a training that was stopped before its start leaves none."""
         if self._run:
             self.end("KILLED")
+
+    def close(self) -> None:
+        """Give the run back: whoever comes next may go on with it."""
 
     def _soon(self, act: Callable[[TrackedRun | Untracked], None]) -> Future[None]:
         self.open()

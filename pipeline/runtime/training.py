@@ -15,18 +15,17 @@ from pipeline.params import Params, Training
 from pipeline.runtime.plan import Plan, plan_training
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.train import train_on_ray
-from pipeline.runtime.recorder import Recorder
+from pipeline.runtime.recorder import Recorder, start_run
 from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.spool import spool_folder
 from pipeline.runtime.stopping import sigterm_interrupts
-from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, start_run
+from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG, flatten
 from pipeline.runtime.training_bar import TrainingBar
 from pipeline.vision.description import Description, write_bundle
 from pipeline.vision.digest import bundle_digest, values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.progress import Glance, Progress, Record, read_progress
-
-_RUN_ID_FILE = "mlflow_run_id"
 
 
 def train_bundle(
@@ -69,7 +68,7 @@ def train_bundle(
             description = replace(plan.description, validation=_best_validation(progress))
             write_bundle(bundle, description, checkpoint / BEST_FILE)
             recorder.end("FINISHED", {BUNDLE_TAG: bundle_digest(bundle)})
-        shutil.rmtree(folder.path, ignore_errors=True)
+            shutil.rmtree(folder.path, ignore_errors=True)
     return progress
 
 
@@ -114,23 +113,24 @@ def _recorded(
     folder: RunFolder,
 ) -> Iterator[Recorder]:
     """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
-    recorder = Recorder(
-        lambda: start_run(
-            params.tracking,
-            name=stage,
-            params=_logged(params, stage),
-            tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **_commit()},
-            remember=folder.path / _RUN_ID_FILE,
-        )
+    recorder = start_run(
+        params.tracking,
+        name=stage,
+        params={name: str(value) for name, value in flatten(_logged(params, stage)).items()},
+        tags={STAGE_TAG: stage, "convoy.data": description.origin["data"], **_commit()},
+        datasets=[],
+        spools=spool_folder(params.resources.storage),
+        folder=folder.path,
     )
-    try:
-        yield recorder
-    except KeyboardInterrupt:
-        recorder.abandon()
-        raise
-    except BaseException:
-        recorder.end("FAILED")
-        raise
+    with closing(recorder):
+        try:
+            yield recorder
+        except KeyboardInterrupt:
+            recorder.abandon()
+            raise
+        except BaseException:
+            recorder.end("FAILED")
+            raise
 
 
 def _logged(params: Params, stage: str) -> dict[str, Any]:
