@@ -15,8 +15,10 @@ import numpy as np
 from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import files_digest
 from pipeline.params import Params, Training
-from pipeline.vision.digest import values_digest
+from pipeline.vision.digest import bundle_digest, values_digest, weights_digest
 
+BUNDLE_TAG = "convoy.bundle"
+WEIGHTS_TAG = "convoy.weights"
 STAGE_TAG = "convoy.stage"
 DATA_TAG = "convoy.data"
 RECIPE_TAG = "convoy.recipe"
@@ -51,6 +53,12 @@ class Trained:
     recipe: Training
     images: tuple[Path, ...]
     validation: Path
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All paths that it reads; of weights that have another kind of name, that name."""
+        weights = [Path(self.recipe.weights)] if self.recipe.weights else []
+        return [*self.images, self.validation, *weights]
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,14 @@ def gather_facts(params: Params, trained: Trained) -> RunFacts:
             ),
         ],
     )
+
+
+def bundle_tags(bundle: Path) -> dict[str, str]:
+    """Return the tags by which the run of a trained model is found.
+
+    Other bundles may hold the same weights, with other views and another temperature.
+    """
+    return {BUNDLE_TAG: bundle_digest(bundle), WEIGHTS_TAG: weights_digest(bundle)}
 
 
 def flat_params(params: Params, recipe: Training) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from pipeline.params import Params, Training
 from pipeline.runtime.ray.cluster import open_cluster
 from pipeline.runtime.training import train_bundle
-from pipeline.stages._paths import HISTORY, MODELS, PACKED, training_folders
+from pipeline.stages._paths import HISTORY, MODELS
+from pipeline.stages._trained import trained
 
 
 def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> None:
@@ -20,10 +21,7 @@ def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> N
         progress = train_bundle(
             params,
             cluster,
-            stage=stage,
-            recipe=recipe,
-            images=training_folders(recipe.images),
-            validation=PACKED / "val",
+            trained(stage, recipe),
             bundle=bundle,
             history=HISTORY / f"{name}.json",
         )

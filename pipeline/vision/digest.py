@@ -19,12 +19,25 @@ def bundle_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        try:
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except FileNotFoundError as error:
-            raise no_bundle(folder, f"{name} is missing") from error
+        digest.update(_hashed(folder, name))
     return digest.hexdigest()
+
+
+def weights_digest(folder: Path) -> str:
+    """Hash the weights of a bundle: sha256, hex; the same for other views of the same network.
+
+    Raises:
+        PipelineError: they are missing.
+    """
+    return _hashed(folder, WEIGHTS_FILE).hex()
+
+
+def _hashed(folder: Path, name: str) -> bytes:
+    try:
+        with (folder / name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError as error:
+        raise no_bundle(folder, f"{name} is missing") from error
 
 
 def values_digest(values: Any) -> str:

@@ -22,7 +22,9 @@ ROOMS = (
     ("pipeline.__main__",),
 )
 # What stages share; commands for people look into _paths too.
-SHARED = {"pipeline.stages._paths", "pipeline.stages._bundles", "pipeline.stages._train"}
+SHARED = {
+    f"pipeline.stages.{name}" for name in ("_paths", "_bundles", "_train", "_trained", "_results")
+}
 # The module or room where each library may be imported.
 HOMES = {
     "ray": {module for module in MODULES if module.startswith("pipeline.runtime.ray.")},
