@@ -1,5 +1,9 @@
 """`convoy summary`: the models side by side, and where the results are."""
 
+from typing import Any
+
+from pipeline.evaluation.shapes import REPORTS as SHAPES
+from pipeline.evaluation.shapes import check_shape
 from pipeline.evaluation.summary import summary_table
 from pipeline.files import read_report
 from pipeline.params import Params
@@ -13,10 +17,8 @@ def run(params: Params) -> None:
     Raises:
         PipelineError: the pipeline has not run yet, or a report is damaged.
     """
-    evaluate, tta, registered = (
-        read_report(REPORTS / f"{name}.json") for name in ("evaluate", "tta", "register")
-    )
-    print(summary_table(evaluate, tta))
+    evaluate, registered = (_read(name) for name in ("evaluate", "register"))
+    print(summary_table(evaluate))
     print()
     print(f"report      {REPORTS / 'index.html'}")
     aliases = ", ".join(registered["aliases"]) or "without an alias"
@@ -29,3 +31,9 @@ def run(params: Params) -> None:
         print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")
     else:
         print(f"MLflow UI   {uri}")
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = REPORTS / f"{name}.json"
+    report: dict[str, Any] = check_shape(read_report(path), SHAPES[name], path)
+    return report

@@ -122,9 +122,15 @@ def widen(interval: Floats, value: float, arms: Floats) -> Floats:
     return np.asarray([min(interval[0], value + arms[0]), max(interval[1], value + arms[1])])
 
 
-def percentile_interval(resampled: Floats, value: float) -> Floats:
-    """Return the middle 95 % of a bootstrap distribution, stretched to hold `value`."""
-    low, high = np.percentile(resampled, [2.5, 97.5])
+def percentile_interval(resampled: Floats, value: float, confidence: float = 0.95) -> Floats:
+    """Return the middle part of a bootstrap distribution, stretched to hold `value`.
+
+    Args:
+        resampled: the distribution.
+        value: the figure itself.
+        confidence: how large that part is, in (0, 1).
+    """
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return np.asarray([min(low, value), max(high, value)])
 
 

@@ -4,36 +4,33 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import run
-from pipeline.files import write_json
+from pipeline.evaluation.shapes import REPORTS
+from pipeline.files import read_json, write_json
 from tests.contract.imports import ROOT
+from tests.shaped import made_up
 
-FIGURE = {"value": 0.5, "ci95": [0.25, 0.75]}
-BLOCK = {"test": dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), FIGURE)}
+EVALUATE, REGISTER = Path("reports/evaluate.json"), Path("reports/register.json")
 
 
 @pytest.fixture
 def reports():
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    write_json(Path("reports/evaluate.json"), dict.fromkeys(("baseline", "base", "tuned"), BLOCK))
-    write_json(Path("reports/tta.json"), BLOCK)
-    result = {
-        "model": "m",
-        "promoted": True,
-        "version": "3",
-        "aliases": ["champion"],
-        "reasons": [],
-        "checks": [],
-    }
-    write_json(Path("reports/register.json"), result)
-    return result
+    evaluate = made_up(REPORTS["evaluate"])
+    for place, name in enumerate(("baseline", "base", "tuned", "final")):
+        for key in ("accuracy", "balanced_accuracy", "macro_f1"):
+            evaluate[name]["test"][key] = {"value": 0.5 + place / 10, "ci95": [0.25, 0.85]}
+    write_json(EVALUATE, evaluate)
+    result = {"model": "m", "promoted": True, "version": "3", "aliases": ["champion"]}
+    write_json(REGISTER, made_up(REPORTS["register"]) | result)
 
 
 def test_the_table_and_where_things_are(reports, capsys):
     assert run(["summary"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("  ")[0] for line in lines[1:5]]
-    assert names == ["baseline", "base", "tuned", "tuned with TTA"]
-    assert all(line.count("0.500 [0.250, 0.750]") == 3 for line in lines[1:5])
+    assert names == ["baseline", "base", "tuned", "final"]
+    for place, line in enumerate(lines[1:5]):
+        assert line.count(f"{0.5 + place / 10:.3f} [0.250, 0.850]") == 3
     assert lines[-3:] == [
         "report      reports/index.html",
         "model       m version 3 (champion)",
@@ -43,19 +40,38 @@ def test_the_table_and_where_things_are(reports, capsys):
 
 def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
-    checks = [{"passed": True, "reason": "quick"}, {"passed": False, "reason": "too weak"}]
-    refused = reports | {"promoted": False, "aliases": ["challenger"], "checks": checks}
-    write_json(Path("reports/register.json"), refused)
+    check = {"name": "a", "value": 1.0, "limit": 2.0}
+    checks = [
+        check | {"passed": True, "reason": "quick"},
+        check | {"passed": False, "reason": "too weak"},
+    ]
+    refused = {"promoted": False, "aliases": ["challenger"], "checks": checks}
+    write_json(REGISTER, read_json(REGISTER) | refused)
     assert run(["summary"]) == 0
     out = capsys.readouterr().out
     assert "model       m version 3 (challenger)\n            not promoted: too weak\n" in out
     assert "MLflow UI   http://tracker:5000" in out
 
 
-@pytest.mark.parametrize("name", ["evaluate", "tta", "register"])
-def test_a_report_that_lacks_something_is_named(reports, capsys, name):
+@pytest.mark.parametrize(("name", "key"), [("evaluate", "baseline"), ("register", "model")])
+def test_a_report_that_lacks_something_is_named(reports, capsys, name, key):
     write_json(Path(f"reports/{name}.json"), {})
     assert run(["summary"]) == 2
     err = capsys.readouterr().err
-    key = {"evaluate": "baseline", "tta": "test", "register": "aliases"}[name]
     assert err == f"convoy: reports/{name}.json lacks {key}; delete it and run dvc repro\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "edit", "message"),
+    [
+        (EVALUATE, {"final": 5}, "final: expected an object, found a whole number"),
+        (EVALUATE, {"base": {"test": None}}, "base.test: expected an object, found null"),
+        (REGISTER, {"aliases": "champion"}, "aliases: expected a list, found text"),
+        (REGISTER, {"checks": [3]}, "checks.0: expected an object, found a whole number"),
+    ],
+)
+def test_a_report_that_holds_something_else_is_one_line(reports, capsys, path, edit, message):
+    write_json(path, read_json(path) | edit)
+    assert run(["summary"]) == 2
+    err = capsys.readouterr().err
+    assert err == f"convoy: {path} is damaged ({message}); delete it and run dvc repro\n"
