@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,14 @@ class _Composed:
 
     def __init__(self, transforms: list[Any]) -> None:
         self._compose = _albumentations().Compose(transforms)
+        self._lock = Lock()
 
     def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:  # noqa: ARG002
-        # Seeded for each image: left alone, every process would draw the same stream.
-        self._compose.set_random_seed(seed)
-        pixels: Pixels = self._compose(image=image)["image"]
+        # Seeded for each image: left alone, every process would draw the same stream. One thread
+        # at a time, for the stream is the transforms' own.
+        with self._lock:
+            self._compose.set_random_seed(seed)
+            pixels: Pixels = self._compose(image=image)["image"]
         return pixels
 
 

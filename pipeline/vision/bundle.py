@@ -21,6 +21,7 @@ from pipeline.files import fresh_folder, write_json
 from pipeline.vision.description import FORMAT, Description, read_description
 from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.networks import Classifier
+from pipeline.vision.tta import View, build_views
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class Bundle:
     def std(self) -> tuple[float, ...]:
         """Per channel, of pixels in [0, 1]."""
         return self.description.std
+
+    @cached_property
+    def views(self) -> list[View]:
+        """What the network sees of an image, one after another.
+
+        Raises:
+            PipelineError: see `build_views`.
+        """
+        views, (channels, height, width) = self.description.views, self.description.shape
+        if views is None:
+            return build_views([{"identity": {}}], 0, (height, width, channels))
+        return build_views(views.items, views.seed, (height, width, channels))
 
     @cached_property
     def digest(self) -> str:

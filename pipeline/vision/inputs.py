@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 
-def to_unit(images: npt.NDArray[Any]) -> Tensor:
+def to_unit(images: npt.NDArray[Any], device: torch.device) -> Tensor:
     """Turn n x height x width x channels integers to n x channels x height x width in [0, 1]."""
     full_scale = float(np.iinfo(images.dtype).max)
     # torch lacks most uint16 arithmetic; int32 holds every value.
     whole = images.astype(np.int32) if images.dtype == np.uint16 else images
-    return torch.from_numpy(whole).permute(0, 3, 1, 2).float().div_(full_scale)
+    # Integers travel to the device: they are the smaller.
+    return torch.from_numpy(whole).to(device).permute(0, 3, 1, 2).float().div_(full_scale)
 
 
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
@@ -37,7 +38,7 @@ class Normalization:
 
     def __call__(self, images: npt.NDArray[Any]) -> Tensor:
         """Turn n x height x width x channels integers to n x channels x height x width floats."""
-        return to_unit(images).to(self.mean.device).sub_(self.mean).div_(self.std)
+        return to_unit(images, self.mean.device).sub_(self.mean).div_(self.std)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from pipeline.evaluation.posteriors import mean_posteriors, temper
 from pipeline.vision.bundle import Bundle
 from pipeline.vision.inputs import Batch, Normalization, per_channel
-from pipeline.vision.tta import View, build_views
+from pipeline.vision.tta import View
 
 BATCH_SIZE = 256
 # So many images and fewer do not fill the machine: several views of them go through together.
@@ -35,13 +35,14 @@ def probabilities(bundle: Bundle, batches: Iterable[Pixels]) -> Posteriors:
     Raises:
         PipelineError: see `vision.tta.build_views`.
     """
-    views, normalize = _own_views(bundle), _normalization(bundle)
+    normalize = _normalization(bundle)
     mean = bundle.description.views.mean if bundle.description.views else "arithmetic"
+    temperature = bundle.description.temperature
     found = [
-        mean_posteriors(_seen(bundle, Batch(images, normalize), views), mean) for images in batches
+        mean_posteriors(_seen(bundle, Batch(images, normalize), bundle.views), mean)
+        for images in batches
     ]
     posteriors = _joined(found, bundle)
-    temperature = bundle.description.temperature
     return posteriors if temperature == 1.0 else temper(posteriors, temperature)
 
 
@@ -88,21 +89,13 @@ def embeddings(bundle: Bundle, batches: Iterable[Pixels]) -> npt.NDArray[np.floa
 def _seen(bundle: Bundle, batch: Batch, views: Sequence[View]) -> list[Posteriors]:
     """Return the network's posteriors of one batch in each view, n x classes each."""
     n = len(batch.images)
-    together = max(_SMALL_BATCH // n, 1)
+    together = max(_SMALL_BATCH // max(n, 1), 1)
     posteriors: list[Posteriors] = []
     for start in range(0, len(views), together):
         inputs = [view(batch) for view in views[start : start + together]]
         logits = bundle.network(inputs[0] if len(inputs) == 1 else torch.cat(inputs))
-        posteriors += logits.cpu().double().softmax(dim=1).numpy().reshape(len(inputs), n, -1)
+        posteriors.extend(logits.cpu().double().softmax(dim=1).numpy().reshape(len(inputs), n, -1))
     return posteriors
-
-
-def _own_views(bundle: Bundle) -> list[View]:
-    described = bundle.description.views
-    if described is None:
-        return [lambda batch: batch.inputs]
-    channels, height, width = bundle.description.shape
-    return build_views(described.items, described.seed, (height, width, channels))
 
 
 def _normalization(bundle: Bundle) -> Normalization:
