@@ -67,9 +67,9 @@ def app() -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    default="models/tuned",
+    default="models/final",
     show_default=True,
-    help="A bundle folder, or models:/NAME@ALIAS or models:/NAME/VERSION.",
+    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Also write the answers here: .csv or .json."

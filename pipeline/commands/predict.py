@@ -18,7 +18,6 @@ from pipeline.vision.bundle import Bundle, load_bundle
 from pipeline.vision.classify import Answer, classify_files
 
 _SHOWN_CLASSES = 3
-_REGISTRY_SCHEME = "models:/"
 
 
 def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
@@ -28,7 +27,7 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
 
     Args:
         paths: files, or folders that are searched for files.
-        model: a bundle folder or a registry URI.
+        model: a bundle folder, an MLflow run id or a registry URI.
         output: a .csv or .json file, or None.
 
     Raises:
@@ -110,18 +109,14 @@ def _hidden(path: Path) -> bool:
 
 
 def _open(model: str) -> Bundle:
-    if model.startswith(_REGISTRY_SCHEME):
-        from pipeline.runtime.registry import fetch_bundle
+    from pipeline.runtime.registry import find_bundle, in_store
 
-        # Whoever names a server needs no params.yaml: a model is used far from where it was made.
-        server = os.environ.get("MLFLOW_TRACKING_URI")
-        tracking = (
-            Tracking(uri=server, experiment="any", system_metrics=False)
-            if server
-            else load_params().tracking
-        )
-        return load_bundle(fetch_bundle(model, tracking))
-    return load_bundle(Path(model))
+    if not in_store(model):
+        return load_bundle(Path(model))
+    # Whoever names a server needs no params.yaml: a model is used far from where it was made.
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    own = Tracking(uri=server, experiment="any", system_metrics=False) if server else None
+    return load_bundle(find_bundle(model, own or load_params().tracking))
 
 
 def _line(answer: Answer, classes: Sequence[str]) -> str:

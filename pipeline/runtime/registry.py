@@ -45,6 +45,8 @@ REQUIREMENTS = (
     "torch",
     "torchvision",
 )
+# And what random views of an image need.
+DRAWING = "albumentations"
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ def find_bundle(model: str, tracking: Tracking) -> Path:
     Raises:
         PipelineError: it is none of these, or not there.
     """
+    if not in_store(model):
+        return Path(model)
     if model.startswith(_SCHEME):
         return fetch_bundle(model, tracking)
-    if Path(model).exists() or not _RUN_ID.fullmatch(model):
-        return Path(model)
     connect(tracking)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -149,6 +151,13 @@ def find_bundle(model: str, tracking: Tracking) -> Path:
             f"the run {model} at {shown(tracking_uri(tracking))} is not there or holds no bundle"
             f" ({error}); runs whose model was registered do"
         ) from error
+
+
+def in_store(model: str) -> bool:
+    """Say whether a model's name leads into the store: a registry URI, or the id of a run."""
+    if model.startswith(_SCHEME):
+        return True
+    return _RUN_ID.fullmatch(model) is not None and not Path(model).exists()
 
 
 def fetch_bundle(uri: str, tracking: Tracking) -> Path:
@@ -233,6 +242,8 @@ def _log_model(bundle: Path) -> str:
     import mlflow
 
     description = read_description(bundle)
+    draws = description.views is not None and description.views.are_random
+    needed = sorted({*REQUIREMENTS, DRAWING} if draws else REQUIREMENTS)
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder:
         # The package alone, so that the model runs where Convoy is not installed.
@@ -245,7 +256,7 @@ def _log_model(bundle: Path) -> str:
             code_paths=[str(code)],
             signature=_signature(description.classes),
             input_example=_example(description),
-            pip_requirements=[f"{name}=={_public_version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in needed],
         )
     return str(logged.model_id)
 

@@ -35,6 +35,11 @@ class Views:
     mean: Mean
     seed: int
 
+    @property
+    def are_random(self) -> bool:
+        """Whether a view is drawn, which needs albumentations."""
+        return any("random" in item for item in self.items)
+
 
 @dataclass(frozen=True)
 class Description:

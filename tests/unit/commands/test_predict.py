@@ -22,8 +22,8 @@ CLASSES = ("big cat", "dog")
 def bundle():
     preparing = Preparing(28, 28, 1, "pad", 0, 8)
     description = Description("lenet5", {}, CLASSES, preparing, (0.4,), (0.3,))
-    save_bundle(Path("models/tuned"), description, description.build().state_dict())
-    return load_bundle(Path("models/tuned"))
+    save_bundle(Path("models/final"), description, description.build().state_dict())
+    return load_bundle(Path("models/final"))
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
         uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests", system_metrics=False
     )
     register_bundle(
-        Path("models/tuned"),
+        Path("models/final"),
         tracking=tracking,
         name="m",
         metrics={},

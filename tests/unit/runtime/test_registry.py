@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.aliases import promote
 from pipeline.runtime.registry import (
+    DRAWING,
     REQUIREMENTS,
     cached_bundle,
     fetch_bundle,
@@ -97,7 +98,7 @@ def test_a_damaged_version_is_noticed(bundle, tracking, tmp_path):
 def test_a_served_model_requires_what_it_imports():
     imported = {n for m in reachable("pipeline.runtime.served_model") for n in third_party(m)}
     installed = {INSTALLED_AS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
-    assert set(REQUIREMENTS) == installed
+    assert {*REQUIREMENTS, DRAWING} == installed
 
 
 def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path):
