@@ -175,7 +175,7 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
     tracking = Tracking(
         uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests", system_metrics=False
     )
-    register_bundle(
+    registered = register_bundle(
         Path("models/final"),
         tracking=tracking,
         name="m",
@@ -187,7 +187,10 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
     assert run(["predict", "in"]) == 0
     expected_lines = capsys.readouterr().out
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
-    assert run(["predict", "in", "--model", "models:/m/1"]) == 0
-    assert capsys.readouterr().out == expected_lines
+    for model in ("models:/m/1", registered.run_id):
+        assert run(["predict", "in", "--model", model]) == 0
+        assert capsys.readouterr().out == expected_lines
     assert run(["predict", "in", "--model", "models:/n/1"]) == 2
     assert "no model models:/n/1 in the registry" in capsys.readouterr().err
+    assert run(["predict", "in", "--model", "0" * 32]) == 2
+    assert f"the run {'0' * 32} at sqlite:" in capsys.readouterr().err
