@@ -1,4 +1,4 @@
-"""Where a run comes from: git commit, DVC's state, process. All of it as tags.
+"""Where a run comes from: git commit, user, DVC's state. All of it as tags.
 
 What cannot be found out is left out: a training outside git and DVC is a training too.
 """
@@ -6,9 +6,9 @@ What cannot be found out is left out: a training outside git and DVC is a traini
 import getpass
 import hashlib
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,6 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline.runtime.processes import ancestors, this_host, this_process
-
-HOST_TAG = "convoy.host"
-PROCESS_TAG = "convoy.process"
 REPRO_TAG = "convoy.repro"
 
 _LOCK = Path("dvc.lock")
@@ -33,15 +29,15 @@ def provenance(inputs: Sequence[Path]) -> dict[str, str]:
     Args:
         inputs: files and folders whose state DVC may know, relative to the current folder.
     """
-    return {**git_tags(), **process_tags(), **dvc_tags(inputs)}
+    return {**git_tags(), **user_tags(), **dvc_tags(inputs)}
 
 
-def process_tags() -> dict[str, str]:
-    """Return who runs this, and which process on which machine."""
-    tags = {HOST_TAG: this_host(), PROCESS_TAG: this_process()}
-    with suppress(OSError, KeyError, ImportError):  # a number without a name, as in containers
-        tags["mlflow.user"] = getpass.getuser()
-    return tags
+def user_tags() -> dict[str, str]:
+    """Return who runs this."""
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (OSError, KeyError, ImportError):  # a number without a name, as in containers
+        return {}
 
 
 def git_tags() -> dict[str, str]:
@@ -82,7 +78,8 @@ def dvc_tags(inputs: Sequence[Path]) -> dict[str, str]:
         tags["convoy.dvc.exp"] = experiment
     started = _start_of_dvc(stage)
     if started:
-        tags[REPRO_TAG] = f"{experiment or 'repro'} {started:%Y-%m-%d %H:%M:%S} UTC, {this_host()}"
+        when = f"{started:%Y-%m-%d %H:%M:%S} UTC"
+        tags[REPRO_TAG] = f"{experiment or 'repro'} {when}, {socket.gethostname()}"
     return tags | lock_tags(_LOCK, inputs)
 
 
@@ -118,9 +115,9 @@ def _recorded(lock: Any) -> Iterator[tuple[Path, str]]:
 def _start_of_dvc(stage: str) -> datetime | None:
     """Find the process that set DVC_STAGE for this one, and perhaps for a shell in between."""
     try:
-        for process in ancestors():
+        for process in psutil.Process().parents():
             if process.environ().get(_STAGE) != stage:
                 return datetime.fromtimestamp(round(process.create_time()), UTC)
-    except psutil.Error:
+    except psutil.Error:  # one of another user
         pass
     return None

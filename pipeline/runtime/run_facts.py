@@ -15,11 +15,10 @@ import numpy as np
 from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import files_digest
 from pipeline.params import Params, Training
+from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG
 from pipeline.vision.digest import bundle_digest, values_digest, weights_digest
 
-BUNDLE_TAG = "convoy.bundle"
 WEIGHTS_TAG = "convoy.weights"
-STAGE_TAG = "convoy.stage"
 DATA_TAG = "convoy.data"
 RECIPE_TAG = "convoy.recipe"
 
@@ -69,7 +68,7 @@ class RunFacts:
         name: as a list of runs shows it; the same for the same recipe, network and images.
         params: flat.
         tags: by which runs are found and grouped.
-        datasets: "name", "digest", "source" and "profile" (JSON) and "context".
+        datasets: "name", "digest", "source", "context" and "profile" (JSON text).
     """
 
     name: str
@@ -186,7 +185,7 @@ def _dataset(params: Params, folders: Sequence[Path], digest: str, context: str)
     return {
         "name": f"{_data_name(params)} {context}",
         "digest": digest[:_MAX_DIGEST],
-        "source": json.dumps({"uri": " + ".join(str(folder) for folder in folders)}),
+        "source": " + ".join(str(folder) for folder in folders),
         "context": context,
         "profile": json.dumps(profile, ensure_ascii=False),
     }

@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "diary.jsonl"
 
     @property
+    def load(self) -> Path:
+        """The folder in which a worker of each node tells of its machine."""
+        return self.path / "load"
+
+    @property
     def stop(self) -> Path:
         """A file by which the driver asks the workers to save and stop."""
         return self.path / "stop"

@@ -24,7 +24,6 @@ from pipeline.runtime.watch import Watch
 from pipeline.vision.description import write_bundle
 from pipeline.vision.digest import values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.job import Job
 from pipeline.vision.training.progress import Progress, Record, read_progress
 
 
@@ -53,7 +52,9 @@ def train_bundle(
         name = f"{trained.stage}-{_identity(plan)}"
         folder = RunFolder(Path(params.resources.storage).resolve(), name)
         with _recorded(params, trained, folder) as recorder:
-            checkpoint = _train(cluster, plan.job, folder, recorder, trained.stage)
+            with _watching(cluster, trained, recorder) as watch:
+                wanted = watch.load if params.tracking.system_metrics else None
+                checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
             cluster.close()
             progress = read_progress(checkpoint)
             write_json(history, [_lasting(record) for record in progress.history])
@@ -64,11 +65,12 @@ def train_bundle(
     return progress
 
 
-def _train(cluster: Cluster, job: Job, folder: RunFolder, recorder: Recorder, stage: str) -> Path:
-    """Train while the console and the tracking store watch; return the last checkpoint."""
-    images = len(ImageSet.open(*job.images))
-    with closing(TrainingBar(stage, job.recipe.epochs, images)) as bar:
-        return train_on_ray(cluster, job, folder, Watch(bar, recorder, cluster))
+@contextmanager
+def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[Watch]:
+    """Have the console and the tracking store watch a training."""
+    images = len(ImageSet.open(*trained.images))
+    with closing(TrainingBar(trained.stage, trained.recipe.epochs, images)) as bar:
+        yield Watch(bar, recorder, cluster)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Hands a training's news to the console and to the tracking store."""
 
+from collections.abc import Mapping
+
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.recorder import Recorder
 from pipeline.runtime.training_bar import TrainingBar
@@ -30,6 +32,11 @@ class Watch:
         self._bar.record(record)
         metrics = {name: value for name, value in record.items() if name != "epoch"}
         self._recorder.log(metrics, int(record["epoch"]))
+
+    def load(self, node: str, number: int, time_ms: int, values: Mapping[str, float]) -> None:
+        """Log a sample of a node's load, where MLflow's UI looks for it."""
+        metrics = {f"system/{node}/{name}": value for name, value in values.items()}
+        self._recorder.log(metrics, number, time_ms)
 
     def glance(self, glance: Glance) -> None:
         """Show how far the running epoch is."""

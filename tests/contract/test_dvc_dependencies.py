@@ -21,7 +21,6 @@ PLUMBING = {
     "pipeline.runtime.watch": "the same",
     "pipeline.runtime.run_facts": "the same",
     "pipeline.runtime.provenance": "the same",
-    "pipeline.runtime.processes": "the same",
     "pipeline.runtime.load": "the same",
     "pipeline.runtime.results": "the same",
     "pipeline.stages._results": "the same",

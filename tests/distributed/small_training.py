@@ -61,10 +61,10 @@ def few(params, **changes):
     return params.resources.model_copy(update=values | changes)
 
 
-def run(job, resources, folder, news=None):
+def run(job, resources, folder, news=None, take_load=None):
     """Train on Ray and return the last checkpoint."""
     with open_cluster(resources) as cluster:
-        return train_on_ray(cluster, job, folder, news or News())
+        return train_on_ray(cluster, job, folder, news or News(), take_load)
 
 
 def chosen(folder):

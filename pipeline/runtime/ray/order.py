@@ -19,6 +19,7 @@ class Order:
         precision, threads: as in params.yaml.
         cores: that this worker may use.
         loopback: whether all workers are on this machine and meet here.
+        samples_load: whether a worker of each node watches its machine.
     """
 
     job: Job
@@ -28,6 +29,7 @@ class Order:
     threads: int | Literal["auto"]
     cores: int
     loopback: bool
+    samples_load: bool
 
 
 def carry_out(order: Order) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A training as a Ray Train run that survives its processes."""
 
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.runtime.checkpoints import newest_checkpoint
 from pipeline.runtime.diary import Reader, following
+from pipeline.runtime.load import Take, collecting
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.order import Order, carry_out
@@ -20,7 +22,9 @@ from pipeline.vision.training.job import Job
 _GROW_INTERVAL_S = 60.0
 
 
-def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) -> Path:
+def train_on_ray(
+    cluster: Cluster, job: Job, folder: RunFolder, reader: Reader, take_load: Take | None
+) -> Path:
     """Train to the end and return the folder of the last checkpoint (see `Trainer.save`).
 
     Args:
@@ -28,6 +32,7 @@ def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) 
         job: what to train.
         folder: for checkpoints and news; on several nodes all must see it.
         reader: gets the news.
+        take_load: gets the load of each node; None: nobody wants to know.
 
     Raises:
         PipelineError: not enough resources, a mistake found by a worker, or workers that went
@@ -48,8 +53,9 @@ def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) 
         reader.fact("stopped", "stops after a checkpoint; ask again to stop at once")
         folder.stop.touch()
 
-    fit = partial(_fit, cluster, job, folder, demand)
-    with following(folder.diary, reader) as heard:
+    fit = partial(_fit, cluster, job, folder, demand, take_load is not None)
+    load = collecting(folder.load, take_load) if take_load else nullcontext()
+    with load, following(folder.diary, reader) as heard:
         outcome = run_stoppable(fit, ask=ask, worth_asking=lambda: heard.is_set() and cluster.alive)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
@@ -58,14 +64,16 @@ def train_on_ray(cluster: Cluster, job: Job, folder: RunFolder, reader: Reader) 
     return Path(outcome["checkpoint"])
 
 
-def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[str, str]:
+def _fit(
+    cluster: Cluster, job: Job, folder: RunFolder, demand: Demand, samples_load: bool
+) -> dict[str, str]:
     """Run Ray Train until the training has ended, and return what the first worker returned."""
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     limit = cluster.resources.max_failures
     for restarts in range(limit + 1):
-        trainer = _ray_trainer(cluster, job, folder, demand)
+        trainer = _ray_trainer(cluster, job, folder, demand, samples_load)
         try:
             return dict(trainer.fit().return_value)
         except TrainingFailedError as error:
@@ -78,7 +86,9 @@ def _fit(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> dict[
     raise AssertionError("not reached")
 
 
-def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) -> Any:
+def _ray_trainer(
+    cluster: Cluster, job: Job, folder: RunFolder, demand: Demand, samples_load: bool
+) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from pipeline.runtime.ray.parts import LeanTrainer
@@ -92,6 +102,7 @@ def _ray_trainer(cluster: Cluster, job: Job, folder: RunFolder, demand: Demand) 
         threads=resources.threads,
         cores=int(demand.per_worker["CPU"]),
         loopback=cluster.private,
+        samples_load=samples_load,
     )
     return LeanTrainer(
         private=cluster.private,

@@ -18,7 +18,9 @@ from pipeline.runtime.checkpoints import (
 )
 from pipeline.runtime.choices import remembered
 from pipeline.runtime.diary import Diary
+from pipeline.runtime.load import sampling
 from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.ray.memory import peak_memory
 from pipeline.runtime.ray.order import Order
 from pipeline.runtime.rhythm import Decision, Rhythm
 from pipeline.vision.training.batches import Share
@@ -47,10 +49,14 @@ def train(order: Order) -> dict[str, str]:
         torch.set_num_threads(start.compute.threads)
         meet = share.workers > 1 and order.loopback
         meeting = order.folder.path / f"meeting-{start.meeting}"
-        with loopback_group(share, meeting, device) if meet else nullcontext():
+        watches = order.samples_load and context.get_local_rank() == 0
+        with (
+            loopback_group(share, meeting, device) if meet else nullcontext(),
+            sampling(order.folder.load, context.get_node_rank()) if watches else nullcontext(),
+        ):
             trainer = _build_together(order, share, device, start)
             diary = _open_diary(order, trainer, start, share) if share.rank == 0 else None
-            return _train(trainer, order, diary)
+            return _train(trainer, order, diary, device)
     except PipelineError as error:
         return {"error": str(error)}
 
@@ -147,7 +153,9 @@ def _open_diary(order: Order, trainer: Trainer, start: _Start, share: Share) -> 
     return diary
 
 
-def _train(trainer: Trainer, order: Order, diary: Diary | None) -> dict[str, str]:
+def _train(
+    trainer: Trainer, order: Order, diary: Diary | None, device: torch.device
+) -> dict[str, str]:
     """Train until it is done or stopped; only the first worker has a diary."""
     rhythm, steps = Rhythm(order.checkpoint_interval_s), 1
     while not trainer.done:
@@ -156,7 +164,11 @@ def _train(trainer: Trainer, order: Order, diary: Diary | None) -> dict[str, str
         # second, all after the same step.
         mine = (0, 0)
         if diary:
-            diary.record(record) if record else diary.glance(trainer.glance())
+            if record:
+                # Beside the record: the history is that of the same training on any machine.
+                diary.record(record | peak_memory(device))
+            else:
+                diary.glance(trainer.glance())
             mine = rhythm.decide(order.folder.stop.exists())
         decision, steps = trainer.agree(*mine)
         if decision != Decision.GO_ON or trainer.done:

@@ -3,14 +3,14 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.processes import this_host, this_process
-from pipeline.runtime.provenance import dvc_tags, git_tags, lock_tags, process_tags
+from pipeline.runtime.provenance import dvc_tags, git_tags, lock_tags, user_tags
 from tests.contract.imports import ROOT
 
 LOCK = """
@@ -28,7 +28,7 @@ stages:
     outs:
     - {path: data/split.parquet, md5: ddd}
 """
-REPRO = r"repro \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, " + re.escape(this_host())
+REPRO = r"repro \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, " + re.escape(socket.gethostname())
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +78,7 @@ def test_a_commit_and_whether_files_differ_from_it():
 
 
 def test_who_runs_this():
-    assert process_tags() == {
-        "convoy.host": this_host(),
-        "convoy.process": this_process(),
-        "mlflow.user": getpass.getuser(),
-    }
+    assert user_tags() == {"mlflow.user": getpass.getuser()}
 
 
 def test_a_user_without_a_name(monkeypatch):
@@ -90,7 +86,7 @@ def test_a_user_without_a_name(monkeypatch):
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert "mlflow.user" not in process_tags()
+    assert user_tags() == {}
 
 
 def test_the_lock_tells_what_the_inputs_were():
