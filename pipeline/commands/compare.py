@@ -141,4 +141,4 @@ def _listed(flips: Sequence[Flip]) -> Iterator[str]:
 def _draw(flips: Sequence[Flip], packed: ImageSet, sheet: Path) -> None:
     shown = flips[:_SHOWN_IMAGES]
     images = packed.gather(np.array([flip.row for flip in shown], dtype=np.int64))
-    save(draw_flips(shown, list(images), len(flips)), sheet)
+    save(draw_flips(shown, list(images), len(flips), ("A", "B")), sheet)

@@ -1,7 +1,8 @@
 """Images on which two models disagree about being right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,3 +71,20 @@ def find_flips(
         )
         for row in rows[np.argsort(-wrong_sure[rows], kind="stable")]
     ]
+
+
+def flip_block(flips: Sequence[Flip], most: int) -> dict[str, Any]:
+    """Return what a report holds of flips.
+
+    Args:
+        flips: from the champion to the candidate, in the order in which they matter.
+        most: how many are listed of either kind.
+
+    Returns:
+        {"mended": images that only the second model has right, "spoiled": those that only the
+        first has, "listed": the fields of each flip, spoiled ones first}.
+    """
+    mended = [flip for flip in flips if flip.mended]
+    spoiled = [flip for flip in flips if not flip.mended]
+    listed = [asdict(flip) for flip in (*spoiled[:most], *mended[:most])]
+    return {"mended": len(mended), "spoiled": len(spoiled), "listed": listed}

@@ -1,16 +1,22 @@
 """One self-contained page that a person opens."""
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.data.shards import ImageSet
 from pipeline.errors import some
-from pipeline.evaluation.report import Page, count_split, find_pictures, render
+from pipeline.evaluation.flips import Flip
+from pipeline.evaluation.page import Page, count_split, find_pictures, render
 from pipeline.evaluation.shapes import REPORTS as SHAPES
 from pipeline.evaluation.shapes import check_shape
 from pipeline.files import atomic_path, damaged, read_report
 from pipeline.params import Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import PICTURES, REPORTS, SPLIT
+from pipeline.stages._paths import PACKED, PICTURES, REPORTS, SPLIT
 
 
 def run(params: Params) -> None:
@@ -19,11 +25,12 @@ def run(params: Params) -> None:
     labels, splits = table["label"].to_pylist(), table["split"].to_pylist()
     if strange := set(splits) - {"train", "val", "test"}:
         raise damaged(SPLIT, f"expected splits train, val and test, found {some(strange, 1)}")
+    reports = {name: _read(REPORTS / f"{name}.json", shape) for name, shape in SHAPES.items()}
     page = Page(
         title=params.report.title,
         split=count_split(labels, splits),
-        pictures=find_pictures(PICTURES),
-        **{name: _read(REPORTS / f"{name}.json", shape) for name, shape in SHAPES.items()},
+        pictures=find_pictures(PICTURES) | _flips(reports["register"]),
+        **reports,
     )
     target = REPORTS / "index.html"
     with atomic_path(target) as temporary:
@@ -33,3 +40,20 @@ def run(params: Params) -> None:
 
 def _read(path: Path, shape: Any) -> Any:
     return check_shape(read_report(path), shape, path)
+
+
+def _flips(register: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw the images that changed sides against the champion, as 'report/flips'."""
+    found = register.get("flips")
+    if not found or not found["listed"]:
+        return {}
+    from pipeline.evaluation.plots.flips import draw_flips
+
+    images = ImageSet.open(PACKED / "test")
+    flips = [Flip(**entry) for entry in found["listed"]]
+    shown = images.gather(np.array([flip.row for flip in flips], dtype=np.int64))
+    buffer = io.BytesIO()
+    draw_flips(flips, list(shown), found["mended"] + found["spoiled"], ("was", "now")).savefig(
+        buffer
+    )
+    return {"report/flips": buffer.getvalue()}

@@ -13,7 +13,9 @@ from pipeline.files import atomic_path
 # Okabe and Ito's palette: told apart by people who see colours differently.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8a8a8a"
 
-DPI = 110
+PAGE_WIDTH = 9.5  # inches; the page shows pictures up to this width as they were drawn
+# Half as fine again as a page is laid out in, for screens that show more than a page asks for.
+DPI = 144
 
 
 def new_figure(width: float, height: float) -> Figure:

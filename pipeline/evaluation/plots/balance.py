@@ -6,13 +6,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._style import BLUE, ORANGE, new_figure, show_image
-from pipeline.evaluation.plots._text import named
+from pipeline.evaluation.plots._style import (
+    BLUE,
+    ORANGE,
+    PAGE_WIDTH,
+    new_figure,
+    show_image,
+)
+from pipeline.evaluation.plots._text import named, width_of
 
-_NAMES_AT_MOST = 120  # more do not fit beneath an axis
+_FONT = 9.0  # points
+_NAME_WIDTH = 110.0  # points
+_WIDEST_NAMES = 560.0  # points, side by side
+_LYING_IN_ONE_PANEL = 40
+_NAMES_AT_MOST = 120  # more are no longer read one by one
+
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,50 +46,78 @@ def histogram(
 ) -> Figure:
     """Draw the images of each class, most frequent first, with its copies on top.
 
+    Standing bars while names fit beneath them, or where there are too many for names; else lying
+    ones, in two panels where they are many.
+
     Args:
         classes: names.
         before: originals of each class.
         copies: synthetic images of each class.
     """
     order = np.argsort(-before, kind="stable")
-    figure = new_figure(min(max(0.35 * len(classes) + 2, 5), 15), 4)
-    axes = figure.subplots()
-    places = np.arange(len(classes))
-    axes.bar(places, before[order], color=BLUE, label=f"original ({before.sum():,})")
-    axes.bar(
-        places,
-        copies[order],
-        bottom=before[order],
-        color=ORANGE,
-        label=f"synthetic ({copies.sum():,})",
-    )
-    axes.set_ylabel("training images")
-    axes.margins(x=0.01)
-    axes.set_ylim(0, 1.05 * max((before + copies).max(initial=0), 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False)
-    _name_classes(axes, [named(classes[i]) for i in order])
+    counts = before[order], copies[order]
+    if len(classes) > _NAMES_AT_MOST:
+        figure = _standing(*counts, [], PAGE_WIDTH)
+        figure.axes[0].set_xlabel(f"{len(classes)} classes, most frequent first")
+    else:
+        names = [named(classes[i], _NAME_WIDTH, _FONT) for i in order]
+        if sum(width_of(name, _FONT) + 8 for name in names) < _WIDEST_NAMES:
+            width = min(max(0.45 * len(names) + 2, 5), PAGE_WIDTH)
+            figure = _standing(*counts, names, width)
+        else:
+            figure = _lying(*counts, names)
+    patches, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(patches, texts, loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    if len(names) > _NAMES_AT_MOST:
-        axes.set_xlabel(f"{len(names)} classes, most frequent first")
-        return
-    upright = len(names) > 20 or max(map(len, names), default=0) * len(names) > 60
-    axes.set_xticks(
-        range(len(names)),
-        names,
-        rotation=90 if upright else 0,
-        fontsize=9 if len(names) <= 45 else 6,
-        parse_math=False,
-    )
+def _standing(before: Counts, copies: Counts, names: Sequence[str], width: float) -> Figure:
+    figure = new_figure(width, 4)
+    axes = figure.subplots()
+    places = np.arange(len(before))
+    axes.bar(places, before, color=BLUE, label=_label("original", before))
+    axes.bar(places, copies, bottom=before, color=ORANGE, label=_label("synthetic", copies))
+    axes.set_ylabel("training images")
+    axes.set_xticks(range(len(names)), names, fontsize=_FONT, parse_math=False)
+    axes.set_ylim(0, 1.05 * max((before + copies).max(initial=0), 1))
+    axes.set_xlim(-0.7, len(before) - 0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _lying(before: Counts, copies: Counts, names: Sequence[str]) -> Figure:
+    panels = 1 if len(names) <= _LYING_IN_ONE_PANEL else 2
+    height = -(-len(names) // panels)
+    size = _FONT if height <= 30 else 7.0
+    figure = new_figure(PAGE_WIDTH if panels == 2 else 6.5, 1.1 + height * 1.45 * size / 72)
+    longest = 1.05 * max((before + copies).max(initial=0), 1)
+    for panel, axes in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
+        rows = slice(panel * height, (panel + 1) * height)
+        places = np.arange(len(names[rows]))
+        axes.barh(places, before[rows], color=BLUE, label=_label("original", before))
+        axes.barh(
+            places,
+            copies[rows],
+            left=before[rows],
+            color=ORANGE,
+            label=_label("synthetic", copies),
+        )
+        axes.set_yticks(places, names[rows], fontsize=size, parse_math=False)
+        axes.set_ylim(height - 0.4, -0.6)
+        axes.set_xlim(0, longest)
+        axes.set_xlabel("training images")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _label(kind: str, counts: Counts) -> str:
+    return f"{kind} ({counts.sum():,})"
 
 
 def sheet(rows: Sequence[SheetRow]) -> Figure:
     """Draw each row's original and, to its right, its copies."""
     columns = 1 + max((len(row.copies) for row in rows), default=0)
-    figure = new_figure(0.85 * columns + 1.2, 0.85 * max(len(rows), 1) + 0.5)
+    figure = new_figure(0.8 * columns + 1.5, 0.8 * max(len(rows), 1) + 0.5)
     if not rows:
         figure.text(0.5, 0.5, "no copies were made", ha="center", va="center")
         return figure
@@ -92,13 +131,13 @@ def sheet(rows: Sequence[SheetRow]) -> Figure:
         axes_of_row[0].text(
             -0.12,
             0.5,
-            named(row.label),
+            named(row.label, _NAME_WIDTH, _FONT),
             transform=axes_of_row[0].transAxes,
             ha="right",
             va="center",
-            fontsize=9,
+            fontsize=_FONT,
             parse_math=False,
         )
-    grid[0, 0].set_title("original", fontsize=9, color=BLUE)
-    grid[0, 1].set_title("copies", fontsize=9, color=ORANGE, loc="left")
+    grid[0, 0].set_title("original", fontsize=_FONT, color=BLUE)
+    grid[0, 1].set_title("copies", fontsize=_FONT, color=ORANGE, loc="left")
     return figure

@@ -7,47 +7,53 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.flips import Flip
-from pipeline.evaluation.plots._style import GREEN, ORANGE, new_figure, show_image
+from pipeline.evaluation.plots._cells import (
+    NOTE_SIZE,
+    TITLE_SIZE,
+    Cell,
+    draw_cells,
+    draw_message,
+    in_rows,
+    text_width,
+)
+from pipeline.evaluation.plots._style import GREEN, ORANGE
 from pipeline.evaluation.plots._text import ending, named
 
 _COLUMNS = 6
 
 
-def draw_flips(flips: Sequence[Flip], images: Sequence[npt.NDArray[Any]], total: int) -> Figure:
-    """Draw each image with what A and B say, framed by whether B mended or broke it.
+def draw_flips(
+    flips: Sequence[Flip],
+    images: Sequence[npt.NDArray[Any]],
+    total: int,
+    sides: tuple[str, str],
+) -> Figure:
+    """Draw each image with what both models say, framed by whether the second mended or broke it.
 
     Args:
         flips: those to show.
         images: of the flips, height x width x channels, uint8 or uint16.
         total: how many flips there are.
+        sides: what the first and the second model are called, shortly.
     """
     if not flips:
-        figure = new_figure(6.0, 1.2)
-        figure.text(0.5, 0.5, "No image is right for one model only.", ha="center", va="center")
-        return figure
-    columns = min(_COLUMNS, max(len(flips), 3))
-    rows = -(-len(flips) // columns)
-    figure = new_figure(1.75 * columns, 0.5 + 2.3 * rows)
-    figure.suptitle(
-        f"{len(flips)} of {total} images that A or B alone has right, A left of the arrow",
-        fontsize=10,
+        return draw_message("No image is right for one model only.")
+    cells = [_cell(flip, image, sides) for flip, image in zip(flips, images, strict=True)]
+    heading = f"{len(flips)} of {total} images: the class, and the answer of the one that is wrong"
+    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+
+
+def _cell(flip: Flip, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
+    width = text_width(_COLUMNS)
+    # The mark says it without colours.
+    mark, colour = ("✓ ", GREEN) if flip.mended else ("✗ ", ORANGE)
+    if flip.mended:
+        who, said, sure = sides[0], flip.first, flip.first_probability
+    else:
+        who, said, sure = sides[1], flip.second, flip.second_probability
+    before, after = f"{who}: ", f" {sure:.0%}"
+    lines = (
+        mark + named(flip.true, width, TITLE_SIZE, around=mark),
+        before + named(said, width, TITLE_SIZE, around=before + after) + after,
     )
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in cells:
-        axes.set_axis_off()
-    for axes, flip, image in zip(cells, flips, images, strict=False):
-        show_image(axes, image)
-        axes.set_axis_on()
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set(color=GREEN if flip.mended else ORANGE, linewidth=2.5)
-        # The mark says it without colours.
-        mark = "✓" if flip.mended else "✗"
-        lines = (
-            f"{mark} {named(flip.true, 20)}",
-            f"{named(flip.first, 12)} {flip.first_probability:.0%} →",
-            f"{named(flip.second, 12)} {flip.second_probability:.0%}",
-        )
-        axes.set_title("\n".join(lines), fontsize=8, parse_math=False, linespacing=1.2)
-        axes.set_xlabel(ending(flip.path), fontsize=6, color="#666666", parse_math=False)
-    return figure
+    return Cell(image, lines, (ending(flip.path, width, NOTE_SIZE),), colour)

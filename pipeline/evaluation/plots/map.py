@@ -6,12 +6,18 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._style import new_figure
-from pipeline.evaluation.plots._text import named
+from pipeline.evaluation.plots._labels import place_labels
+from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH
+from pipeline.evaluation.plots._text import named, width_of
 
 _MARKERS = "osD^vP*X"
+_HEIGHT, _TITLE_HEIGHT, _EDGE = 7.6, 0.3, 0.05  # inches
+_POINTS = 72.0  # per inch
+_MARGIN = 0.04  # of the axes' sides, around the points
+_FEW = 20  # classes, whose names may be larger and longer
 
 
 def draw_map(
@@ -20,7 +26,9 @@ def draw_map(
     classes: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw each image as a point and name each class at its median point.
+    """Draw each image as a point and name each class near its median point.
+
+    Names never lie upon each other while there is room; a line leads from one that had to move.
 
     Args:
         points: n x 2.
@@ -28,37 +36,79 @@ def draw_map(
         classes: k names. Colours and markers repeat beyond 20 classes; names do not.
         title: how the map was made.
     """
-    k = len(classes)
-    figure = new_figure(8.0, 7.0)
-    axes = figure.add_subplot()
-    colours = mpl.colormaps["tab10" if k <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    size = 16 if len(points) <= 3000 else 4
+    figure = Figure(figsize=(PAGE_WIDTH, _HEIGHT), dpi=DPI)
+    sides = np.array([PAGE_WIDTH - 2 * _EDGE, _HEIGHT - _TITLE_HEIGHT - _EDGE])
+    corner = np.array([_EDGE, _EDGE])
+    axes = figure.add_axes((*(corner / figure.get_size_inches()), *(sides / (PAGE_WIDTH, _HEIGHT))))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(color="#cccccc")
+    axes.set_title(title, loc="left", fontsize=10)
+    # Points of the axes, 1/72 inch, in which names have a size too.
+    area = sides * _POINTS
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.maximum(high - low, 1e-12)
+    places = area * (_MARGIN + (1 - 2 * _MARGIN) * (points - low) / span)
+    axes.set_xlim(0, area[0])
+    axes.set_ylim(0, area[1])
+    colours = _scatter(axes, places, labels, len(classes))
+    _name(axes, places, labels, classes, colours)
+    return figure
+
+
+def _scatter(
+    axes: Axes, places: npt.NDArray[np.float64], labels: npt.NDArray[np.integer], k: int
+) -> list[str]:
+    """Draw the points and return the colour of each class."""
+    palette = mpl.colormaps["tab10" if k <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    size = 16 if len(places) <= 3000 else 4
+    for label in range(k):
+        x, y = places[labels == label].T
+        marker = _MARKERS[label // len(palette) % len(_MARKERS)]
+        colour = palette[label % len(palette)]
+        axes.scatter(x, y, size, color=colour, marker=marker, alpha=0.65, linewidths=0)
+    return [palette[label % len(palette)] for label in range(k)]
+
+
+def _name(
+    axes: Axes,
+    places: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.integer],
+    classes: Sequence[str],
+    colours: Sequence[str],
+) -> None:
+    """Write the names of the classes that have points."""
+    size, width = (10.0, 120.0) if len(classes) <= _FEW else (7.0, 80.0)  # points
+    present = [label for label in range(len(classes)) if (labels == label).any()]
+    names = [named(classes[label], width, size) for label in present]
+    anchors = np.array([_median_point(places[labels == label]) for label in present])
+    sizes = np.array([(width_of(name, size) * 1.1 + 3, 1.25 * size) for name in names])
+    area = axes.get_xlim()[1], axes.get_ylim()[1]
+    middles = place_labels(anchors, sizes, area)
     halo = [patheffects.withStroke(linewidth=2.5, foreground="white")]
-    for label, name in enumerate(classes):
-        here = points[labels == label]
-        if len(here) == 0:
-            continue
-        colour = colours[label % len(colours)]
-        marker = _MARKERS[label // len(colours) % len(_MARKERS)]
-        axes.scatter(
-            here[:, 0], here[:, 1], size, color=colour, marker=marker, alpha=0.65, linewidths=0
-        )
-        middle = here[np.abs(here - np.median(here, axis=0)).sum(axis=1).argmin()]
-        axes.annotate(
-            named(name, 16),
-            (middle[0], middle[1]),
-            (0, 4),
-            textcoords="offset points",
-            fontsize=11 if k <= 20 else 6.5,
+    far = (np.abs(middles - anchors) > sizes / 2 + (0, 0.5 * size)).any(axis=1)
+    for label, name, anchor, middle, moved in zip(
+        present, names, anchors, middles, far, strict=True
+    ):
+        if moved:
+            line = axes.plot(*np.stack([anchor, middle]).T, color=colours[label], linewidth=0.9)
+            line[0].set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+        axes.text(
+            float(middle[0]),
+            float(middle[1]),
+            name,
+            fontsize=size,
             ha="center",
-            va="bottom",
+            va="center_baseline",
             weight="bold",
             color="#222222",
             path_effects=halo,
             parse_math=False,
         )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set(color="#cccccc")
-    axes.set_title(title, loc="left", fontsize=10)
-    return figure
+
+
+def _median_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the point that is nearest to the median of all."""
+    found: npt.NDArray[np.float64]
+    found = points[np.abs(points - np.median(points, axis=0)).sum(axis=1).argmin()]
+    return found

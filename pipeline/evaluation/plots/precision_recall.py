@@ -15,6 +15,8 @@ from pipeline.evaluation.precision_recall import Curve
 _WARM = ("#D55E00", "#E69F00", "#CC79A7")
 _COLD = ("#009E73", "#56B4E9", "#0072B2")
 
+_NAME_WIDTH = 120.0  # points
+
 
 def draw_precision_recall(
     curves: Mapping[str, Curve], average: Mapping[str, float | None], title: str
@@ -26,7 +28,7 @@ def draw_precision_recall(
         average: average precision by class name; None for a class without images.
         title: what the curves are of.
     """
-    figure = new_figure(7.2, 4.6)
+    figure = new_figure(7.6, 4.6)
     axes = figure.add_subplot()
     known = {name: value for name, value in average.items() if value is not None}
     ranked = sorted(known, key=lambda name: (known[name], name))
@@ -40,11 +42,15 @@ def draw_precision_recall(
         name: _draw(axes, curves[name], colour, width=1.7, alpha=1.0)
         for name, colour in (cold | warm).items()
     }
-    named_lines = [(lines[name], f"{known[name]:.3f}  {named(name)}") for name in worst]
+    named_lines = [
+        (lines[name], f"{known[name]:.3f}  {named(name, _NAME_WIDTH, 8.0)}") for name in worst
+    ]
     if others:
         between = Line2D([], [], color=GREY, linewidth=0.9)
         named_lines.append((between, f"{len(others)} between"))
-    named_lines += [(lines[name], f"{known[name]:.3f}  {named(name)}") for name in best]
+    named_lines += [
+        (lines[name], f"{known[name]:.3f}  {named(name, _NAME_WIDTH, 8.0)}") for name in best
+    ]
     axes.set_xlabel("recall: share of the class that is found")
     axes.set_ylabel("precision: share of the found that is right")
     axes.set_xlim(0, 1.01)

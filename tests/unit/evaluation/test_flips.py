@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.evaluation.flips import find_flips
+from pipeline.evaluation.flips import Flip, find_flips, flip_block
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.flips import draw_flips
 
@@ -17,5 +17,16 @@ def test_flips_by_hand(tmp_path):
     assert (one.first_probability, one.second_probability) == (0.8, 0.55)
     images = [np.zeros((8, 8, 1), np.uint8)] * 2
     for shown in (flips, []):
-        save(draw_flips(shown, images[: len(shown)], 2), tmp_path / "sheet.png")
+        save(draw_flips(shown, images[: len(shown)], 2, ("A", "B")), tmp_path / "sheet.png")
         assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_a_report_lists_what_was_spoiled_first():
+    flips = [Flip(row, f"{row}.png", "a", *said) for row, said in enumerate(SAID)]
+    block = flip_block(flips, 1)
+    assert (block["mended"], block["spoiled"]) == (1, 2)
+    assert [entry["row"] for entry in block["listed"]] == [1, 0]
+    assert Flip(**block["listed"][0]) == flips[1]
+
+
+SAID = (("b", 0.9, "a", 0.8), ("a", 0.6, "b", 0.7), ("a", 0.6, "b", 0.5))

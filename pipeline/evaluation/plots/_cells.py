@@ -1,0 +1,119 @@
+"""Images in rows, with lines of text above and beneath each: what all sheets are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH, show_image
+
+TITLE_SIZE, NOTE_SIZE = 8.0, 7.0  # of the fonts above and beneath images, in points
+
+_LINE = 1.3  # height of a line of text, as a multiple of its font's size
+_GAP = 0.12  # between cells, inches
+_HEADING = 0.3  # inches
+_POINTS = 72.0  # per inch
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An image of a sheet.
+
+    Attributes:
+        image: height x width x channels, uint8 or uint16.
+        above: lines over it.
+        beneath: lines under it, smaller and quieter.
+        frame: colour of the frame, or None.
+    """
+
+    image: npt.NDArray[Any]
+    above: Sequence[str] = ()
+    beneath: Sequence[str] = ()
+    frame: str | None = None
+
+
+def text_width(columns: int) -> float:
+    """Return how wide a line of text may be in a sheet of so many columns, in points."""
+    return _POINTS * _side(columns)
+
+
+def in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
+    """Cut a sequence of cells into rows."""
+    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
+
+
+def draw_cells(
+    rows: Sequence[Sequence[Cell | None]],
+    columns: int,
+    heading: str = "",
+    names: Sequence[str] = (),
+) -> Figure:
+    """Draw a sheet as wide as a page.
+
+    Args:
+        rows: of cells, at most `columns` each; None leaves a place empty.
+        columns: how many cells the width is shared out to.
+        heading: over all of it.
+        names: a title over each row; as many as rows, or none.
+    """
+    side, most = _side(columns), max(map(len, rows))
+    over = [_lines(row, "above") * TITLE_SIZE * _LINE / _POINTS + 0.05 for row in rows]
+    under = [_lines(row, "beneath") * NOTE_SIZE * _LINE / _POINTS + 0.05 for row in rows]
+    titles = [_HEADING if names else 0.0] * len(rows)
+    heights = [sum(parts) + side + _GAP for parts in zip(titles, over, under, strict=True)]
+    width = most * (side + _GAP) + _GAP
+    if heading:  # it may be wider than the cells
+        width = max(width, 5.0)
+    height = sum(heights) + _GAP + (_HEADING if heading else 0.0)
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    top = height - _GAP
+    if heading:
+        figure.text(_GAP / width, top / height, heading, fontsize=10, va="top", parse_math=False)
+        top -= _HEADING
+    for row, name, lines, tall in zip(rows, names or [""] * len(rows), over, heights, strict=True):
+        if name:
+            figure.text(_GAP / width, top / height, name, fontsize=9, va="top", parse_math=False)
+        down = top - (_HEADING if names else 0.0) - lines - side
+        for column, cell in enumerate(row):
+            if cell is not None:
+                left = _GAP + column * (side + _GAP)
+                place = (left / width, down / height, side / width, side / height)
+                _draw(figure.add_axes(place), cell)
+        top -= tall
+    return figure
+
+
+def _side(columns: int) -> float:
+    """Return the side of a cell's image, inches."""
+    return (PAGE_WIDTH - _GAP) / columns - _GAP
+
+
+def _lines(row: Sequence[Cell | None], where: str) -> int:
+    return max((len(getattr(cell, where)) for cell in row if cell is not None), default=0)
+
+
+def _draw(axes: Axes, cell: Cell) -> None:
+    show_image(axes, cell.image)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(cell.frame is not None)
+    if cell.frame:
+        axes.spines[:].set(color=cell.frame, linewidth=2.5)
+    if cell.above:
+        lines = "\n".join(cell.above)
+        axes.set_title(lines, fontsize=TITLE_SIZE, linespacing=1.2, pad=4, parse_math=False)
+    if cell.beneath:
+        lines = "\n".join(cell.beneath)
+        axes.set_xlabel(
+            lines, fontsize=NOTE_SIZE, color="#555555", linespacing=1.2, parse_math=False
+        )
+
+
+def draw_message(text: str) -> Figure:
+    """Draw a sentence in place of a sheet that would be empty."""
+    figure = Figure(figsize=(5.0, 0.8), dpi=DPI)
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure

@@ -1,0 +1,200 @@
+import dataclasses
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.evaluation.page import count_split, find_pictures, render
+from tests import reports
+
+CLASSES = ("<b>ant</b>", "bee & co")
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "map.png"
+    Image.new("RGB", (20, 10), "white").save(path)
+    return reports.make_page(
+        CLASSES, 40, reports.first(), pictures={"embed/map": path.read_bytes()}
+    )
+
+
+class Checker(HTMLParser):
+    """Collect tags and every address that the page would load."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.addresses = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset")]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parse(html):
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    return checker
+
+
+def text_of(html):
+    body = re.sub(r"<[^>]+>", " ", html.partition("<body>")[2])
+    return re.sub(r"\s+", " ", unescape(body)).replace(" .", ".")
+
+
+def changed(page, **values):
+    return dataclasses.replace(page, **values)
+
+
+def test_the_page_is_whole_and_loads_nothing(page):
+    checker = parse(render(page))
+    assert "script" not in checker.tags
+    assert all(address.startswith(("data:", "#")) for address in checker.addresses)
+    assert checker.tags.count("img") == 1
+
+
+def test_every_link_leads_to_a_section(page):
+    html = render(page)
+    targets = re.findall(r'href="#(\w+)"', html)
+    assert sorted(targets) == sorted(re.findall(r'<section id="(\w+)"', html))
+
+
+def test_names_and_paths_are_text(page):
+    rows = [{"path": EVIL, "problem": "truncated"}]
+    html = render(changed(page, data={**page.data, "left_out": rows}))
+    assert EVIL not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>ant</b>" not in html
+    assert "bee &amp; co" in html
+
+
+def test_from_verdict_to_detail(page):
+    html = render(page)
+    marks = ("Ship it.", "The models", "What it gets wrong", "What changed", "Latent space</h2>")
+    places = [html.index(mark) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_the_first_model_has_nothing_to_be_compared_with(page):
+    text = text_of(render(page))
+    assert "Ship it. ants version 1 is champion now." in text
+    assert "Macro-F1 above the baseline's +0.100 above 0 ✓ passed" in text
+    assert "There was no champion before, so that there is nothing to compare with" in text
+
+
+def test_a_refused_model_stays_challenger(page):
+    register = reports.met(CLASSES, 40, champion=3.0, candidate=-3.0)
+    assert register["decision"] == "refused"
+    text = text_of(render(changed(page, register=register)))
+    assert "Not yet. ants version 4 stays challenger; version 3 is champion." in text
+    assert "✗ failed" in text
+    for check in register["checks"]:
+        assert check["reason"] in text
+
+
+def test_what_changed_against_the_champion(page):
+    register = reports.met(CLASSES, 40, champion=0.5, candidate=8.0)
+    assert register["decision"] == "promoted"
+    text = text_of(render(changed(page, register=register)))
+    assert "Ship it. ants version 4 is champion now, in place of version 3." in text
+    pairs = register["comparison"]["mcnemar"]
+    only = f"right on {pairs['only_first']}, only version 3 on {pairs['only_second']}"
+    assert only in text
+    assert "takes it 1.08 ms, the champion 1.00 ms: 1.08 times as long." in text
+    assert "▲ better" in text
+    assert "Recall rose most" in text
+
+
+def test_an_unchanged_model_is_the_champion_itself(page):
+    text = text_of(render(changed(page, register=reports.unchanged())))
+    assert "Nothing to ship. This model is the champion already: ants version 3." in text
+    assert "Nothing: this model is the champion itself, version 3." in text
+
+
+def test_a_model_that_was_rolled_back_was_not_compared(page):
+    reason = "version 4 was rolled back and is not promoted again by itself"
+    register = reports.unchanged() | {
+        "decision": "refused",
+        "promoted": False,
+        "reasons": [reason],
+        "version": "4",
+        "aliases": [],
+    }
+    text = text_of(render(changed(page, register=register)))
+    assert "Not yet. ants version 4 stays without an alias; version 3 is champion." in text
+    assert reason in text
+    assert "It was not compared with version 3, the champion." in text
+
+
+def test_the_chosen_views_and_why(page):
+    text = text_of(render(page))
+    assert (
+        "The final model averages 2 views of each image (identity, hflip; arithmetic mean)" in text
+    )
+    assert "the gain is real" in text
+    assert text.count("✓ chosen") == 1
+    tta = page.tta | {"chosen": {"count": 1, "views": ["identity"], "reason": "no gain is real"}}
+    text = text_of(render(changed(page, tta=tta | {"calibrate": False})))
+    assert "The final model takes each image as it is: no gain is real." in text
+    assert "final, as shipped none" in text
+
+
+def test_sections_hold_the_reports(page):
+    text = text_of(render(page))
+    assert "61 files, 60 usable images in 2 classes; 1 left out: 1 truncated." in text
+    assert "5 images form 2 groups of near duplicates. 7 synthetic images" in text
+    assert "truncated: 3 bytes are missing" in text
+    assert "final \N{MINUS SIGN} base" in text
+    assert "1,23" in text
+    assert "Of 50 validation and test images, 1 confidently belongs to another class" in text
+    assert "share of wrong labels is 4.2" in text
+    assert "as trained" in text
+    assert "Recall@5 0.900 [0.800, 0.950]" in text
+    assert "Random forest on 108 hand-crafted features" in text
+
+
+def test_a_long_list_of_bad_files_is_cut(page):
+    rows = [{"path": f"{i}.png", "problem": "empty"} for i in range(150)]
+    html = render(changed(page, data={**page.data, "left_out": rows}))
+    assert "<td>99.png</td>" in html
+    assert "<td>100.png</td>" not in html
+    assert "The first 100 of 150; all stand in reports/data.json." in html
+
+
+def test_a_model_without_mistakes(page):
+    evaluate = {**page.evaluate, "final": {**page.evaluate["final"], "confusions": []}}
+    assert "None of the 40 test images." in text_of(render(changed(page, evaluate=evaluate)))
+
+
+def test_pictures_are_found_by_stage(tmp_path):
+    for name in ("embed/map.png", "balance/sheet.png", "balance/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    assert find_pictures(tmp_path) == {
+        "balance/sheet": b"balance/sheet.png",
+        "embed/map": b"embed/map.png",
+    }
+
+
+def test_rows_of_the_split_are_counted():
+    counted = count_split(["a", "b", "a"], ["train", "test", "train"])
+    assert counted["a"] == {"train": 2, "val": 0, "test": 0}
+    assert counted["b"] == {"train": 0, "val": 0, "test": 1}
+
+
+def test_spans_lie_on_one_line(page):
+    html = render(page)
+    places = [float(value) for value in re.findall(r"left:([\d.]+)%", html)]
+    assert min(places) == 0
+    assert max(places) <= 100
+    assert np.ptp(places) > 0
