@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from pipeline.data.shards import ImageSet
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.predict import embeddings
+from tests.bundles import save_bundle
 
 BLOCK = {"filters": 8, "kernel": 3, "pool": {"kind": "max", "size": 2}}
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from pipeline.evaluation.intervals import figure
 from pipeline.evaluation.measure import compare, measure
 from pipeline.evaluation.metrics import Floats
-from pipeline.evaluation.temperature import fit_temperature, scale
+from pipeline.evaluation.posteriors import temper
+from pipeline.evaluation.temperature import fit_temperature
 from pipeline.params import Evaluate
 
 _METRICS = ("nll", "brier", "ece")
@@ -38,7 +39,7 @@ def calibrate(
     """
     found = fit_temperature(*validation)
     labels, probabilities = test
-    scaled = scale(probabilities, found.value)
+    scaled = temper(probabilities, found.value)
     after = measure(labels, scaled, classes, how)
     change = compare(labels, scaled, probabilities, how)
     block = {

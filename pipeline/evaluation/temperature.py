@@ -76,11 +76,6 @@ def fit_temperature(labels: npt.NDArray[np.integer], probabilities: Floats) -> T
     return Temperature(float(np.exp(found)), _LOWEST if flawless else float(low), float(high))
 
 
-def scale(probabilities: Floats, temperature: float) -> Floats:
-    """Return the posteriors (n x k) at a temperature; the order of the classes stays."""
-    return np.asarray(softmax(_log(probabilities) / temperature, axis=1))
-
-
 def _log(probabilities: Floats) -> Floats:
     return np.log(np.clip(probabilities, SMALLEST_PROBABILITY, 1.0))
 

@@ -1,25 +1,23 @@
 """A trained model as two files that whoever predicts needs, and nothing else.
 
 `model.safetensors` holds the weights; `bundle.json` the network's name and arguments, the
-classes in order, how an image file becomes the network's input, and where the model comes from.
-Loading runs no code from either file. Equal trainings give equal bundles: nothing in them names
-a time, a machine or a tracking run, so that `digest` is the identity of the model.
+classes in order, how an image file becomes the network's input, in which views it is seen, and
+where the model comes from. Loading runs no code from either file. Equal trainings give equal
+bundles: nothing in them names a time, a machine or a tracking run, so that `digest` is the
+identity of the model.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
 from pipeline.data.prepare import Preparing
-from pipeline.files import fresh_folder, write_json
-from pipeline.vision.description import FORMAT, Description, read_description
-from pipeline.vision.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
+from pipeline.vision.description import Description, read_description
+from pipeline.vision.digest import WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.networks import Classifier
 from pipeline.vision.tta import View, build_views
 
@@ -68,14 +66,6 @@ class Bundle:
     def digest(self) -> str:
         """The identity of the model: sha256 (hex) over both files."""
         return bundle_digest(self.folder)
-
-
-def save_bundle(folder: Path, description: Description, weights: Mapping[str, Tensor]) -> None:
-    """Write a bundle; `folder` is replaced when the new one is whole."""
-    with fresh_folder(folder) as new:
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
-        save_file(tensors, new / WEIGHTS_FILE)
-        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
 
 
 def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:

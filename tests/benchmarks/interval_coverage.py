@@ -21,8 +21,9 @@ import numpy.typing as npt
 from pipeline.evaluation import metrics
 from pipeline.evaluation.calibration import calibrate
 from pipeline.evaluation.measure import compare, measure, metric_names
+from pipeline.evaluation.posteriors import temper
 from pipeline.evaluation.precision_recall import average_precision
-from pipeline.evaluation.temperature import fit_temperature, scale
+from pipeline.evaluation.temperature import fit_temperature
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
@@ -117,7 +118,7 @@ def coverage(population: Population, trials: int) -> dict[str, float]:
         held["temperature"].append(holds(calibration["temperature"], best))
         # The truth for this temperature, which the intervals take as given.
         at = calibration["temperature"]["value"]
-        scaled = confidence(large[0], scale(first_model(population, large[1]), at))
+        scaled = confidence(large[0], temper(first_model(population, large[1]), at))
         for name, value in scaled.items():
             held[f"{name} at the temperature"].append(holds(calibration["test"][name], value))
             held[f"change of {name} by it"].append(

@@ -31,7 +31,8 @@ from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import channel_statistics
 from pipeline.evaluation.measure import compare, measure
 from pipeline.params import Params, load_params
-from pipeline.vision.bundle import Bundle, Description
+from pipeline.vision.bundle import Bundle
+from pipeline.vision.description import Description
 from pipeline.vision.predict import BATCH_SIZE, probabilities
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute import Compute

@@ -18,14 +18,17 @@ from pipeline.data.prepare import Preparing
 from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import answers
+from pipeline.evaluation.posteriors import temper
 from pipeline.evaluation.predictions import read_predictions
-from pipeline.evaluation.temperature import fit_temperature, scale
+from pipeline.evaluation.temperature import fit_temperature
 from pipeline.evaluation.vectors import read_embeddings
 from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import baseline, embed, evaluate, report, tta
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
@@ -176,7 +179,7 @@ def test_calibration_is_fitted_on_validation_images(inside):
     calibration = found["tuned"]["calibration"]
     assert calibration["images"] == 15
     assert calibration["temperature"]["value"] == pytest.approx(expected)
-    given = answers(sets["test"].labels, scale(test, expected))
+    given = answers(sets["test"].labels, temper(test, expected))
     assert calibration["test"]["nll"]["value"] == pytest.approx(given.loss.mean())
     change = calibration["change"]["brier"]["value"]
     before = found["tuned"]["test"]["brier"]["value"]

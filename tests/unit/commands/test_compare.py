@@ -11,9 +11,10 @@ from pipeline.evaluation.metrics import answers, macro_f1
 from pipeline.files import read_json
 from pipeline.params import load_params
 from pipeline.runtime.registry import register_bundle
-from pipeline.vision.bundle import load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
 from pipeline.vision.digest import bundle_digest
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set

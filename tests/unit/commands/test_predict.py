@@ -12,8 +12,10 @@ from pipeline.cli import run
 from pipeline.data.prepare import Preparing, prepare_file
 from pipeline.params import Tracking
 from pipeline.runtime.registry import register_bundle
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 
 CLASSES = ("big cat", "dog")
 

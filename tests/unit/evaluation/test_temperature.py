@@ -4,7 +4,8 @@ from scipy.special import log_softmax, softmax
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import answers
-from pipeline.evaluation.temperature import fit_temperature, scale
+from pipeline.evaluation.posteriors import temper
+from pipeline.evaluation.temperature import fit_temperature
 
 
 def world(rng, count, sharpness, classes=4):
@@ -28,7 +29,7 @@ def test_no_other_temperature_has_a_lower_loss():
     labels, probabilities = world(np.random.default_rng(1), 200, 2.0)
     best = fit_temperature(labels, probabilities).value
     losses = [
-        answers(labels, scale(probabilities, t)).loss.mean()
+        answers(labels, temper(probabilities, t)).loss.mean()
         for t in (best / 1.02, best, best * 1.02)
     ]
     assert losses[1] < min(losses[0], losses[2])
@@ -37,13 +38,13 @@ def test_no_other_temperature_has_a_lower_loss():
 def test_scaling_posteriors_is_scaling_logits():
     logits = np.random.default_rng(2).normal(size=(5, 3))
     np.testing.assert_allclose(
-        scale(softmax(logits, axis=1), 2.5), softmax(logits / 2.5, axis=1), rtol=1e-9
+        temper(softmax(logits, axis=1), 2.5), softmax(logits / 2.5, axis=1), rtol=1e-9
     )
 
 
 def test_scaling_keeps_the_answers_and_sums_to_1():
     _, probabilities = world(np.random.default_rng(3), 50, 3.0)
-    scaled = scale(probabilities, 4.0)
+    scaled = temper(probabilities, 4.0)
     np.testing.assert_allclose(scaled.sum(axis=1), 1)
     np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
 
@@ -53,7 +54,7 @@ def test_posteriors_of_0_and_1_are_taken():
     said = np.eye(2)[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1]]
     found = fit_temperature(labels, said)
     # 9 of 10 are right: the loss is lowest where it says 90 %.
-    assert scale(said, found.value)[0, 0] == pytest.approx(0.9, abs=0.01)
+    assert temper(said, found.value)[0, 0] == pytest.approx(0.9, abs=0.01)
 
 
 def test_a_model_that_says_nothing_has_any_temperature():

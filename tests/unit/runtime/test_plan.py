@@ -10,8 +10,8 @@ from pipeline.params import load_params
 from pipeline.runtime import registry, start
 from pipeline.runtime.plan import plan_training
 from pipeline.vision import weights
-from pipeline.vision.bundle import save_bundle
 from pipeline.vision.digest import bundle_digest
+from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 

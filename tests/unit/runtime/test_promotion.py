@@ -10,8 +10,10 @@ from pipeline.runtime import promotion
 from pipeline.runtime.aliases import find_champion, promote, roll_back
 from pipeline.runtime.promotion import Candidate, Registry, settle
 from pipeline.runtime.tracking import open_client
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.digest import bundle_digest
+from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set

@@ -19,9 +19,11 @@ from pipeline.runtime.registry import (
     register_bundle,
 )
 from pipeline.runtime.tracking import open_client
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.digest import bundle_digest
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 from tests.contract.imports import reachable, third_party
 from tests.contract.test_declared_dependencies import INSTALLED_AS
 

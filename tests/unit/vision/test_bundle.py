@@ -6,9 +6,11 @@ import torch
 
 from pipeline.data.prepare import Preparing
 from pipeline.errors import PipelineError
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import Description
 from pipeline.vision.digest import bundle_digest
-from pipeline.vision.predict import embeddings, probabilities, to_unit
+from pipeline.vision.predict import embeddings, probabilities
+from tests.bundles import save_bundle
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ from PIL import Image
 
 from pipeline.data.prepare import Preparing, prepare
 from pipeline.vision import classify
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
 from pipeline.vision.classify import classify_files
+from pipeline.vision.description import Description
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 
 CLASSES = ("ant", "bee", "cat")
 

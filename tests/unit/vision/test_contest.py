@@ -9,9 +9,11 @@ import torch
 from pipeline.data.prepare import Preparing, prepare_file
 from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
-from pipeline.vision.bundle import Description, load_bundle, save_bundle
+from pipeline.vision.bundle import load_bundle
 from pipeline.vision.contest import hold, spread, time_in_turns
+from pipeline.vision.description import Description
 from pipeline.vision.predict import probabilities
+from tests.bundles import save_bundle
 from tests.packed import BARS, bars
 
 BLOCK = {"filters": 2, "kernel": 3, "pool": {"kind": "max", "size": 2}}
