@@ -92,7 +92,8 @@ _NAMES = {
 
 HISTORY = Each(
     list,
-    {"epoch": _COUNT, "train_loss": _NUMBER, "val_loss": _NUMBER, "val_accuracy": _NUMBER},
+    dict.fromkeys(("train_loss", "val_loss", "val_accuracy"), _NUMBER)
+    | {"epoch": _COUNT, "kept": _FLAG},
     least=1,
 )
 REPORTS: dict[str, Any] = {

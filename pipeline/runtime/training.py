@@ -24,7 +24,7 @@ from pipeline.runtime.watch import Watch
 from pipeline.vision.description import write_bundle
 from pipeline.vision.digest import values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.progress import Progress, Record, read_progress
+from pipeline.vision.training.progress import Progress, read_progress
 
 
 def train_bundle(
@@ -57,7 +57,7 @@ def train_bundle(
                 checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
             cluster.close()
             progress = read_progress(checkpoint)
-            write_json(history, [_lasting(record) for record in progress.history])
+            write_json(history, _lasting(progress))
             description = replace(plan.description, validation=_best_validation(progress))
             write_bundle(bundle, description, checkpoint / BEST_FILE)
             recorder.end("FINISHED", bundle_tags(bundle))
@@ -115,6 +115,13 @@ def _best_validation(progress: Progress) -> dict[str, float]:
     return {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
 
 
-def _lasting(record: Record) -> Record:
-    """Leave out the speed: the history is the same for the same training, on any machine."""
-    return {name: value for name, value in record.items() if name != "images_per_s"}
+def _lasting(progress: Progress) -> list[dict[str, float | bool]]:
+    """Return the history with the epoch marked that the bundle holds, and without the speed.
+
+    It is the same for the same training, on any machine.
+    """
+    return [
+        {name: value for name, value in record.items() if name != "images_per_s"}
+        | {"kept": record["epoch"] == progress.best_epoch}
+        for record in progress.history
+    ]

@@ -1,64 +1,102 @@
-"""Test-time augmentation: posteriors averaged over views, with what it gains and costs."""
+"""Test-time augmentation: what views gain and cost, how many are taken, and the final model."""
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.data.shards import ImageSet
-from pipeline.evaluation.ladder import climb
+from pipeline.errors import PipelineError
+from pipeline.evaluation.intervals import figure
+from pipeline.evaluation.ladder import Choice, Ladder, choose, climb
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.curves import draw_ladder
-from pipeline.evaluation.predictions import Predictions, write_predictions
+from pipeline.evaluation.plots.ladder import draw_ladder
+from pipeline.evaluation.temperature import fit_temperature
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._paths import PACKED, PICTURES, PREDICTIONS, REPORTS, TUNED
+from pipeline.stages._paths import FINAL, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle import Bundle
-from pipeline.vision.predict import BATCH_SIZE, View, probabilities
-from pipeline.vision.tta import build_views, view_names
+from pipeline.vision.description import Views, rewrite_bundle
+from pipeline.vision.predict import BATCH_SIZE, view_posteriors
+from pipeline.vision.tta import Item, build_views, expand, view_names
+
+_AS_IT_IS: Item = {"identity": {}}
 
 
 def run(params: Params) -> None:
-    """Average models/tuned over the views, one by one, on packed/test."""
-    test = ImageSet.open(PACKED / "test")
-    views = build_views(params.tta.views)
-    names = view_names(params.tta.views)
-    bundle = load_matching(TUNED, test.info)
-    # The first pass also warms up threads and caches, so that it is timed for nothing.
-    plain, _ = _timed(test, bundle, None)
-    passes = [_timed(test, bundle, view) for view in views]
-    labels = test.labels.astype(np.int64)
-    posteriors = [posterior for posterior, _ in passes]
-    rungs = climb(labels, plain, posteriors, test.info.classes, params.evaluate)
-    seconds = np.cumsum([passed for _, passed in passes])
+    """Climb with models/tuned on packed/val and packed/test; write models/final.
+
+    Raises:
+        PipelineError: there are no validation images; or see `vision.tta.build_views`.
+    """
+    how = params.tta
+    val, test = (ImageSet.open(PACKED / name) for name in ("val", "test"))
+    if not len(val):
+        raise PipelineError(
+            "expected validation images to choose views by, found none; raise split.val or add"
+            " images"
+        )
+    bundle, items = load_matching(TUNED, test.info), expand(how.views)
+    # First on validation images: by then threads and caches are warm, and the clock is right.
+    validation, _ = _look(val, bundle, items, params)
+    ladder, seconds = _look(test, bundle, items, params)
+    rungs = climb(validation, ladder, bundle.classes, params.evaluate)
+    choice = (
+        choose(validation, rungs, params.evaluate)
+        if how.choose == "auto"
+        else Choice(how.choose, f"tta.choose asks for {how.choose}")
+    )
+    chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
+    temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
+    views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
+    rewrite_bundle(TUNED, FINAL, views, temperature["value"])
+
+    names, speeds = view_names(items), len(test) / np.maximum(np.cumsum(seconds), 1e-9)
     entries: list[dict[str, Any]] = [
         {
-            "views": names[: count + 1],
+            "views": names[:count],
             **rung,
-            "cost": {
-                "views_per_image": count + 1,
-                "images_per_s": round(len(test) / max(float(seconds[count]), 1e-9), 1),
-            },
+            "cost": {"views_per_image": count, "images_per_s": round(float(speed), 1)},
         }
-        for count, rung in enumerate(rungs)
+        for count, (rung, speed) in enumerate(zip(rungs, speeds, strict=True), 1)
     ]
-    averaged = np.mean(posteriors, axis=0)
-    write_predictions(
-        PREDICTIONS / "tuned_tta.parquet",
-        Predictions(test.info.classes, test.ids, test.paths, labels, averaged),
-    )
-    write_json(REPORTS / "tta.json", {"test": rungs[-1]["test"], "rungs": entries})
-    save(draw_ladder(entries), PICTURES / "tta" / "ladder.png")
-    gain = rungs[-1]["gain"]["macro_f1"]["value"]
-    print(f"tta: {len(views)} views, macro-F1 {gain:+.3f} over the plain model")
+    report = {
+        "mean": how.mean,
+        "seed": how.seed,
+        "choose": how.choose,
+        "calibrate": how.calibrate,
+        "chosen": {"count": len(chosen), "views": names[: len(chosen)], "reason": choice.reason},
+        "temperature": temperature,
+        "rungs": entries,
+    }
+    write_json(REPORTS / "tta.json", report)
+    save(draw_ladder(entries, len(chosen)), PICTURES / "tta" / "ladder.png")
+    taken = f"{len(chosen)} views" if views else "the image as it is"
+    print(f"tta: {taken}, {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
 
 
-def _timed(
-    test: ImageSet, bundle: Bundle, view: View | None
-) -> tuple[npt.NDArray[np.float64], float]:
-    start = time.perf_counter()
-    batches = watched(test.batches(BATCH_SIZE), len(test), "tta")
-    return probabilities(bundle, batches, view), time.perf_counter() - start
+def _look(
+    images: ImageSet, bundle: Bundle, items: Sequence[Item], params: Params
+) -> tuple[Ladder, Sequence[float]]:
+    """Return what the network says of the images view by view, and the seconds of each view."""
+    # The images as they are come last where they are no rung: reading them counts with the first.
+    seen = items if _AS_IT_IS in items else [*items, _AS_IT_IS]
+    views = build_views(seen, params.tta.seed, images.info.shape)
+    batches = watched(images.batches(BATCH_SIZE), len(images), "tta")
+    posteriors, seconds = view_posteriors(bundle, batches, views)
+    plain, labels = posteriors[seen.index(_AS_IT_IS)], images.labels.astype(np.int64)
+    count = len(items)
+    return Ladder.of(labels, plain, posteriors[:count], params.tta.mean), seconds[:count]
+
+
+def _fit(validation: Ladder, count: int) -> dict[str, Any]:
+    """Fit the temperature of the mean of `count` views, or of the images as they are at 0."""
+    posteriors = validation.rungs[count - 1] if count else validation.plain
+    found = fit_temperature(validation.labels, posteriors)
+    return figure(found.value, np.asarray([found.low, found.high]))
+
+
+def _fixed(temperature: float) -> dict[str, Any]:
+    return figure(temperature, np.full(2, temperature))

@@ -8,7 +8,7 @@ from pipeline.evaluation.plots._labels import place_labels
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots._text import ending, named, width_of
 from pipeline.evaluation.plots.confusion import draw_confusion
-from pipeline.evaluation.plots.curves import draw_ladder, draw_learning_curves
+from pipeline.evaluation.plots.curves import draw_learning_curves
 from pipeline.evaluation.plots.map import draw_map
 from pipeline.evaluation.plots.precision_recall import draw_precision_recall
 from pipeline.evaluation.plots.reliability import Series, draw_reliability
@@ -106,14 +106,16 @@ def test_equal_figures_give_equal_files(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_learning_curves_mark_the_lowest_loss(tmp_path):
+def test_learning_curves_mark_the_epoch_that_was_kept(tmp_path):
+    """It need not have the lowest loss, where patience watches accuracy or a loss came late."""
     epochs = [
-        {"epoch": i, "train_loss": 1 / i, "val_loss": abs(i - 3) + 0.1, "val_accuracy": 0.5}
+        {"epoch": i, "train_loss": 1 / i, "val_loss": i, "val_accuracy": 0.5, "kept": i == 3}
         for i in range(1, 6)
     ]
-    figure = draw_learning_curves({"first training": epochs, "fine-tuning": epochs[:1]})
-    marks = [line for line in figure.axes[0].lines if line.get_label() == "lowest loss"]
-    assert list(marks[0].get_xdata()) == [3, 3]
+    figure = draw_learning_curves({"first training": epochs, "fine-tuning": epochs[2:3]})
+    for axes in figure.axes:
+        marks = [line for line in axes.lines if line.get_label() == "kept"]
+        assert [list(line.get_xdata()) for line in marks] == [[3, 3]]
     save(figure, tmp_path / "a.png")
 
 
@@ -125,25 +127,6 @@ def test_reliability_leaves_out_empty_bins(tmp_path):
     assert {"as trained", "$T = 2$", "perfectly calibrated"} <= set(texts(figure))
     assert [list(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     save(figure, tmp_path / "a.png")
-
-
-def test_ladder_shows_the_plain_model(tmp_path):
-    def figure(value):
-        return {"value": value, "ci95": [value - 0.1, value + 0.1]}
-
-    rungs = [
-        {
-            "views": ["identity", "hflip"][:count],
-            "test": {"macro_f1": figure(0.8), "nll": figure(0.5)},
-            "gain": {"macro_f1": figure(0.05), "nll": figure(-0.1)},
-        }
-        for count in (1, 2)
-    ]
-    drawn = draw_ladder(rungs)
-    dashed = [line for line in drawn.axes[0].lines if line.get_linestyle() == "--"]
-    assert dashed[0].get_xdata()[0] == pytest.approx(0.75)
-    assert "2: hflip" in texts(drawn)
-    save(drawn, tmp_path / "a.png")
 
 
 def test_most_confident_mistakes_first():

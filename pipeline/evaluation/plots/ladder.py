@@ -1,0 +1,102 @@
+"""The ladder of views: what each rung gains, and which one is taken."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
+
+Block = Mapping[str, Any]
+
+_APART = 0.17  # of a row: how far validation is drawn above its middle, and test below
+_CHOSEN = "#fdf1d7"
+
+
+def draw_ladder(rungs: Sequence[Block], chosen: int) -> Figure:
+    """Draw the gain in macro-F1 and the images mended and spoiled, as views are added.
+
+    What a rung costs is its number: so many times an image goes through the network. Seconds
+    would draw another picture each time.
+
+    Args:
+        rungs: as in tta.json: each with views (their names), validation (with gain, mended and
+            spoiled), and the same of the test images beside it.
+        chosen: how many views are taken; 0 is the image as it is, the dashed line.
+    """
+    figure = new_figure(9.0, 1.5 + 0.36 * len(rungs))
+    gains, changes = figure.subplots(1, 2, sharey=True, width_ratios=[5, 3])
+    rows = np.arange(1, len(rungs) + 1)
+    on_validation = [rung["validation"] for rung in rungs]
+    for blocks, up, colour, marker, name in (
+        (on_validation, _APART, BLUE, "o", "validation"),
+        (rungs, -_APART, ORANGE, "s", "test"),
+    ):
+        at = rows - up  # rows are counted downwards
+        _draw_gains(gains, blocks, at, color=colour, marker=marker, label=name)
+        _draw_changes(changes, blocks, at, colour)
+    as_it_is = "the image as it is" if chosen else "the image as it is, chosen"
+    gains.axvline(0, color=GREY, linewidth=1, linestyle="--", label=as_it_is)
+    gains.set_title("gain in macro-F1, with 95 % intervals", loc="left", fontsize=10)
+    changes.axvline(0, color=GREY, linewidth=1)
+    changes.set_title("images spoiled (left) and mended", loc="left", fontsize=10)
+    for axes in (gains, changes):
+        calm(axes)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    _name_rungs(gains, [rung["views"][-1] for rung in rungs], chosen)
+    if chosen:
+        span = {"color": _CHOSEN, "linewidth": 0, "zorder": 0}
+        gains.axhspan(chosen - 0.5, chosen + 0.5, label="chosen", **span)
+        changes.axhspan(chosen - 0.5, chosen + 0.5, **span)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _name_rungs(axes: Axes, views: Sequence[str], chosen: int) -> None:
+    names = [f"{view}   {row}" for row, view in enumerate(views, 1)]
+    axes.set_yticks(np.arange(1, len(views) + 1), names, fontsize=9)
+    axes.set_ylim(len(views) + 0.5, 0.5)
+    if chosen:
+        axes.get_yticklabels()[chosen - 1].set_fontweight("bold")
+    axes.annotate(
+        "view added, passes",
+        xy=(0, 1),
+        xytext=(-5, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+        color=GREY,
+    )
+
+
+def _draw_gains(
+    axes: Axes, blocks: Sequence[Block], at: Any, *, color: str, marker: str, label: str
+) -> None:
+    """Draw a point and its interval per rung."""
+    found = [block["gain"]["macro_f1"] for block in blocks]
+    value = np.array([figure["value"] for figure in found])
+    low, high = np.array([figure["ci95"] for figure in found]).T
+    arms = [value - low, high - value]
+    axes.errorbar(
+        value, at, xerr=arms, color=color, fmt=marker, markersize=5, linewidth=1.4, label=label
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed))
+
+
+def _signed(gain: float, _: int | None) -> str:
+    return f"{gain:+.4g}".replace("-", "\N{MINUS SIGN}") if abs(gain) > 1e-9 else "0"
+
+
+def _draw_changes(axes: Axes, blocks: Sequence[Block], at: Any, colour: str) -> None:
+    """Draw a bar to the left for the images spoiled, and one to the right for those mended."""
+    mended, spoiled = (np.array([block[key] for block in blocks]) for key in ("mended", "spoiled"))
+    axes.barh(at, mended, height=1.6 * _APART, color=colour)
+    axes.barh(at, -spoiled, height=1.6 * _APART, color=colour)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{abs(count):g}"))

@@ -1,0 +1,58 @@
+import pytest
+
+from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots.ladder import draw_ladder
+
+VIEWS = ["identity", "hflip", "rotate -7"]
+
+
+def gains(value, mended, spoiled):
+    figure = {"value": value, "ci95": [value - 0.02, value + 0.03]}
+    return {"gain": {"macro_f1": figure}, "mended": mended, "spoiled": spoiled}
+
+
+def rungs(count):
+    """Rung i gains i / 100 on validation images, where it mends 3 i and spoils i; half on test."""
+    return [
+        {"views": VIEWS[: i + 1], "validation": gains(i / 100, 3 * i, i), **gains(i / 200, i, 0)}
+        for i in range(count)
+    ]
+
+
+def labels(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_gains_and_changes_of_each_rung(tmp_path):
+    figure = draw_ladder(rungs(3), 2)
+    gained, changed = figure.axes
+    assert labels(gained) == ["identity   1", "hflip   2", "rotate -7   3"]
+    on_validation, on_test = (container.lines[0] for container in gained.containers)
+    assert list(on_validation.get_xdata()) == pytest.approx([0, 0.01, 0.02])
+    assert list(on_test.get_xdata()) == pytest.approx([0, 0.005, 0.01])
+    (spans,) = (bars.get_segments() for bars in gained.containers[0].lines[2])
+    assert spans[1][:, 0] == pytest.approx([-0.01, 0.04])
+    bars = [[bar.get_width() for bar in container] for container in changed.containers]
+    assert bars == [[0, 3, 6], [0, -1, -2], [0, 1, 2], [0, 0, 0]]
+    save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"), [(0, "the image as it is, chosen"), (2, "chosen"), (3, "chosen")]
+)
+def test_what_was_chosen_is_marked(chosen, said):
+    figure = draw_ladder(rungs(3), chosen)
+    assert said in [text.get_text() for text in figure.legends[0].get_texts()]
+    weights = [label.get_fontweight() for label in figure.axes[0].get_yticklabels()]
+    assert [row for row, weight in enumerate(weights, 1) if weight == "bold"] == [chosen][:chosen]
+    for axes in figure.axes:
+        spans = [patch for patch in axes.patches if patch.get_height() == 1]
+        assert [patch.get_y() + 0.5 for patch in spans] == [chosen][:chosen]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_equal_ladders_give_equal_files_whatever_they_cost(tmp_path, count):
+    for name, speed in (("a.png", 100.0), ("b.png", 50.0)):
+        timed = [rung | {"cost": {"images_per_s": speed}} for rung in rungs(count)]
+        save(draw_ladder(timed, 0), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
