@@ -113,6 +113,15 @@ def rollback() -> None:
 
 
 @app.command()
+def sync() -> None:
+    """Deliver to MLflow what trainings recorded while it was away."""
+    from pipeline.commands import sync as command
+    from pipeline.params import load_params
+
+    command.run(load_params())
+
+
+@app.command()
 def summary() -> None:
     """Print the models' figures and where the results are."""
     from pipeline.commands import summary as command

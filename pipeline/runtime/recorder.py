@@ -1,12 +1,18 @@
-"""Feeds the tracking store from a thread of its own: it holds up neither start nor training."""
+"""What a training tells of itself, on its way to the tracking store.
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+Everything is written to a file first; a thread of its own brings it to the store, now or later.
+So the store holds up neither the start of a training, nor its epochs, nor its end for long.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.params import Tracking
-from pipeline.runtime import tracking as _tracking
-from pipeline.runtime.tracking import TrackedRun, Untracked
+from pipeline.runtime.courier import Courier, say
+from pipeline.runtime.orphans import this_process
+from pipeline.runtime.spool import Entry, Spool, open_spool
+from pipeline.runtime.tracking import check_address, lasting_address, shown, tracking_uri
 
 
 def start_run(
@@ -15,8 +21,8 @@ def start_run(
     name: str,
     params: Mapping[str, str],
     tags: Mapping[str, str],
-    datasets: Sequence[Mapping[str, str]],  # noqa: ARG001
-    spools: Path,  # noqa: ARG001
+    datasets: Sequence[Mapping[str, str]],
+    spools: Path,
     folder: Path,
 ) -> "Recorder":
     """Prepare the run of a training, or to go on with the one that an earlier call began.
@@ -37,53 +43,134 @@ def start_run(
     Raises:
         PipelineError: the store's address is not one that MLflow takes.
     """
-    return Recorder(
-        lambda: _tracking.start_run(
-            tracking, name=name, params=params, tags=tags, remember=folder / "mlflow_run_id"
-        )
-    )
+    check_address(tracking_uri(tracking))
+    begin = {"name": name, "tags": dict(tags)}
+    details: list[Entry] = [{"act": "params", "values": dict(params)}] if params else []
+    if datasets:
+        details.append({"act": "datasets", "items": [dict(item) for item in datasets]})
+    return Recorder(tracking, begin, details, spools, folder)
 
 
 class Recorder:
-    """A run that is opened in the background.
+    """A run that takes records whether or not the store answers just now."""
 
-    MLflow takes 2 s of CPU to import and open. They pass while the workers start, each step of
-    which waits for the one before and leaves cores idle.
-    """
-
-    def __init__(self, open_run: Callable[[], TrackedRun | Untracked]) -> None:
-        """Take in how to open the run."""
-        self._open_run = open_run
-        self._thread = ThreadPoolExecutor(1, "tracking")
-        self._run: Future[TrackedRun | Untracked] | None = None
+    def __init__(
+        self, tracking: Tracking, begin: Entry, details: list[Entry], spools: Path, folder: Path
+    ) -> None:
+        """Take in what `start_run` prepared."""
+        self._tracking = tracking
+        self._begin, self._details = begin, details
+        self._spools, self._folder = spools, folder
+        self._spool: Spool | None = None
+        self._courier: Courier | None = None
+        self._written: set[tuple[str, int]] = set()
+        self._ended = self._broken = False
 
     def open(self) -> None:
-        """Start to open the run, if that has not happened yet."""
-        self._run = self._run or self._thread.submit(self._open_run)
+        """Begin the run, or go on with it, if that has not happened yet."""
+        if self._spool or self._broken:
+            return
+        try:
+            spool = open_spool(self._spools, self._folder)
+            self._written = spool.values()
+            spool.append(*self._first_entries(spool))
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._spool = spool
+        self._courier = Courier(self._tracking, spool)
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step, soon."""
-        self._soon(lambda run: run.log(metrics, step))
+    def log(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
+        """Record metrics of one step.
+
+        After a restart the same steps come again: each metric is recorded once for each step.
+
+        Args:
+            metrics: values by name.
+            step: the epoch, or whatever the metric is counted by.
+            time_ms: when they were true, in ms since 1970; None for now.
+        """
+        self.open()
+        values = {k: float(v) for k, v in metrics.items() if (k, step) not in self._written}
+        self._written |= {(name, step) for name in values}
+        if values:
+            when_ms = _now_ms() if time_ms is None else time_ms
+            self._append({"act": "metrics", "time_ms": when_ms, "step": step, "values": values})
 
     def tag(self, name: str, value: str) -> None:
-        """Tag the run, soon."""
-        self._soon(lambda run: run.tag(name, value))
+        """Tag the run."""
+        self._append({"act": "tags", "values": {name: value}})
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
-        """Wait until all is recorded, and end the run: 'FINISHED', 'FAILED' or 'KILLED'."""
-        self._soon(lambda run: run.end(status, tags)).result()
-        self._thread.shutdown()
+        """End the run as 'FINISHED', 'FAILED' or 'KILLED', and wait a little for its delivery.
+
+        What is not delivered by then is said; the first call alone counts.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        if tags:
+            self._append({"act": "tags", "values": dict(tags)})
+        self._append({"act": "end", "status": status, "time_ms": _now_ms()})
+        if self._courier:
+            self._report(self._courier.finish())
 
     def abandon(self) -> None:
         """End the run as KILLED; a training that was stopped before its start leaves none."""
-        if self._run:
+        if self._spool:
             self.end("KILLED")
 
     def close(self) -> None:
-        """Give the run back: whoever comes next may go on with it."""
+        """Stop, and delete what is delivered and can never go on: its folder is gone."""
+        if not self._courier or not self._spool or not self._courier.close():
+            return
+        if self._courier.count and self._spool.over and not self._spool.waiting:
+            self._spool.delete()
+        else:
+            self._spool.release()
 
-    def _soon(self, act: Callable[[TrackedRun | Untracked], None]) -> Future[None]:
+    def _first_entries(self, spool: Spool) -> list[Entry]:
+        store = lasting_address(tracking_uri(self._tracking))
+        place = {"store": store, "time_ms": _now_ms(), "folder": str(self._folder)}
+        tags = self._begin["tags"] | this_process()
+        if spool.store:
+            return [{"act": "resume", **place, "values": tags}]
+        experiment = {"experiment": self._tracking.experiment}
+        create = {"act": "create", **place, **experiment, **self._begin, "tags": tags}
+        return [create, *self._details]
+
+    def _append(self, entry: Entry) -> None:
         self.open()
-        run = self._run
-        assert run
-        return self._thread.submit(lambda: act(run.result()))
+        if not self._spool or not self._courier or self._broken:
+            return
+        try:
+            self._spool.append(entry)
+        except OSError as error:
+            self._give_up(error)
+        self._courier.wake()
+
+    def _give_up(self, error: OSError) -> None:
+        """Go on without: a disk that is full must not end the training by this file."""
+        self._broken = True
+        say(f"training goes on without tracking: {self._spools} cannot be written ({error})")
+
+    def _report(self, delivered: bool) -> None:
+        """Say what the store lacks, or that it has all after all."""
+        assert self._courier
+        assert self._spool
+        count, position = self._courier.count, self._courier.position
+        where = shown(tracking_uri(self._tracking))
+        if not delivered:
+            say(
+                f"{self._spool.waiting} records of this run wait in {self._spools} for the MLflow"
+                f" store at {where} ({self._courier.reason}); convoy sync delivers them"
+            )
+        elif count and not position.gone and count.stored < count.written:
+            say(f"the MLflow store at {where} has {count} values of run {position.run_id}")
+        elif count and self._courier.was_away:
+            words = f"the MLflow store at {where} answers again and has {count} values of this run"
+            say(words, "tracking")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

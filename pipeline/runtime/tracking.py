@@ -1,35 +1,63 @@
-"""MLflow runs: one per trained model, fed by the process that starts the training.
+"""The tracking store: its address, how to reach it, and what to say when it fails.
 
-Workers know nothing of MLflow: they append records to a file, which the driver follows. A
-tracking server that is away therefore delays records, and never stops a training.
+Nothing here imports MLflow before it must: that takes 2 s.
 """
 
+import getpass
+import hashlib
+import importlib.util
 import logging
 import os
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from filelock import FileLock
+from packaging.version import Version
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
 from pipeline.params import Tracking
 
 BUNDLE_TAG = "convoy.bundle"
 STAGE_TAG = "convoy.stage"
 _SQLITE = "sqlite:///"
-_MAX_VALUE = 500  # characters of a logged parameter
-_METRICS_PER_CALL = 1000  # MLflow's limits
-_PARAMS_PER_CALL = 100
-_PAUSE_S = 30.0  # after a failed delivery
+# Databases that MLflow writes to directly, each with the package that SQLAlchemy takes by default.
+_DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
+_PACKAGES = {"pysqlite": "sqlite3", "mysqldb": "MySQLdb"}  # of drivers with another name
+_SERVERS = ("http", "https")
+_HOSTED = "databricks"
 
 
 def tracking_uri(tracking: Tracking) -> str:
-    """Return MLFLOW_TRACKING_URI, or else the address in params.yaml."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+    """Return MLFLOW_TRACKING_URI, or else the address in params.yaml.
+
+    A relative SQLite file of an experiment that DVC runs in a temporary folder is that of the
+    repository, which stays.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+    file = store_file(uri)
+    if file is None or file.is_absolute() or repository() == Path():
+        return uri
+    return f"{_SQLITE}{repository() / file}"
+
+
+def repository() -> Path:
+    """Return the folder in which things last.
+
+    It is this one, unless DVC runs an experiment in a copy of the repository, which it deletes
+    afterwards: then DVC_ROOT names the repository that was copied.
+    """
+    root = os.environ.get("DVC_ROOT")
+    if root is None or "DVC_EXP_NAME" not in os.environ:
+        return Path()
+    here = Path.cwd()
+    copy = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    return Path() if copy == Path(root).resolve() else Path(root) / here.relative_to(copy)
 
 
 def store_file(uri: str) -> Path | None:
@@ -38,9 +66,85 @@ def store_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return an address as messages may show it: without user and password."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    """Return an address as messages may show it: without user, password and options."""
+    scheme, separator, rest = uri.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def lasting_address(uri: str) -> str:
+    """Return an address that means the same store in any folder; without secrets."""
+    file = store_file(uri)
+    return f"{_SQLITE}{file.resolve()}" if file else shown(uri).rstrip("/")
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """Return what a library says of a store, without the user and password in its address."""
+    text = text.replace(uri, shown(uri))
+    parts = _split(uri)
+    for secret in (parts.password, unquote(parts.password or "")):
+        text = text.replace(secret, "...") if secret else text
+    for user in (parts.username, unquote(parts.username or "")):
+        text = text.replace(f'"{user}"', '"..."') if user else text
+    return re.sub(r"://[^\s/]*@", "://", text)
+
+
+def check_address(uri: str) -> None:
+    """Find out, without MLflow, whether an address is one that it takes.
+
+    Raises:
+        PipelineError: it is not.
+    """
+    if uri == _HOSTED:
+        return
+    parts = _split(uri)
+    base, _, driver = parts.scheme.partition("+")
+    if base in _SERVERS:
+        _check_server(uri, parts)
+    elif base in _DRIVERS:
+        needed = _PACKAGES.get(driver, driver) or _default_driver(base)
+        if base == "sqlite" and len(uri.removeprefix(_SQLITE)) in (0, len(uri)):
+            raise _bad_address(uri, "names no file, need sqlite:///FILE")
+        if importlib.util.find_spec(needed) is None:
+            raise _bad_address(uri, f"needs the Python package {needed}, which is not installed")
+    elif base in ("", "file"):
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+            raise _bad_address(uri, "is a folder; MLflow keeps no runs in folders any more")
+    else:
+        plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
+        schemes = [*_SERVERS, *_DRIVERS, _HOSTED, *sorted(plugins)]
+        if base not in schemes:
+            nearest = did_you_mean(base, schemes)
+            known = f"{', '.join(schemes[:-1])} or {schemes[-1]}"
+            raise _bad_address(uri, f"begins with {base}{nearest}; need {known}")
+
+
+def _default_driver(base: str) -> str:
+    if base == "postgresql" and Version(version("sqlalchemy")) < Version("2.1"):
+        return "psycopg2"
+    return _DRIVERS[base]
+
+
+def _check_server(uri: str, parts: SplitResult) -> None:
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise _bad_address(uri, "has a port that is no number from 1 to 65535") from error
+    if not parts.hostname or port == 0:
+        raise _bad_address(uri, "lacks a host or a port, need http://HOST:PORT")
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:  # such as an open bracket
+        raise _bad_address(uri, f"is none ({error})") from error
+
+
+def _bad_address(uri: str, why: str) -> PipelineError:
+    return PipelineError(
+        f"the MLflow address {shown(uri)} {why}; change tracking.uri in params.yaml"
+        " (MLFLOW_TRACKING_URI overrides it), such as sqlite:///mlflow.db or http://HOST:5000"
+    )
 
 
 def open_client(tracking: Tracking) -> Any:
@@ -53,13 +157,9 @@ def open_client(tracking: Tracking) -> Any:
         PipelineError: the address is not one that MLflow takes, or nobody answers there.
     """
     uri = tracking_uri(tracking)
-    with explained(uri), _first_come(uri):
-        client = connect(tracking)
-        if client.get_experiment_by_name(tracking.experiment) is None:
-            # Beside the store, not wherever a later process happens to run.
-            file = store_file(uri)
-            artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
-            client.create_experiment(tracking.experiment, artifacts)
+    client = connect(tracking)
+    with explained(uri):
+        experiment_id(client, uri, tracking.experiment)
 
         import mlflow
 
@@ -71,18 +171,48 @@ def connect(tracking: Tracking) -> Any:
     """Connect to the tracking store and make nothing there.
 
     Raises:
-        PipelineError: the address is not one that MLflow takes.
+        PipelineError: the address is not one that MLflow takes, or a database does not answer.
     """
-    _prepare_environment()
+    uri = tracking_uri(tracking)
+    check_address(uri)
+    prepare_environment()
+    with explained(uri):
+        return client_of(uri)
+
+
+def client_of(uri: str) -> Any:
+    """Return a `MlflowClient`; whoever calls this handles what MLflow raises."""
+    prepare_environment()
     import mlflow
 
     _less_chatter()
-    uri = tracking_uri(tracking)
     file = store_file(uri)
-    with explained(uri), _kept_environment("MLFLOW_TRACKING_URI"):
+    with _first_come(uri), _kept_environment("MLFLOW_TRACKING_URI"):
         # MLflow keeps one connection per address: make it one that holds in any folder.
         mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
+        _probe(uri)
         return mlflow.MlflowClient()
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """Return the id of an experiment, which is made if it is not there yet."""
+    from mlflow.exceptions import MlflowException
+
+    with _first_come(uri):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        # Beside the store, not wherever a later process happens to run.
+        file = store_file(uri)
+        artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
+        try:
+            return str(client.create_experiment(name, artifacts))
+        except MlflowException:
+            # On a server, others may have been first.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
 
 @contextmanager
@@ -94,151 +224,10 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         raise PipelineError(
-            f"the MLflow store at {shown(uri)} fails: {str(error).replace(uri, shown(uri))};"
+            f"the MLflow store at {shown(uri)} fails: {without_secrets(str(error), uri)};"
             " start the server or change tracking.uri in params.yaml (MLFLOW_TRACKING_URI"
             " overrides it)"
         ) from error
-
-
-class TrackedRun:
-    """A run that takes records whether or not the store answers just now."""
-
-    def __init__(self, client: Any, run_id: str, logged: Iterable[int] = ()) -> None:
-        """Take in the run, and the steps that an earlier call has logged to it."""
-        self.run_id = run_id
-        self._client = client
-        self._logged = set(logged)
-        self._waiting: list[Any] = []
-        self._next_try_s = float("-inf")
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step; what cannot be delivered now goes with a later call.
-
-        After a restart the same steps come again, with the same metrics: each is logged once.
-        """
-        from mlflow.entities import Metric
-
-        if step in self._logged:
-            return
-        self._logged.add(step)
-        now_ms = int(time.time() * 1000)
-        self._waiting += [Metric(name, value, now_ms, step) for name, value in metrics.items()]
-        if time.monotonic() >= self._next_try_s:
-            self._deliver()
-
-    def tag(self, name: str, value: str) -> None:
-        """Set a tag; a store that is away goes without it."""
-        from mlflow.exceptions import MlflowException
-
-        with suppress(MlflowException):
-            self._client.set_tag(self.run_id, name, value)
-
-    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
-        """End the run: 'FINISHED', 'FAILED' or 'KILLED'."""
-        from mlflow.exceptions import MlflowException
-
-        self._deliver()
-        try:
-            for name, value in (tags or {}).items():
-                self._client.set_tag(self.run_id, name, value)
-            self._client.set_terminated(self.run_id, status)
-        except MlflowException as error:
-            _warn(f"run {self.run_id} could not be ended as {status}: {error}")
-        if self._waiting:
-            _warn(f"{len(self._waiting)} metrics of run {self.run_id} could not be delivered")
-
-    def _deliver(self) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            while self._waiting:
-                piece = self._waiting[:_METRICS_PER_CALL]
-                self._client.log_batch(self.run_id, metrics=piece)
-                del self._waiting[: len(piece)]
-        except MlflowException:
-            # Each try may take seconds: a store that is away must not hold up the training.
-            self._next_try_s = time.monotonic() + _PAUSE_S
-
-
-class Untracked:
-    """Stands for a run while no store answers."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Drop the record: it also stands in the training's history."""
-
-    def tag(self, name: str, value: str) -> None:
-        """Drop the tag."""
-
-    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
-        """End nothing."""
-
-
-def start_run(
-    tracking: Tracking,
-    *,
-    name: str,
-    params: Mapping[str, Any],
-    tags: Mapping[str, str],
-    remember: Path,
-) -> TrackedRun | Untracked:
-    """Start a run, or go on with the one whose id stands in the file `remember`.
-
-    Args:
-        tracking: the store.
-        name: of the run, as the UI shows it.
-        params: nested values; they are logged flat, with dots.
-        tags: logged as they are.
-        remember: where the id is kept until the training has ended.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = open_client(tracking)
-        earlier = _resume(client, remember)
-        if earlier:
-            return earlier
-        experiment = client.get_experiment_by_name(tracking.experiment)
-        run_id = client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id
-        remember.parent.mkdir(parents=True, exist_ok=True)
-        remember.write_text(run_id)
-        _log_params(client, run_id, params)
-    except (MlflowException, PipelineError) as error:
-        _warn(f"training goes on without tracking: {error}")
-        return Untracked()
-    return TrackedRun(client, run_id)
-
-
-def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
-    """Log nested values flat, many per call: each call takes some 10 ms."""
-    from mlflow.entities import Param
-
-    flat = [Param(key, str(value)[:_MAX_VALUE]) for key, value in flatten(params).items()]
-    for start in range(0, len(flat), _PARAMS_PER_CALL):
-        client.log_batch(run_id, params=flat[start : start + _PARAMS_PER_CALL])
-
-
-def _resume(client: Any, remember: Path) -> TrackedRun | None:
-    """Go on with the remembered run, unless the store has forgotten it."""
-    from mlflow.exceptions import MlflowException
-
-    if not remember.exists():
-        return None
-    run_id = remember.read_text().strip()
-    try:
-        client.update_run(run_id, status="RUNNING")
-        logged = _logged_steps(client, run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return TrackedRun(client, run_id, logged)
-
-
-def _logged_steps(client: Any, run_id: str) -> set[int]:
-    """Return the steps for which all of the run's metrics are there."""
-    names = client.get_run(run_id).data.metrics
-    steps = [{entry.step for entry in client.get_metric_history(run_id, n)} for n in names]
-    return set.intersection(*steps) if steps else set()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -252,13 +241,14 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """Set what MLflow reads at its import: no call home, no pickles, short waits."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")  # for libpq; without it, two minutes
 
 
 def _less_chatter() -> None:
@@ -280,17 +270,39 @@ def _kept_environment(name: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def _probe(uri: str) -> None:
+    """Connect once to a database: MLflow itself would try ten times, for minutes."""
+    if _split(uri).scheme.partition("+")[0] not in _DRIVERS:
+        return
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(uri)
+    try:
+        engine.connect().close()
+    except Exception as error:
+        raise MlflowException(str(getattr(error, "orig", error))) from error
+    finally:
+        engine.dispose()
+
+
 @contextmanager
 def _first_come(uri: str) -> Iterator[None]:
-    """Let one process at a time open a SQLite store: two migrations of a fresh one clash."""
-    file = store_file(uri)
-    if file is None:
+    """Let one process at a time open a database: two migrations of a fresh one clash."""
+    lock = _migration_lock(uri)
+    if lock is None:
         yield
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         yield
 
 
-def _warn(message: str) -> None:
-    print(f"warning: {' '.join(message.split())}", file=sys.stderr)
+def _migration_lock(uri: str) -> Path | None:
+    """Return the lock file of a database, None for a server, which migrates by itself."""
+    if (file := store_file(uri)) is not None:
+        return Path(f"{file}.lock")
+    if _split(uri).scheme.partition("+")[0] not in _DRIVERS:
+        return None
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"convoy-{getpass.getuser()}-{digest}.migration.lock"

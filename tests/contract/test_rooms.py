@@ -29,9 +29,11 @@ SHARED = {
 HOMES = {
     "ray": {module for module in MODULES if module.startswith("pipeline.runtime.ray.")},
     "mlflow": {
-        "pipeline.runtime.tracking",
+        "pipeline.runtime.delivery",
         "pipeline.runtime.registry",
+        "pipeline.runtime.results",
         "pipeline.runtime.served_model",
+        "pipeline.runtime.tracking",
     },
     "albumentations": {"pipeline.data.augment"},
     "torchvision": {"pipeline.vision._torchvision"},

@@ -12,7 +12,7 @@ from tests.contract.imports import ROOT
     ("arguments", "expected"),
     [
         (["trian"], "there is no command 'trian', did you mean train?; see 'convoy --help'"),
-        (["nothing-like-it"], "predict, compare, rollback, summary, doctor"),
+        (["nothing-like-it"], "predict, compare, rollback, sync, summary, doctor"),
         (["predict"], "Missing argument 'PATHS...'; see 'convoy predict --help'"),
         (["predict", "--modle", "x", "y"], "No such option '--modle'"),
         (["train", "now"], "Got unexpected extra argument (now); see 'convoy train --help'"),

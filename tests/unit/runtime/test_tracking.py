@@ -2,25 +2,34 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params import Tracking
+from pipeline.params import load_params
 from pipeline.runtime.tracking import (
-    Untracked,
+    check_address,
     flatten,
+    lasting_address,
     open_client,
+    repository,
     shown,
-    start_run,
     store_file,
     tracking_uri,
+    without_secrets,
 )
+from tests.contract.imports import ROOT
+
+
+def tracking_at(uri):
+    tracking = load_params(ROOT / "params.yaml").tracking
+    return tracking.model_copy(update={"uri": uri, "experiment": "tests"})
 
 
 @pytest.fixture
 def tracking(tmp_path):
-    return Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="tests", system_metrics=False)
+    return tracking_at(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_the_environment_overrides_the_params(tracking, monkeypatch):
@@ -39,75 +48,80 @@ def test_flatten():
     assert flatten(values) == {"a.b.c": 1, "a.d": {}, "e": [1]}
 
 
-def test_a_run_holds_what_was_logged(tracking, tmp_path):
-    run = start_run(
-        tracking,
-        name="train",
-        params={"train": {"lr": 0.1}},
-        tags={"convoy.stage": "train"},
-        remember=tmp_path / "id",
-    )
-    for epoch in (1, 2):
-        run.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
-    run.end("FINISHED", {"convoy.bundle": "d"})
-    client = open_client(tracking)
-    found = client.get_run(run.run_id)
-    assert found.info.status == "FINISHED"
-    assert found.data.params == {"train.lr": "0.1"}
-    assert found.data.tags["convoy.bundle"] == "d"
-    history = client.get_metric_history(run.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]
-
-
-def test_a_training_that_goes_on_keeps_its_run(tracking, tmp_path):
-    arguments = {"name": "train", "params": {}, "tags": {}, "remember": tmp_path / "id"}
-    first = start_run(tracking, **arguments)
-    first.log({"loss": 3.0, "lr": 0.1}, 1)
-    first.end("KILLED")
-    again = start_run(tracking, **arguments)
-    assert again.run_id == first.run_id
-    client = open_client(tracking)
-    assert client.get_run(first.run_id).info.status == "RUNNING"
-    for epoch in (1, 2, 2):  # told again from the start, and once more after a worker's death
-        again.log({"loss": 3.0 / epoch, "lr": 0.1}, epoch)
-    again.tag("convoy.compute", "fp32")
-    history = client.get_metric_history(first.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 1.5)]
-    assert client.get_run(first.run_id).data.tags["convoy.compute"] == "fp32"
-    again.end("FINISHED")
-    assert client.get_run(first.run_id).info.status == "FINISHED"
-
-
-def test_a_store_that_is_away_delays_records(tracking, tmp_path):
-    from mlflow.exceptions import MlflowException
-
-    run = start_run(tracking, name="t", params={}, tags={}, remember=tmp_path / "id")
-    client = run._client
-    deliver = client.log_batch
-
-    def away(*args, **kwargs):
-        raise MlflowException("away")
-
-    client.log_batch = away
-    run.log({"loss": 3.0}, 1)
-    client.log_batch = deliver
-    run.log({"loss": 2.0}, 2)  # too soon after a failure to try again
-    assert client.get_metric_history(run.run_id, "loss") == []
-    run.end("FINISHED")
-    history = client.get_metric_history(run.run_id, "loss")
-    assert [m.value for m in history] == [3.0, 2.0]
-
-
-def test_a_run_that_the_store_has_forgotten_is_made_anew(tracking, tmp_path):
-    (tmp_path / "id").write_text("0" * 32)
-    run = start_run(tracking, name="t", params={}, tags={}, remember=tmp_path / "id")
-    assert run.run_id != "0" * 32
-    assert (tmp_path / "id").read_text() == run.run_id
-
-
-def test_an_address_is_shown_without_user_and_password():
+def test_an_address_is_shown_without_user_password_and_options():
     assert shown("http://me:secret@host:5000/x") == "http://host:5000/x"
+    assert shown("me:secret@host:5000") == "host:5000"
+    assert shown("postgresql://me:a@b@host/db?password=secret") == "postgresql://host/db"
     assert shown("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+
+
+def test_what_libraries_say_is_shown_without_user_and_password():
+    uri = "postgresql://me:se%20cret@host/db"
+    said = f'cannot reach {uri}/ or http://me:x@host/; "me" and se cret are wrong, meanwhile'
+    assert without_secrets(said, uri) == (
+        'cannot reach postgresql://host/db/ or http://host/; "..." and ... are wrong, meanwhile'
+    )
+
+
+def test_an_address_that_lasts_means_the_same_store_in_any_folder(tmp_path):
+    assert lasting_address("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert lasting_address("http://me:secret@host:5000/") == "http://host:5000"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///mlflow.db",
+        "http://localhost:5000",
+        "https://me:secret@host/path",
+        "HTTP://HOST",
+        "postgresql+json://host/db",  # a driver is a package; this one is Python's own
+        "databricks",
+        "databricks://profile",
+    ],
+)
+def test_addresses_that_mlflow_takes(uri):
+    check_address(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("htp://me:secret@host", r"address htp://host begins with htp, did you mean http\?"),
+        ("nonsense://x", "begins with nonsense; need http, https, sqlite, .* or databricks"),
+        ("http://", "lacks a host or a port"),
+        ("http://host:99999", "a port that is no number from 1 to 65535"),
+        ("http://host:five", "a port that is no number"),
+        ("sqlite://", "names no file, need sqlite:///FILE"),
+        ("sqlite:a.db", "names no file"),
+        ("mlruns", "is a folder; MLflow keeps no runs in folders any more"),
+        ("postgresql+nowhere://host/db", "needs the Python package nowhere, which is not"),
+        ("http://[::1", "is none"),
+    ],
+)
+def test_addresses_that_mlflow_does_not_take(uri, message):
+    with pytest.raises(PipelineError, match=message) as raised:
+        check_address(uri)
+    assert "secret" not in str(raised.value)
+    assert "MLFLOW_TRACKING_URI overrides it" in str(raised.value)
+
+
+def test_things_last_here_unless_dvc_works_in_a_copy(tmp_path, monkeypatch):
+    home, copy = tmp_path / "home", tmp_path / "home/.dvc/tmp/exps/one"
+    for folder in (home, copy):
+        (folder / ".dvc").mkdir(parents=True, exist_ok=True)
+        (folder / "project").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(home))
+    monkeypatch.chdir(copy / "project")
+    assert repository() == Path()  # dvc repro sets DVC_ROOT too
+    monkeypatch.setenv("DVC_EXP_NAME", "one")
+    assert repository() == home / "project"
+    assert tracking_uri(tracking_at("sqlite:///a.db")) == f"sqlite:///{home}/project/a.db"
+    assert tracking_uri(tracking_at("sqlite:////a.db")) == "sqlite:////a.db"
+    assert tracking_uri(tracking_at("http://host")) == "http://host"
+    monkeypatch.chdir(home / "project")
+    assert repository() == Path()
+    assert tracking_uri(tracking_at("sqlite:///a.db")) == "sqlite:///a.db"
 
 
 def test_the_environment_stays_as_it_was(tracking):
@@ -115,38 +129,33 @@ def test_the_environment_stays_as_it_was(tracking):
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def _free_port():
+def test_a_server_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def test_a_training_goes_on_without_a_server(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nobody = Tracking(
-        uri=f"http://127.0.0.1:{_free_port()}", experiment="tests", system_metrics=False
-    )
-    run = start_run(nobody, name="t", params={}, tags={}, remember=tmp_path / "id")
-    assert isinstance(run, Untracked)
-    assert "warning: training goes on without tracking" in capsys.readouterr().err
-    run.log({"loss": 1.0}, 1)
-    run.end("FINISHED")
-    with pytest.raises(PipelineError, match=r"MLflow store at http.* fails: .*start the server or"):
+        port = one.getsockname()[1]
+    nobody = tracking_at(f"http://me:secret@127.0.0.1:{port}/")
+    with pytest.raises(PipelineError, match=r"MLflow store at http.* fails: .*start the") as raised:
         open_client(nobody)
+    assert "secret" not in str(raised.value)
 
 
-def test_an_address_that_mlflow_does_not_take(tmp_path):
-    with pytest.raises(PipelineError, match="the MLflow store at nonsense://x fails"):
-        open_client(Tracking(uri="nonsense://x", experiment="tests", system_metrics=False))
+def test_a_database_that_is_not_there(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PipelineError, match="folder fails: unable to open database file"):
+        open_client(tracking_at(f"sqlite:///{tmp_path}/folder"))
 
 
-def test_processes_that_open_a_fresh_store_together(tmp_path):
+def test_processes_that_open_a_fresh_store_together(tracking):
     code = (
-        "from pipeline.params import Tracking; from pipeline.runtime.tracking import open_client;"
-        f"open_client(Tracking(uri='sqlite:///{tmp_path}/fresh.db', experiment='tests', system_metrics=False))"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from tests.unit.runtime.test_tracking import tracking_at;"
+        "from pipeline.runtime.tracking import open_client; open_client(tracking_at(sys.argv[2]))"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(ROOT), tracking.uri], stderr=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     for process in processes:
