@@ -57,7 +57,7 @@ def make_page(
     }
     evaluate: dict[str, Any] = {}
     for name, values in given.items():
-        calibration, _ = calibrate((labels, values), (labels, values), classes, HOW)
+        calibration = calibrate((labels, values), (labels, values), classes, HOW)
         block = measure(labels, values, classes, HOW)
         evaluate[name] = {"test": block, "calibration": calibration}
     evaluate["final"]["confusions"] = confusions(answers(labels, given["final"]), classes)

@@ -112,7 +112,7 @@ def coverage(population: Population, trials: int) -> dict[str, float]:
                 wanted = truth[f"{key} of class {name}"]
                 held[f"{key} of a class"].append(holds(block["per_class"][name][key], wanted))
         fitted_on = population.draw(rng, sum(population.sizes))
-        calibration, _ = calibrate(
+        calibration = calibrate(
             (fitted_on[0], first_model(population, fitted_on[1])), (labels, one), names, HOW
         )
         held["temperature"].append(holds(calibration["temperature"], best))
