@@ -1,6 +1,6 @@
 """From a trained bundle to a version in the registry, and to the alias if the gate lets it pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from pipeline.runtime.aliases import (
     promote,
 )
 from pipeline.runtime.registry import Registered, cached_bundle, find_version, register_bundle
+from pipeline.runtime.results import record_result
+from pipeline.runtime.trained import Result
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.contest import Contest, hold
 from pipeline.vision.digest import bundle_digest
@@ -42,7 +44,7 @@ class Candidate:
         baseline: those of the hand-crafted classifier.
         images: packed folder of the test images.
         folder: what the paths of the images are relative to.
-        pictures: PNG files that go to its run.
+        result: what goes onto the run that trained it.
     """
 
     bundle: Path
@@ -50,7 +52,7 @@ class Candidate:
     baseline: Mapping[str, float]
     images: Path
     folder: Path
-    pictures: Sequence[Path]
+    result: Result
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,7 @@ def settle(candidate: Candidate, registry: Registry, how: Evaluate) -> Block:
                 candidate.bundle,
                 tracking=tracking,
                 name=rules.name,
-                metrics={f"test.{name}": value for name, value in candidate.figures.items()},
-                pictures=candidate.pictures,
+                run_id=record_result(candidate.result, {}),
                 description=gate.as_markdown(decision, rules.alias),
             )
         assert known

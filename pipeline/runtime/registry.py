@@ -5,7 +5,8 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,17 +85,20 @@ def register_bundle(
     *,
     tracking: Tracking,
     name: str,
-    metrics: Mapping[str, float],
-    pictures: Sequence[Path],
+    run_id: str,
     description: str,
 ) -> Registered:
     """Register a bundle as a version of the model `name`, unless it is one already.
 
     A version that is there already only gets the new description.
 
-    The version belongs to the run that trained the bundle, which gets the test metrics and
-    pictures too; where that run is not in this store (the result came out of DVC's cache, say),
-    a run is made.
+    Args:
+        bundle: its folder.
+        tracking: the store.
+        name: of the model.
+        run_id: of the run that trained the bundle, to which the version belongs; it gets the
+            bundle as an artifact.
+        description: of the version.
 
     Raises:
         PipelineError: no MLflow store answers.
@@ -110,10 +114,7 @@ def register_bundle(
 
         import mlflow
 
-        with mlflow.start_run(run_id=_run_of(client, tracking, digest)) as run:
-            mlflow.log_metrics(dict(metrics))
-            for picture in pictures:
-                mlflow.log_artifact(str(picture), "pictures")
+        with _resumed(client, run_id):
             mlflow.log_artifacts(str(bundle), _RUN_FOLDER)
             model_id = _log_model(bundle)
             with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
@@ -122,7 +123,7 @@ def register_bundle(
                 )
         number = str(registered.version)
         client.update_model_version(name, number, description)
-    return Registered(name, number, run.info.run_id, {BUNDLE_TAG: digest})
+    return Registered(name, number, run_id, {BUNDLE_TAG: digest})
 
 
 def find_bundle(model: str, tracking: Tracking) -> Path:
@@ -223,18 +224,17 @@ def _is_bundle(folder: Path, digest: str) -> bool:
         return False
 
 
-def _run_of(client: Any, tracking: Tracking, digest: str) -> str:
-    """Find the run that trained the bundle, or make one for it."""
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    runs = client.search_runs(
-        [experiment.experiment_id], f"tags.`{BUNDLE_TAG}` = '{digest}'", max_results=1
-    )
-    if runs:
-        return str(runs[0].info.run_id)
-    run = client.create_run(
-        experiment.experiment_id, run_name="restored", tags={BUNDLE_TAG: digest}
-    )
-    return str(run.info.run_id)
+@contextmanager
+def _resumed(client: Any, run_id: str) -> Iterator[None]:
+    """Make a run the one that MLflow logs to, and leave status and end as they were."""
+    import mlflow
+
+    before = client.get_run(run_id).info
+    try:
+        with mlflow.start_run(run_id=run_id):
+            yield
+    finally:
+        client.set_terminated(run_id, before.status, before.end_time)
 
 
 def _log_model(bundle: Path) -> str:

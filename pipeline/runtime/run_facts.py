@@ -16,6 +16,7 @@ from pipeline.data.shards import ImageSet
 from pipeline.data.statistics import files_digest
 from pipeline.params import Params, Training
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG
+from pipeline.runtime.trained import Trained
 from pipeline.vision.digest import bundle_digest, values_digest, weights_digest
 
 WEIGHTS_TAG = "convoy.weights"
@@ -35,29 +36,6 @@ _RESOURCES = (
 _WHOLE = {"balance.per_class"}
 _MAX_VALUE = 6000  # characters: MLflow's limit for a param
 _MAX_DIGEST = 36  # MLflow's limit for a data set
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training, and what it learns from.
-
-    Attributes:
-        stage: 'train' or 'finetune'.
-        recipe: how to train.
-        images: folders of packed training images.
-        validation: folder of packed validation images.
-    """
-
-    stage: str
-    recipe: Training
-    images: tuple[Path, ...]
-    validation: Path
-
-    @property
-    def inputs(self) -> list[Path]:
-        """All paths that it reads; of weights that have another kind of name, that name."""
-        weights = [Path(self.recipe.weights)] if self.recipe.weights else []
-        return [*self.images, self.validation, *weights]
 
 
 @dataclass(frozen=True)

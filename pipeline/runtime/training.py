@@ -15,10 +15,11 @@ from pipeline.runtime.provenance import provenance
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.train import train_on_ray
 from pipeline.runtime.recorder import Recorder, start_run
-from pipeline.runtime.run_facts import Trained, bundle_tags, gather_facts
+from pipeline.runtime.run_facts import bundle_tags, gather_facts
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.spool import spool_folder
 from pipeline.runtime.stopping import sigterm_interrupts
+from pipeline.runtime.trained import Trained
 from pipeline.runtime.training_bar import TrainingBar
 from pipeline.runtime.watch import Watch
 from pipeline.vision.description import write_bundle

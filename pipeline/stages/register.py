@@ -13,7 +13,8 @@ from pipeline.files import read_json, read_report, write_json
 from pipeline.params import Params
 from pipeline.runtime.glance import StoreGoneError, aliases_at_a_glance
 from pipeline.runtime.tracking import tracking_uri
-from pipeline.stages._paths import PACKED, PICTURES, REPORTS, STATE, TUNED, image_folder
+from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE, image_folder
+from pipeline.stages._results import judged_models
 from pipeline.vision.digest import bundle_digest, values_digest
 
 _FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
@@ -24,13 +25,13 @@ def run(params: Params) -> None:
     report = read_report(REPORTS / "evaluate.json")
     figures = {
         name: {key: report[name]["test"][key]["value"] for key in _FIGURES}
-        for name in ("baseline", "tuned")
+        for name in ("baseline", "final")
     }
     result: dict[str, Any] = {
         "model": params.register_.name,
         "alias": params.register_.alias,
-        "bundle": bundle_digest(TUNED),
-        "candidate": figures["tuned"],
+        "bundle": bundle_digest(FINAL),
+        "candidate": figures["final"],
         "baseline": figures["baseline"],
     }
     # The figures to their last digit stand for the test images that they were measured on.
@@ -43,6 +44,7 @@ def run(params: Params) -> None:
         settled = _settle(params, figures)
         write_json(memory, {key: settled})
     write_json(REPORTS / "register.json", result | settled)
+    _record(params, settled)
     print(f"register: {describe(result | settled)}")
 
 
@@ -60,15 +62,35 @@ def _settle(params: Params, figures: dict[str, dict[str, float]]) -> dict[str, A
     from pipeline.runtime.promotion import Candidate, Registry, settle
 
     candidate = Candidate(
-        bundle=TUNED,
-        figures=figures["tuned"],
+        bundle=FINAL,
+        figures=figures["final"],
         baseline=figures["baseline"],
         images=PACKED / "test",
         folder=image_folder(params.data.root),
-        pictures=sorted(PICTURES.rglob("*.png")),
+        result=judged_models(params)["finetune"],
     )
     registry = Registry(params.tracking, params.register_, STATE / "champions")
     return settle(candidate, registry, params.evaluate)
+
+
+def _record(params: Params, settled: Mapping[str, Any]) -> None:
+    """Put figures, pictures and the decision onto the models' runs, unless they are there."""
+    results = judged_models(params)
+    tags = {
+        "convoy.version": f"{params.register_.name} {settled['version']}",
+        "convoy.decision": settled["decision"],
+    }
+    memory = STATE / "recorded.json"
+    digests = [result.digest for result in results.values()]
+    # In a store that was made anew the run is another.
+    state = values_digest([digests, tags, settled["run_id"], tracking_uri(params.tracking)])
+    if memory.exists() and read_json(memory) == state:
+        return
+    from pipeline.runtime.results import record_result
+
+    for stage, result in results.items():
+        record_result(result, tags if stage == "finetune" else {})
+    write_json(memory, state)
 
 
 def _recall(memory: Path, key: str, params: Params) -> dict[str, Any] | None:

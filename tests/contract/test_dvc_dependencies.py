@@ -22,6 +22,8 @@ PLUMBING = {
     "pipeline.runtime.run_facts": "the same",
     "pipeline.runtime.provenance": "the same",
     "pipeline.runtime.load": "the same",
+    "pipeline.runtime.trained": "the same",
+    "pipeline.evaluation.run_metrics": "the same",
     "pipeline.runtime.results": "the same",
     "pipeline.stages._results": "the same",
     "pipeline.runtime.ray": "how processes are run; what they compute is in vision",

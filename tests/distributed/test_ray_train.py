@@ -30,6 +30,11 @@ SGD = {"name": "sgd", "lr": 0.0001, "momentum": 0.9, "weight_decay": 0.0, "layer
 LASTING = {"epochs": 10, "global_batch_size": 4, "optimizer": SGD}
 
 
+def without_memory(record):
+    """Return a record as the history keeps it."""
+    return {name: value for name, value in record.items() if name != "memory_mb"}
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tmp_path, workers):
     job, news, folder = make_job(params, sets), News(), folder_in(tmp_path)
@@ -39,7 +44,9 @@ def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tm
     tolerance = 1e-5 if workers > 1 else 1e-6
     assert_same_training(checkpoint, alone(job, chosen(folder)), tolerance)
     assert [record["epoch"] for record in news.records] == [1, 2, 3]
-    assert news.records == read_progress(checkpoint).history
+    assert [without_memory(record) for record in news.records] == (
+        read_progress(checkpoint).history
+    )
     count = "1 worker" if workers == 1 else f"{workers} workers"
     ((name, text),) = news.facts
     assert name == "compute"

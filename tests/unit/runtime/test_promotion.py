@@ -16,6 +16,7 @@ from pipeline.vision.digest import bundle_digest
 from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
+from tests.judged import judged
 from tests.packed import BARS, bars, write_set
 
 FIGURES = {"accuracy": 0.9, "macro_f1": 0.9}
@@ -55,7 +56,9 @@ def register(tracking, params, folder, request, monkeypatch):
 
     def settle_one(name, figures=FIGURES, **rules):
         given = params.register_.model_copy(update={"name": model, **rules})
-        candidate = Candidate(folder / name, figures, WEAK, folder / "packed", Path("in"), [])
+        images = folder / "packed"
+        result = judged(params, tracking, folder / name, images, {"test.accuracy": 0.5}, {})
+        candidate = Candidate(folder / name, figures, WEAK, images, Path("in"), result)
         return settle(candidate, Registry(tracking, given, Path("cache")), how)
 
     return settle_one

@@ -15,17 +15,20 @@ from pipeline.runtime.registry import (
     REQUIREMENTS,
     cached_bundle,
     fetch_bundle,
+    find_bundle,
     find_version,
     register_bundle,
 )
 from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import Description
+from pipeline.vision.description import Description, Views, rewrite_bundle
 from pipeline.vision.digest import bundle_digest
 from pipeline.vision.predict import probabilities
 from tests.bundles import save_bundle
 from tests.contract.imports import reachable, third_party
 from tests.contract.test_declared_dependencies import INSTALLED_AS
+
+POLICY = [{"HorizontalFlip": {"p": 0.5}}]
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,17 @@ def bundle(tmp_path):
     return tmp_path / "bundle"
 
 
-def register(bundle, tracking, name, description="because"):
+def trained_run(tracking):
+    client = open_client(tracking)
+    return client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
+
+
+def register(bundle, tracking, name, description="because", run_id=None):
     return register_bundle(
         bundle,
         tracking=tracking,
         name=name,
-        metrics={"test.accuracy": 0.5},
-        pictures=[],
+        run_id=run_id or trained_run(tracking),
         description=description,
     )
 
@@ -70,15 +77,19 @@ def test_a_bundle_becomes_one_version_however_often_it_is_registered(bundle, tra
     (version,) = client.search_model_versions("name = 'once'")
     assert version.description == "judged anew"
     assert version.tags["convoy.bundle"] == bundle_digest(bundle)
-    assert client.get_run(first.run_id).data.metrics["test.accuracy"] == 0.5
 
 
 def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
+    """Which stays as it was: it has not taken until now."""
     client = open_client(tracking)
-    experiment = client.get_experiment_by_name("tests").experiment_id
-    tags = {"convoy.bundle": bundle_digest(bundle)}
-    trained = client.create_run(experiment, tags=tags).info.run_id
-    assert register(bundle, tracking, "trained").run_id == trained
+    run_id = trained_run(tracking)
+    client.set_terminated(run_id, "KILLED", end_time=1234567)
+    assert register(bundle, tracking, "trained", run_id=run_id).run_id == run_id
+    (version,) = client.search_model_versions("name = 'trained'")
+    assert version.run_id == run_id
+    info = client.get_run(run_id).info
+    assert (info.status, info.end_time) == ("KILLED", 1234567)
+    assert bundle_digest(find_bundle(run_id, tracking)) == bundle_digest(bundle)
 
 
 def test_what_is_fetched_is_what_was_registered(bundle, tracking):
@@ -138,6 +149,17 @@ def test_a_version_says_what_it_takes_and_needs(bundle, tracking):
     needed = (folder / "requirements.txt").read_text().split()
     assert len(needed) == len(REQUIREMENTS)
     assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in needed)
+
+
+@pytest.mark.parametrize("item", [{"hflip": {}}, {"random": {"draw": 0, "policy": POLICY}}])
+def test_only_a_version_with_random_views_needs_albumentations(bundle, tracking, tmp_path, item):
+    rewrite_bundle(bundle, tmp_path / "final", Views((item,), "arithmetic", 0), 1.0)
+    name = next(iter(item))
+    register(tmp_path / "final", tracking, name)
+    folder = fetch_bundle(f"models:/{name}/1", tracking).parents[1]
+    needed = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+    assert (DRAWING in needed) == ("random" in item)
+    assert set(REQUIREMENTS) <= set(needed)
 
 
 def test_no_pickle_is_registered(bundle, tracking):

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from pipeline.params import load_params
-from pipeline.runtime.run_facts import Trained, flat_params, gather_facts, recipe_line
+from pipeline.runtime.run_facts import flat_params, gather_facts, recipe_line
+from pipeline.runtime.trained import Trained
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 

@@ -1,0 +1,63 @@
+"""The figures of reports as flat metrics: each name with one number, for a list of runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Those that are compared most; their intervals are worth two columns more.
+_WITH_INTERVAL = ("accuracy", "balanced_accuracy", "macro_f1")
+
+Block = Mapping[str, Any]
+Metrics = dict[str, float]
+
+
+def network_metrics(model: Block) -> Metrics:
+    """Return what a network reaches on the test images as they are.
+
+    `test.<metric>`; `.low` and `.high` are the ends of its 95 % interval; `.calibrated` is its
+    value at `test.temperature`, which was fitted on validation images.
+
+    Args:
+        model: of reports/evaluate.json, such as its "base".
+    """
+    calibration = model["calibration"]
+    calibrated = _values(calibration["test"], "test.", ".calibrated")
+    temperature = calibration["temperature"]["value"]
+    return _judged(model["test"], "test.") | calibrated | {"test.temperature": temperature}
+
+
+def final_metrics(evaluate: Block, tta: Block) -> Metrics:
+    """Return what the final model reaches, as it is shipped: with its views and temperature.
+
+    `final.<metric>` as in `network_metrics`, and `final.gain.<metric>`: its difference from the
+    tuned network without views and temperature.
+
+    Args:
+        evaluate: reports/evaluate.json.
+        tta: reports/tta.json.
+    """
+    gain = evaluate["comparisons"]["final_minus_tuned"]
+    gains = {key: figure for key, figure in gain.items() if key in _WITH_INTERVAL}
+    return {
+        **_judged(evaluate["final"]["test"], "final."),
+        **_judged(gains, "final.gain."),
+        "final.temperature": tta["temperature"]["value"],
+        "final.views": max(tta["chosen"]["count"], 1),
+    }
+
+
+def _judged(block: Block, prefix: str) -> Metrics:
+    figures = {key: value for key, value in block.items() if key not in ("images", "per_class")}
+    metrics = _values(figures, prefix)
+    for key in _WITH_INTERVAL:
+        low, high = figures[key]["ci95"]
+        metrics |= {f"{prefix}{key}.low": low, f"{prefix}{key}.high": high}
+    return metrics
+
+
+def _values(figures: Block, prefix: str, suffix: str = "") -> Metrics:
+    """Take the values; one that is not defined is left out."""
+    return {
+        f"{prefix}{key}{suffix}": figure["value"]
+        for key, figure in figures.items()
+        if figure["value"] is not None
+    }
