@@ -1,4 +1,7 @@
-"""A registered model behind `mlflow models serve`, asked with real JPEG files."""
+"""A registered model behind `mlflow models serve`, asked with real JPEG files.
+
+It averages views, drawn ones among them, and has a temperature.
+"""
 
 import base64
 import json
@@ -11,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +26,27 @@ from pipeline.files import read_json
 from pipeline.params import load_params
 from pipeline.runtime.aliases import promote
 from pipeline.runtime.registry import register_bundle
+from pipeline.runtime.tracking import open_client
+from pipeline.vision.description import Views, rewrite_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set
 
 MODEL = "models:/forms@champion"
+POLICY = [
+    {"Affine": {"rotate": [-9, 9], "scale": [0.9, 1.1], "p": 1.0}},
+    {"GaussNoise": {"std_range": [0.05, 0.1], "p": 0.5}},
+]
+VIEWS = Views(
+    (
+        {"identity": {}},
+        {"crop": {"share": 0.9, "x": 0.5, "y": -1.0}},
+        {"random": {"draw": 0, "policy": POLICY}},
+        {"random": {"draw": 1, "policy": POLICY}},
+    ),
+    "geometric",
+    5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +57,16 @@ def folder(tmp_path_factory):
         patch.chdir(folder)
         shutil.copy(ROOT / "params.yaml", "params.yaml")
         images, labels = bars(60)
-        fit_bundle(Path("bundle"), write_set(Path("packed"), images, labels, BARS))
+        fit_bundle(Path("plain"), write_set(Path("packed"), images, labels, BARS), sharpness=4)
+        rewrite_bundle(Path("plain"), Path("bundle"), VIEWS, 1.7)
         tracking = load_params().tracking
+        client = open_client(tracking)
+        experiment = client.get_experiment_by_name(tracking.experiment)
         register_bundle(
             Path("bundle"),
             tracking=tracking,
             name="forms",
-            metrics={},
-            pictures=[],
+            run_id=client.create_run(experiment.experiment_id).info.run_id,
             description="",
         )
         promote(tracking, "forms", "1", "champion", None)
@@ -52,7 +74,8 @@ def folder(tmp_path_factory):
         for row in range(5):
             grey = Image.fromarray(images[row, :, :, 0]).resize((40 + row, 30))
             grey.convert("RGB").save(f"jpeg/{row}.jpg")
-        assert run(["predict", "jpeg", "--model", MODEL, "--output", "predicted.json"]) == 0
+        for model, answers in ((MODEL, "predicted"), ("plain", "plainly")):
+            assert run(["predict", "jpeg", "--model", model, "--output", f"{answers}.json"]) == 0
     return folder
 
 
@@ -118,6 +141,23 @@ def test_what_is_served_answers_as_predict(folder, address):
         assert len(answers) == len(expected) == 5
         for answer, one in zip(answers, expected, strict=True):
             assert answer["class"] == one["class"]
+            for name in BARS:
+                assert answer[f"p_{name}"] == pytest.approx(one["probabilities"][name], abs=1e-6)
+
+
+def test_its_views_and_temperature_make_a_difference(folder):
+    shipped, plain = (read_json(folder / f"{name}.json") for name in ("predicted", "plainly"))
+    for one, other in zip(shipped, plain, strict=True):
+        assert abs(one["probabilities"]["none"] - other["probabilities"]["none"]) > 1e-3
+
+
+def test_threads_that_ask_at_once_get_the_same_answers(folder, address):
+    expected = read_json(folder / "predicted.json")
+    rows = [coded(file.read_bytes()) for file in sorted((folder / "jpeg").iterdir())]
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda number: ask(address, rows[number % 5 :]), range(40)))
+    for number, answers in enumerate(asked):
+        for answer, one in zip(answers, expected[number % 5 :], strict=True):
             for name in BARS:
                 assert answer[f"p_{name}"] == pytest.approx(one["probabilities"][name], abs=1e-6)
 

@@ -12,6 +12,7 @@ from pipeline.cli import run
 from pipeline.data.prepare import Preparing, prepare_file
 from pipeline.params import Tracking
 from pipeline.runtime.registry import register_bundle
+from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.description import Description
 from pipeline.vision.predict import probabilities
@@ -177,12 +178,13 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
     tracking = Tracking(
         uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests", system_metrics=False
     )
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name("tests")
     registered = register_bundle(
         Path("models/final"),
         tracking=tracking,
         name="m",
-        metrics={},
-        pictures=[],
+        run_id=client.create_run(experiment.experiment_id).info.run_id,
         description="",
     )
     capsys.readouterr()
