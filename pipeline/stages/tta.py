@@ -24,6 +24,8 @@ from pipeline.vision.tta import Item, build_views, expand, view_names
 
 _AS_IT_IS: Item = {"identity": {}}
 
+Block = dict[str, Any]
+
 
 def run(params: Params) -> None:
     """Climb with models/tuned on packed/val and packed/test; write models/final.
@@ -41,40 +43,28 @@ def run(params: Params) -> None:
     bundle, items = load_matching(TUNED, test.info), expand(how.views)
     # First on validation images: by then threads and caches are warm, and the clock is right.
     validation, _ = _look(val, bundle, items, params)
-    ladder, seconds = _look(test, bundle, items, params)
-    rungs = climb(validation, ladder, bundle.classes, params.evaluate)
-    choice = (
-        choose(validation, rungs, params.evaluate)
-        if how.choose == "auto"
-        else Choice(how.choose, f"tta.choose asks for {how.choose}")
-    )
+    on_test, seconds = _look(test, bundle, items, params)
+    rungs = climb(validation, on_test, bundle.classes, params.evaluate)
+    choice = _choose(validation, rungs, params)
     chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
-    temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
     views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
+    temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
     rewrite_bundle(TUNED, FINAL, views, temperature["value"])
 
-    names, speeds = view_names(items), len(test) / np.maximum(np.cumsum(seconds), 1e-9)
-    entries: list[dict[str, Any]] = [
-        {
-            "views": names[:count],
-            **rung,
-            "cost": {"views_per_image": count, "images_per_s": round(float(speed), 1)},
-        }
-        for count, (rung, speed) in enumerate(zip(rungs, speeds, strict=True), 1)
-    ]
+    names, entries = view_names(chosen), _entries(rungs, view_names(items), seconds, len(test))
     report = {
         "mean": how.mean,
         "seed": how.seed,
         "choose": how.choose,
         "calibrate": how.calibrate,
-        "chosen": {"count": len(chosen), "views": names[: len(chosen)], "reason": choice.reason},
+        "chosen": {"count": len(chosen), "views": names, "reason": choice.reason},
         "temperature": temperature,
         "rungs": entries,
     }
     write_json(REPORTS / "tta.json", report)
     save(draw_ladder(entries, len(chosen)), PICTURES / "tta" / "ladder.png")
-    taken = f"{len(chosen)} views" if views else "the image as it is"
-    print(f"tta: {taken}, {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
+    taken = ", ".join(names) if views else "the image as it is"
+    print(f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
 
 
 def _look(
@@ -91,12 +81,34 @@ def _look(
     return Ladder.of(labels, plain, posteriors[:count], params.tta.mean), seconds[:count]
 
 
-def _fit(validation: Ladder, count: int) -> dict[str, Any]:
+def _choose(validation: Ladder, rungs: Sequence[Block], params: Params) -> Choice:
+    asked = params.tta.choose
+    if asked == "auto":
+        return choose(validation, rungs, params.evaluate)
+    return Choice(asked, f"tta.choose asks for {asked}")
+
+
+def _fit(validation: Ladder, count: int) -> Block:
     """Fit the temperature of the mean of `count` views, or of the images as they are at 0."""
     posteriors = validation.rungs[count - 1] if count else validation.plain
     found = fit_temperature(validation.labels, posteriors)
     return figure(found.value, np.asarray([found.low, found.high]))
 
 
-def _fixed(temperature: float) -> dict[str, Any]:
+def _fixed(temperature: float) -> Block:
     return figure(temperature, np.full(2, temperature))
+
+
+def _entries(
+    rungs: Sequence[Block], names: Sequence[str], seconds: Sequence[float], images: int
+) -> list[Block]:
+    """Add to each rung its views, and what it cost on the test images."""
+    speeds = images / np.maximum(np.cumsum(seconds), 1e-9)
+    return [
+        {
+            "views": list(names[:count]),
+            **rung,
+            "cost": {"views_per_image": count, "images_per_s": round(float(speed), 1)},
+        }
+        for count, (rung, speed) in enumerate(zip(rungs, speeds, strict=True), 1)
+    ]

@@ -1,0 +1,174 @@
+"""tta on small packed sets: what it measures, what it chooses, and the model that it writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.shards import ImageSet
+from pipeline.errors import PipelineError
+from pipeline.evaluation.measure import measure
+from pipeline.evaluation.posteriors import mean_posteriors, temper
+from pipeline.evaluation.shapes import REPORTS, check_shape
+from pipeline.evaluation.temperature import fit_temperature
+from pipeline.files import read_json
+from pipeline.params import Tta, load_params
+from pipeline.stages import tta
+from pipeline.vision.bundle import load_bundle
+from pipeline.vision.description import read_description
+from pipeline.vision.digest import weights_digest
+from pipeline.vision.predict import probabilities, view_posteriors
+from pipeline.vision.tta import build_views, expand
+from tests.contract.imports import ROOT
+from tests.fitted import fit_bundle
+from tests.packed import BARS, bars, write_set
+
+PARAMS = load_params(ROOT / "params.yaml")
+PARAMS = PARAMS.model_copy(
+    update={"evaluate": PARAMS.evaluate.model_copy(update={"bootstrap_resamples": 200})}
+)
+REPORT = Path("reports/tta.json")
+FINAL = Path("models/final")
+IDENTITY, TURN, SHIFT = {"identity": {}}, {"rotate": {"degrees": 90}}, {"shift": {"x": 0.1, "y": 0}}
+RANDOM = {"random": {"draws": 2, "policy": [{"HorizontalFlip": {"p": 0.5}}]}}
+
+
+@pytest.fixture
+def sets():
+    """A network that knows bars turned by 90 degrees, and images that are not turned."""
+    packed = {
+        name: write_set(Path("data/packed") / name, *bars(count, seed=seed), BARS)
+        for name, count, seed in (("val", 60, 1), ("test", 45, 2))
+    }
+    images, labels = bars(120, seed=3)
+    turned = np.ascontiguousarray(np.rot90(images, axes=(1, 2)))
+    fit_bundle(Path("models/tuned"), write_set(Path("turned"), turned, labels, BARS))
+    return packed
+
+
+def climb(*views, choose="auto", mean="arithmetic", calibrate=True):
+    """Run the stage and return its report."""
+    given = {"seed": 5, "mean": mean, "choose": choose, "calibrate": calibrate, "views": views}
+    tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given)}))
+    return check_shape(read_json(REPORT), REPORTS["tta"], REPORT)
+
+
+def seen(images, views, folder="models/tuned"):
+    """Return what the network says in each view."""
+    batches = images.batches(256)
+    functions = build_views(expand(views), 5, images.info.shape)
+    return view_posteriors(load_bundle(Path(folder)), batches, functions)[0]
+
+
+def test_each_rung_on_validation_and_test(sets):
+    found = climb(IDENTITY, SHIFT, TURN)
+    names = ["identity", "shift 0.1, 0", "rotate 90"]
+    for count, rung in enumerate(found["rungs"], 1):
+        assert rung["views"] == names[:count]
+        assert rung["cost"]["views_per_image"] == count
+        assert rung["cost"]["images_per_s"] > 0
+        for split, value in (
+            ("val", rung["validation"]["macro_f1"]["value"]),
+            ("test", rung["test"]["macro_f1"]["value"]),
+        ):
+            mean = mean_posteriors(seen(sets[split], [IDENTITY, SHIFT, TURN])[:count], "arithmetic")
+            expected = measure(sets[split].labels, mean, BARS, PARAMS.evaluate)["macro_f1"]
+            assert value == pytest.approx(expected["value"])
+    first = found["rungs"][0]
+    for gain in (first["gain"], first["validation"]["gain"]):
+        assert gain["macro_f1"] == gain["nll"] == {"value": 0.0, "ci95": [0.0, 0.0]}
+    speeds = [rung["cost"]["images_per_s"] for rung in found["rungs"]]
+    assert speeds == sorted(speeds, reverse=True)
+    assert Path("reports/pictures/tta/ladder.png").stat().st_size > 0
+
+
+def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
+    found = climb(TURN, IDENTITY)
+    assert found["chosen"]["count"] == 1
+    assert found["chosen"]["views"] == ["rotate 90"]
+    assert found["chosen"]["reason"].startswith("the first of 2 rungs whose gain in macro-F1 on 60")
+    views = read_description(FINAL).views
+    assert (views.items, views.mean, views.seed) == ((TURN,), "arithmetic", 5)
+    assert weights_digest(FINAL) == weights_digest(Path("models/tuned"))
+    (on_validation,), (on_test,) = (seen(sets[split], [TURN]) for split in ("val", "test"))
+    temperature = fit_temperature(sets["val"].labels, on_validation)
+    assert found["temperature"]["value"] == temperature.value
+    assert found["temperature"]["ci95"] == [temperature.low, temperature.high]
+    answered = probabilities(load_bundle(FINAL), sets["test"].batches(256))
+    np.testing.assert_allclose(answered, temper(on_test, temperature.value))
+    said = capsys.readouterr().out
+    assert said.startswith("tta: rotate 90: the first of 2 rungs")
+    assert said.endswith("-> models/final\n")
+
+
+@pytest.mark.parametrize(
+    ("ladder", "count", "views"), [([IDENTITY, SHIFT], 1, ["identity"]), ([SHIFT], 0, [])]
+)
+def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, ladder, count, views):
+    fit_bundle(Path("models/tuned"), sets["val"])  # makes no mistake on validation images
+    found = climb(*ladder)
+    assert (found["chosen"]["count"], found["chosen"]["views"]) == (count, views)
+    assert "none has a gain in macro-F1 on 60 validation images" in found["chosen"]["reason"]
+    assert read_description(FINAL).views is None
+    assert "tta: the image as it is: of " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("choose", "views"),
+    [(1, None), (2, (IDENTITY, SHIFT)), (3, (IDENTITY, SHIFT, TURN))],
+)
+def test_as_many_views_as_asked_for(sets, choose, views):
+    found = climb(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)
+    assert found["chosen"]["count"] == len(found["chosen"]["views"]) == found["choose"] == choose
+    assert found["chosen"]["reason"] == f"tta.choose asks for {choose}"
+    described = read_description(FINAL)
+    assert (described.views and described.views.items) == views
+    assert found["calibrate"] is False
+    assert found["temperature"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert described.temperature == 1.0
+
+
+def test_random_views_and_a_geometric_mean(sets):
+    found = climb(IDENTITY, RANDOM, choose=3, mean="geometric")
+    assert found["chosen"]["views"] == ["identity", "random 1", "random 2"]
+    assert (found["mean"], found["seed"]) == ("geometric", 5)
+    mean = mean_posteriors(seen(sets["test"], [IDENTITY, RANDOM]), "geometric")
+    answered = probabilities(load_bundle(FINAL), sets["test"].batches(7))
+    np.testing.assert_allclose(answered, temper(mean, found["temperature"]["value"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [1], [0, 0, 0, 2]])
+def test_tiny_validation_sets_choose_nothing(sets, labels):
+    images = bars(120, seed=1)[0]
+    rows = [label + 3 * place for place, label in enumerate(labels)]
+    write_set(Path("data/packed/val"), images[rows], labels, BARS)
+    found = climb(IDENTITY, SHIFT, TURN)
+    assert found["chosen"]["views"] == ["identity"]
+    assert 0 < found["temperature"]["value"] <= 50
+
+
+def test_no_validation_images(sets):
+    write_set(Path("data/packed/val"), bars(3)[0][:0], [], BARS)
+    with pytest.raises(PipelineError, match=r"^expected validation images .* raise split\.val or"):
+        climb(IDENTITY)
+
+
+def test_a_second_run_differs_in_seconds_alone(sets):
+    def left():
+        report = climb(IDENTITY, SHIFT, RANDOM, TURN)
+        for rung in report["rungs"]:
+            del rung["cost"]["images_per_s"]
+        files = [*FINAL.iterdir(), Path("reports/pictures/tta/ladder.png")]
+        return report, {path: path.read_bytes() for path in files}
+
+    assert left() == left()
+
+
+def test_the_final_model_stays_where_the_tuned_one_is_damaged(sets):
+    climb(IDENTITY)
+    before = (FINAL / "bundle.json").read_bytes()
+    Path("models/tuned/bundle.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"models/tuned/bundle\.json is damaged"):
+        climb(IDENTITY)
+    assert (FINAL / "bundle.json").read_bytes() == before
+    assert ImageSet.open(Path("data/packed/test")).info.classes == BARS
