@@ -31,7 +31,7 @@ class Row:
     Attributes:
         title: what was asked.
         found: what was found.
-        interval: of what was found, or empty.
+        detail: its interval, or where it was found; may be empty.
         limit: what it was held against.
         passed: whether it holds.
         reason: the gate's own sentence.
@@ -39,7 +39,7 @@ class Row:
 
     title: str
     found: str
-    interval: str
+    detail: str
     limit: str
     passed: bool
     reason: str
@@ -84,7 +84,7 @@ def check_rows(register: Block) -> list[Row]:
 
 
 def _written(check: Block, register: Block) -> tuple[str, str, str, str]:
-    """Return title, what was found, its interval, and the limit of a condition."""
+    """Return title, what was found, its detail, and the limit of a condition."""
     name, most = check["name"], limit(check["limit"])
     comparison = register["comparison"] or {}
     if name == "baseline":
@@ -98,8 +98,8 @@ def _written(check: Block, register: Block) -> tuple[str, str, str, str]:
             f"interval above \N{MINUS SIGN}{most}, or no loss",
         )
     if name == "class_recall":
-        where = _class_that_lost(check["value"], register)
-        return "Recall of each class", where, "", f"no loss above {most} beyond chance"
+        found = _lost(check["value"], register)
+        return "Recall of each class", *found, f"no loss above {most} beyond chance"
     if name == "calibration" and "ece" in comparison:
         found = figure_text(comparison["ece"], sign=True)
         return "Calibration error", *found, f"no rise above {most} beyond chance"
@@ -109,9 +109,10 @@ def _written(check: Block, register: Block) -> tuple[str, str, str, str]:
     return name.replace("_", " ").capitalize(), number(check["value"], sign=True), "", most
 
 
-def _class_that_lost(loss: float, register: Block) -> str:
+def _lost(loss: float, register: Block) -> tuple[str, str]:
+    """Return the largest loss of recall, and the class that it was found in."""
     if loss <= 0:
-        return "falls in none"
+        return "falls in none", ""
     classes = register["classes"] or {}
     name = next((name for name, block in classes.items() if block["loss"] == loss), "")
-    return f"{number(-loss)} in class {name}"
+    return number(-loss), f"in class {name}"

@@ -27,9 +27,9 @@ def titles(block: Block) -> dict[str, str]:
 
 
 def figure_text(figure: Block, sign: bool = False) -> tuple[str, str]:
-    """Return value and interval of a figure as '0.974' and '[0.923, 0.996]'."""
+    """Return value and interval of a figure as '0.974' and '[0.923, 0.996]', in one piece each."""
     value, interval = format_figure(figure, sign).replace("-", "\N{MINUS SIGN}").split(" ", 1)
-    return value, interval
+    return value, interval.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def number(value: float, sign: bool = False) -> str:

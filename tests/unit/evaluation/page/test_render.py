@@ -166,8 +166,8 @@ def test_sections_hold_the_reports(page):
 def test_a_long_list_of_bad_files_is_cut(page):
     rows = [{"path": f"{i}.png", "problem": "empty"} for i in range(150)]
     html = render(changed(page, data={**page.data, "left_out": rows}))
-    assert "<td>99.png</td>" in html
-    assert "<td>100.png</td>" not in html
+    assert "99.png</td>" in html
+    assert "100.png</td>" not in html
     assert "The first 100 of 150; all stand in reports/data.json." in html
 
 

@@ -56,9 +56,10 @@ def test_every_condition_is_a_row():
     assert rows[1].found == f"{register['comparison']['macro_f1']['value']:+.3f}".replace(
         "-", MINUS
     )
-    assert rows[1].interval.startswith("[" + MINUS)
+    assert rows[1].detail.startswith("[" + MINUS)
     worst = max(CLASSES, key=lambda name: register["classes"][name]["loss"])
-    assert rows[2].found == f"{MINUS}{register['classes'][worst]['loss']:.3f} in class {worst}"
+    assert rows[2].found == f"{MINUS}{register['classes'][worst]['loss']:.3f}"
+    assert rows[2].detail == f"in class {worst}"
     assert rows[2].limit == "no loss above 0.05 beyond chance"
     assert (rows[4].found, rows[4].limit) == ("1.08 times the champion's", "at most 2 times")
 

@@ -1,0 +1,56 @@
+"""A sheet of what a training saw: images, their partners, what was made of both, and its label."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.examples import TrainingExample
+from pipeline.evaluation.plots._cells import NOTE_SIZE, TITLE_SIZE, Cell, draw_cells, text_width
+from pipeline.evaluation.plots._text import named
+
+_COLUMNS = 6
+_SHARES_NAMED = 2
+_LEAST_SHARE = 0.005  # less would be written as 0
+
+
+def draw_examples(examples: Sequence[TrainingExample]) -> Figure:
+    """Draw a column per example: the image, augmented, its partner, and what it was trained on.
+
+    Rows that no example has are left out.
+
+    Args:
+        examples: at least one, at most 6.
+    """
+    width = text_width(_COLUMNS)
+    sheet: dict[str, list[Cell | None]] = {
+        "image": [Cell(one.image, (named(one.label, width, TITLE_SIZE),)) for one in examples],
+        "augmented": [
+            Cell(one.augmented) if one.augmented is not None else None for one in examples
+        ],
+        "mixed with": [_partner(one, width) for one in examples],
+        "trained on, with this label": [
+            Cell(one.trained_on, beneath=_label(one, width)) for one in examples
+        ],
+    }
+    rows = {name: row for name, row in sheet.items() if any(cell is not None for cell in row)}
+    return draw_cells(list(rows.values()), _COLUMNS, names=list(rows))
+
+
+def _partner(one: TrainingExample, width: float) -> Cell | None:
+    if one.partner is None:
+        return None
+    share = f"{one.partner.how}, {1 - one.partner.weight:.0%} of this"
+    return Cell(one.partner.image, (named(one.partner.label, width, TITLE_SIZE),), (share,))
+
+
+def _label(one: TrainingExample, width: float) -> list[str]:
+    """Write the largest shares of the soft label, and what is left for the others."""
+    lines = []
+    for name, share in one.target[:_SHARES_NAMED]:
+        if share < _LEAST_SHARE:
+            continue
+        figure = f" {share:.2f}"
+        lines.append(named(name, width, NOTE_SIZE, around=figure) + figure)
+    if rest := one.target[_SHARES_NAMED:]:
+        lines.append(f"others {sum(share for _, share in rest):.2f}")
+    return lines
