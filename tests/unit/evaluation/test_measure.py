@@ -7,7 +7,13 @@ from sklearn import metrics as reference
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation import metrics
-from pipeline.evaluation.measure import compare, mcnemar, measure, metric_names
+from pipeline.evaluation.measure import (
+    compare,
+    macro_f1_interval,
+    mcnemar,
+    measure,
+    metric_names,
+)
 from pipeline.evaluation.precision_recall import average_precision
 from pipeline.params import Evaluate
 
@@ -199,6 +205,30 @@ def test_two_models_that_agree_may_still_differ():
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         low, high = block[name]["ci95"]
         assert low < 0 < high
+
+
+def test_the_interval_of_macro_f1_at_other_confidences():
+    rng = np.random.default_rng(5)
+    labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
+    second = world(rng, [60, 40, 20, 10, 6], 2.0)[1]
+    usual = macro_f1_interval(labels, first, second, HOW, 0.95)
+    assert usual.tolist() == compare(labels, first, second, HOW)["macro_f1"]["ci95"]
+    surer = macro_f1_interval(labels, first, second, HOW, 0.99)
+    assert surer[0] < usual[0] < usual[1] < surer[1]
+    assert macro_f1_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
+
+
+def test_the_interval_of_macro_f1_by_hand():
+    """All 10 of one class are mended; where nothing is resampled, the closed form is left.
+
+    Bonett and Price: (10 + 1 - 1) / 42 -+ z sqrt((11 / 42 + 1 / 42 - (10 / 42)^2) / 42).
+    """
+    labels = np.repeat([0, 1], 20)
+    first, second = np.eye(2)[labels], np.eye(2)[np.repeat([0, 1, 0], [20, 10, 10])]
+    low, _ = macro_f1_interval(labels, first, second, HOW, 0.99)
+    arm = 2.5758293 * np.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
+    f1 = (2 * 20 / (20 + 30) + 2 * 10 / (20 + 10)) / 2
+    assert low == pytest.approx((1 - f1) + (10 / 42 - arm) - 10 / 40)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (8, 1), (1, 8), (30, 25)])
