@@ -8,8 +8,10 @@ from pipeline.params import Params, Tracking
 from pipeline.runtime.trained import Result, Trained
 
 HISTORY = [
-    {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5},
-    {"epoch": 2, "lr": 0.05, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.75},
+    {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}
+    | {"kept": False},
+    {"epoch": 2, "lr": 0.05, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.75}
+    | {"kept": True},
 ]
 
 

@@ -27,6 +27,8 @@ from pipeline.vision.digest import weights_digest
 RESULTS_TAG = "convoy.results"
 RESTORED_TAG = "convoy.restored"
 
+_NO_METRICS = ("epoch", "kept")  # of the records in a history
+
 
 def record_result(result: Result, tags: Mapping[str, str]) -> str:
     """Put metrics, files and tags onto the run that trained the model, unless they are there.
@@ -100,8 +102,8 @@ def _restore_run(client: Any, result: Result) -> str:
     )
     with closing(recorder):
         for record in read_json(result.history):
-            metrics = {name: value for name, value in record.items() if name != "epoch"}
-            recorder.log(metrics, int(record["epoch"]))
+            metrics = {name: value for name, value in record.items() if name not in _NO_METRICS}
+            recorder.log(metrics, record["epoch"])
         recorder.end("FINISHED", {WEIGHTS_TAG: weights_digest(result.bundle)})
     found = _find_run(client, result)
     if found is None:

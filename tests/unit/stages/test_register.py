@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evaluation.shapes import REPORTS
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
 from pipeline.runtime.aliases import roll_back
@@ -11,23 +12,36 @@ from pipeline.runtime.tracking import open_client
 from pipeline.stages import register
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
+from tests.judged import HISTORY
 from tests.packed import BARS, bars, write_set
+from tests.shaped import made_up
 
 BETTER = {"accuracy": 0.9, "balanced_accuracy": 0.85, "macro_f1": 0.84, "nll": 0.3, "ece": 0.05}
 WORSE = {"accuracy": 0.8, "balanced_accuracy": 0.75, "macro_f1": 0.74, "nll": 0.6, "ece": 0.1}
 RESULT = Path("reports/register.json")
 
 
-def prepare(tuned=BETTER, baseline=WORSE, **model):
+def prepare(final=BETTER, baseline=WORSE, **model):
     """Lay out what the stage reads, in the current folder."""
-    figures = {"tuned": tuned, "baseline": baseline}
-    blocks = {
-        name: {"test": {key: {"value": v, "ci95": [v, v]} for key, v in given.items()}}
-        for name, given in figures.items()
-    }
-    write_json(Path("reports/evaluate.json"), blocks)
+    report = made_up(REPORTS["evaluate"])
+    for name, given in {"final": final, "baseline": baseline}.items():
+        report[name]["test"] |= {key: {"value": v, "ci95": [v, v]} for key, v in given.items()}
+    for name in ("base", "tuned"):
+        report[name]["test"]["macro_f1"]["value"] = 0.5
+    report["comparisons"] = {"final_minus_tuned": made_up(REPORTS["evaluate"]["comparisons"].shape)}
+    write_json(Path("reports/evaluate.json"), report)
+    write_json(Path("reports/tta.json"), made_up(REPORTS["tta"]))
     images = write_set(Path("data/packed/test"), *bars(60), BARS)
-    fit_bundle(Path("models/tuned"), images, **model)
+    for name in ("train", "val"):
+        write_set(Path("data/packed") / name, *bars(9), BARS)
+    write_set(Path("data/balanced"), *bars(3, seed=1), BARS)
+    fit_bundle(Path("models/base"), images, seed=7)
+    fit_bundle(Path("models/final"), images, **model)
+    for name in ("base", "tuned"):
+        write_json(Path(f"reports/history/{name}.json"), HISTORY)
+    picture = Path("reports/pictures/evaluate/learning_curves.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(b"a picture")
 
 
 @pytest.fixture
@@ -58,6 +72,7 @@ def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
     before = RESULT.read_bytes()
     RESULT.unlink()
     monkeypatch.setattr(register, "_settle", None)
+    monkeypatch.setattr("pipeline.runtime.results.record_result", None)
     register.run(params)
     assert RESULT.read_bytes() == before
 
@@ -74,9 +89,9 @@ def test_what_is_remembered_takes_no_mlflow_and_no_torch(params, figures):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("tuned", [WORSE, BETTER])
-def test_a_model_that_does_not_beat_the_baseline_waits(params, capsys, tuned):
-    prepare(tuned, BETTER)
+@pytest.mark.parametrize("final", [WORSE, BETTER])
+def test_a_model_that_does_not_beat_the_baseline_waits(params, capsys, final):
+    prepare(final, BETTER)
     result = settled(params)
     assert (result["decision"], result["promoted"]) == ("refused", False)
     assert (result["version"], result["aliases"]) == ("1", ["challenger"])
@@ -144,3 +159,39 @@ def test_a_store_that_is_gone_is_noticed():
         subprocess.run([sys.executable, "-m", "pipeline", "register"], check=True)
         assert read_json(RESULT)["version"] == "1"
         Path("mlflow.db").unlink()
+
+
+def test_runs_carry_what_became_of_their_models(params):
+    prepare()
+    result = settled(params)
+    client = open_client(params.tracking)
+    experiment = client.get_experiment_by_name(params.tracking.experiment).experiment_id
+    runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
+    assert set(runs) == {"train", "finetune"}
+    base, tuned = runs["train"].data, runs["finetune"].data
+    assert base.metrics["test.macro_f1"] == tuned.metrics["test.macro_f1"] == 0.5
+    assert "final.macro_f1" not in base.metrics
+    assert tuned.metrics["final.macro_f1"] == BETTER["macro_f1"]
+    assert (base.metrics["val_loss"], base.params["recipe.images"]) == (0.6, "data/packed/train")
+    assert result["run_id"] == runs["finetune"].info.run_id
+    assert tuned.tags["convoy.version"] == "convoy-digits 1"
+    assert tuned.tags["convoy.decision"] == "promoted"
+    assert "convoy.version" not in base.tags
+    places = [item.path for item in client.list_artifacts(result["run_id"])]
+    assert places == ["bundle", "pictures", "reports"]
+    assert [item.path for item in client.list_artifacts(runs["train"].info.run_id)] == [
+        "pictures",
+        "reports",
+    ]
+
+
+def test_figures_that_change_reach_the_runs_though_the_decision_stays(params, monkeypatch):
+    prepare()
+    first = settled(params)
+    report = read_json(Path("reports/evaluate.json"))
+    report["tuned"]["test"]["macro_f1"]["value"] = 0.75
+    write_json(Path("reports/evaluate.json"), report)
+    monkeypatch.setattr(register, "_settle", None)
+    assert settled(params) == first
+    run = open_client(params.tracking).get_run(first["run_id"])
+    assert run.data.metrics["test.macro_f1"] == 0.75
