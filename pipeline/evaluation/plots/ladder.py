@@ -42,6 +42,12 @@ def draw_ladder(rungs: Sequence[Block], chosen: int) -> Figure:
     gains.axvline(0, color=GREY, linewidth=1, linestyle="--", label=as_it_is)
     gains.set_title("gain in macro-F1, with 95 % intervals", loc="left", fontsize=10)
     changes.axvline(0, color=GREY, linewidth=1)
+    # Both sides are seen, though nothing be there.
+    spoiled, mended = (
+        1.05 * max(1, *(block[key] for block in (*rungs, *on_validation)))
+        for key in ("spoiled", "mended")
+    )
+    changes.set_xlim(-spoiled, mended)
     changes.set_title("images spoiled (left) and mended", loc="left", fontsize=10)
     for axes in (gains, changes):
         calm(axes)
