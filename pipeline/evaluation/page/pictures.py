@@ -2,13 +2,16 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image
 
-# What keeps the page below 5 MB however large the pictures are.
-_LARGEST_PNG_BYTES = 250_000
-_WIDEST_PX = 1400
+# What keeps the page below 5 MB: base64 makes 4 bytes of 3, and the text needs some too.
+BUDGET_BYTES = 2_900_000
+# Pictures larger than this become WebP: (width in pixels, quality), until the budget is kept.
+_LARGE_BYTES = 150_000
+_REDUCTIONS = ((1400, 82), (1400, 60), (1000, 55), (700, 40))
 # CSS defines an inch as so many of its pixels.
 _CSS_PX_PER_INCH = 96
 
@@ -28,16 +31,38 @@ class Picture:
     height: int
 
 
-def embed(png: bytes) -> Picture:
-    """Turn a PNG into what the page holds. Its size comes from its resolution."""
+def embed(pngs: Mapping[str, bytes], budget: int) -> dict[str, Picture]:
+    """Turn PNGs into what the page holds. Sizes come from their resolutions.
+
+    Large ones lose quality, and then pixels, as far as it takes to keep the budget.
+
+    Args:
+        pngs: by name.
+        budget: bytes of all pictures together.
+    """
+    content = dict(pngs)
+    for width, quality in _REDUCTIONS:
+        if sum(map(len, content.values())) <= budget:
+            break
+        for name, png in pngs.items():
+            if len(png) > _LARGE_BYTES:
+                content[name] = _as_webp(png, width, quality)
+    return {name: _picture(png, content[name]) for name, png in pngs.items()}
+
+
+def _as_webp(png: bytes, width: int, quality: int) -> bytes:
+    """Return a picture as WebP, at most `width` pixels wide."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.thumbnail((width, 8 * width))
+        picture.convert("RGB").save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def _picture(png: bytes, content: bytes) -> Picture:
     with Image.open(io.BytesIO(png)) as picture:
         scale = _CSS_PX_PER_INCH / float(picture.info.get("dpi", (_CSS_PX_PER_INCH,))[0])
         width, height = (round(side * scale) for side in picture.size)
-        content, kind = png, "png"
-        if len(png) > _LARGEST_PNG_BYTES:
-            picture.thumbnail((_WIDEST_PX, _WIDEST_PX * 4))
-            buffer = io.BytesIO()
-            picture.convert("RGB").save(buffer, "WEBP", quality=82)
-            content, kind = buffer.getvalue(), "webp"
+    kind = "png" if content is png else "webp"
     text = base64.b64encode(content).decode()
     return Picture(f"data:image/{kind};base64,{text}", width, height)

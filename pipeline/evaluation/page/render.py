@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.evaluation.page import changes, words
-from pipeline.evaluation.page.pictures import embed
+from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import check_rows, verdict
 from pipeline.evaluation.summary import model_blocks
 
@@ -73,7 +73,7 @@ def render(page: Page) -> str:
             fell=fell,
             rose=rose,
             rows_shown=_ROWS_SHOWN,
-            images={name: embed(png) for name, png in page.pictures.items()},
+            images=embed(page.pictures, BUDGET_BYTES),
         )
     )
 
