@@ -96,6 +96,18 @@ HISTORY = Each(
     | {"epoch": _COUNT, "kept": _FLAG},
     least=1,
 )
+# In register.json, where two models met; absent from what was settled before there were any.
+FLIPS = Maybe(
+    {
+        "mended": _COUNT,
+        "spoiled": _COUNT,
+        "listed": Each(
+            list,
+            dict.fromkeys(("path", "true", "first", "second"), _TEXT)
+            | {"row": _COUNT, "first_probability": _NUMBER, "second_probability": _NUMBER},
+        ),
+    }
+)
 REPORTS: dict[str, Any] = {
     "data": {
         "files": _COUNT,

@@ -11,8 +11,8 @@ from pipeline.data.shards import ImageSet
 from pipeline.errors import some
 from pipeline.evaluation.flips import Flip
 from pipeline.evaluation.page import Page, count_split, find_pictures, render
+from pipeline.evaluation.shapes import FLIPS, check_shape
 from pipeline.evaluation.shapes import REPORTS as SHAPES
-from pipeline.evaluation.shapes import check_shape
 from pipeline.files import atomic_path, damaged, read_report
 from pipeline.params import Params
 from pipeline.parquet import read_table
@@ -43,17 +43,24 @@ def _read(path: Path, shape: Any) -> Any:
 
 
 def _flips(register: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw the images that changed sides against the champion, as 'report/flips'."""
-    found = register.get("flips")
+    """Draw the images that changed sides against the champion, as 'report/flips'.
+
+    Raises:
+        PipelineError: register.json lists images that packed/test does not have.
+    """
+    path = REPORTS / "register.json"
+    found = check_shape(register.get("flips"), FLIPS, path)
     if not found or not found["listed"]:
         return {}
     from pipeline.evaluation.plots.flips import draw_flips
 
     images = ImageSet.open(PACKED / "test")
     flips = [Flip(**entry) for entry in found["listed"]]
+    for flip in flips:
+        if not 0 <= flip.row < len(images) or images.paths[flip.row] != flip.path:
+            raise damaged(path, f"flips: {flip.path} is not row {flip.row} of {PACKED / 'test'}")
     shown = images.gather(np.array([flip.row for flip in flips], dtype=np.int64))
     buffer = io.BytesIO()
-    draw_flips(flips, list(shown), found["mended"] + found["spoiled"], ("was", "now")).savefig(
-        buffer
-    )
+    total = found["mended"] + found["spoiled"]
+    draw_flips(flips, list(shown), total, ("was", "now")).savefig(buffer, format="png")
     return {"report/flips": buffer.getvalue()}

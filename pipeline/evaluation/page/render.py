@@ -62,6 +62,7 @@ def render(page: Page) -> str:
             checks=check_rows(page.register),
             models=models,
             final=final,
+        views=_views(page.tta["chosen"]["views"]),
             answers={key: title for key, title in titles.items() if key not in words.OF_CONFIDENCE},
             confidence={key: title for key, title in titles.items() if key in words.OF_CONFIDENCE},
             spans=_spans(models),
@@ -94,6 +95,11 @@ def _environment() -> Environment:
         per_cent=words.per_cent,
     )
     return environment
+
+
+def _views(names: Sequence[str]) -> Sequence[str]:
+    """Return the views that the final model takes; none where it takes images as they are."""
+    return [] if list(names) == ["identity"] else names
 
 
 def _spans(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
