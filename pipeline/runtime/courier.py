@@ -42,7 +42,7 @@ class Courier:
         self._delivered = threading.Event()
         self._counted = threading.Event()
         self._closed = threading.Event()
-        self._tidy = False
+        self._tidy = self._abandoned = False
         self._answered_s = time.monotonic()
         # Importing MLflow takes 2 s of CPU. They pass while the workers start, each step of which
         # waits for the one before and leaves cores idle.
@@ -78,21 +78,34 @@ class Courier:
         return True
 
     def close(self) -> bool:
-        """Stop, and return whether the thread has; one that waits for a store ends with us."""
+        """Stop, and return whether the thread has.
+
+        One that waits for the store's answer stops then, and gives the spool back.
+        """
         self._closed.set()
         self._ending.set()
         self._news.set()
         self._thread.join(0.5)
-        return not self._thread.is_alive()
+        self._abandoned = self._thread.is_alive()
+        return not self._abandoned
 
     def _work(self) -> None:
+        try:
+            self._go_on()
+        except _ClosedError:
+            pass
+        finally:
+            if self._abandoned:
+                self._spool.release()
+
+    def _go_on(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._closed.is_set():
             self._news.clear()
             try:
                 self._deliver()
             except _ClosedError:
-                return
+                raise
             except Exception as error:
                 # Whatever it is, it must not end the training, nor the records' chances.
                 self._store_is_away(error)
@@ -100,10 +113,9 @@ class Courier:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 pause_s = _FIRST_PAUSE_S
-                if not self._counted.is_set():
-                    self._news.wait()
-                else:
+                if self._counted.is_set():
                     return
+                self._news.wait()
 
     def _deliver(self) -> None:
         ending = self._ending.is_set()

@@ -248,10 +248,12 @@ class Delivery:
                     return self._resume(position, entries[0], offset)
                 case _ if position.gone:
                     return done
-                case "metrics" | "params" | "tags":
-                    refused = self._log(position, act, _items(act, entries))
-                    if act == "metrics":
-                        return replace(done, refused=position.refused + refused)
+                case "metrics" | "tags":
+                    refused = self._log(position, "metrics", _metrics(entries))
+                    self._log(position, "tags", _tags(entries))
+                    return replace(done, refused=position.refused + refused)
+                case "params":
+                    self._log(position, "params", _params(entries[0]))
                 case "datasets":
                     self._log_datasets(position, entries[0]["items"])
                 case "end":
@@ -290,7 +292,7 @@ class Delivery:
         if position.gone:
             return anew
         try:
-            self._log(position, "tags", _items("tags", [entry]))
+            self._log(position, "tags", _tags([entry]))
             with self._judged(position):
                 self._client().update_run(position.run_id, status="RUNNING")
         except RunGoneError:
@@ -412,36 +414,50 @@ class Delivery:
 
 
 def _grouped(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
-    """Yield entries one by one, those of metrics together as far as one call may take them."""
+    """Yield entries one by one, those of metrics and tags together as far as one call may go."""
     group: list[Entry] = []
     values, end = 0, 0
     for entry, offset in entries:
-        fits = entry["act"] == "metrics" and values + len(entry["values"]) <= _PER_CALL["metrics"]
-        if group and not fits:
+        mixes = entry["act"] in ("metrics", "tags")
+        size = len(entry["values"]) if mixes else 0
+        if group and not (mixes and values + size <= _PER_CALL["metrics"]):
             yield group, end
             group, values = [], 0
         end = offset
-        if entry["act"] == "metrics":
+        if mixes:
             group.append(entry)
-            values += len(entry["values"])
+            values += size
         else:
             yield [entry], offset
     if group:
         yield group, end
 
 
-def _items(act: str, entries: Sequence[Entry]) -> list[Any]:
-    """Return what `log_batch` takes."""
-    from mlflow.entities import Metric, Param, RunTag
+def _metrics(entries: Sequence[Entry]) -> list[Any]:
+    from mlflow.entities import Metric
 
-    if act == "metrics":
-        return [
-            Metric(name, value, entry["time_ms"], entry["step"])
-            for entry in entries
-            for name, value in entry["values"].items()
-        ]
-    kind = Param if act == "params" else RunTag
-    return [kind(name, value) for entry in entries for name, value in entry["values"].items()]
+    return [
+        Metric(name, value, entry["time_ms"], entry["step"])
+        for entry in entries
+        if entry["act"] == "metrics"
+        for name, value in entry["values"].items()
+    ]
+
+
+def _tags(entries: Sequence[Entry]) -> list[Any]:
+    """Return each tag with its last value."""
+    from mlflow.entities import RunTag
+
+    values: dict[str, str] = {}
+    for entry in entries:
+        values |= entry["values"] if entry["act"] != "metrics" else {}
+    return [RunTag(name, value) for name, value in values.items()]
+
+
+def _params(entry: Entry) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(name, value) for name, value in entry["values"].items()]
 
 
 def _cause(error: BaseException) -> str:

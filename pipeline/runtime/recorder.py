@@ -66,6 +66,11 @@ class Recorder:
         self._written: set[tuple[str, int]] = set()
         self._ended = self._broken = False
 
+    @property
+    def run_id(self) -> str | None:
+        """The run's id at the store, once it is there."""
+        return self._courier.position.run_id if self._courier else None
+
     def open(self) -> None:
         """Begin the run, or go on with it, if that has not happened yet."""
         if self._spool or self._broken:

@@ -1,0 +1,367 @@
+"""Real tracking servers that die, hang, dawdle or are away while a run is recorded.
+
+Afterwards each record is there, in order, exactly once, and the run's status is right.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import run as convoy
+from pipeline.params import load_params
+from pipeline.runtime import courier
+from pipeline.runtime.recorder import start_run
+from pipeline.runtime.tracking import open_client
+from tests.contract.imports import ROOT
+from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
+
+pytestmark = pytest.mark.distributed
+
+needs_postgres = pytest.mark.skipif(
+    not (POSTGRES / "postgres").exists() or importlib.util.find_spec("psycopg2") is None,
+    reason=f"needs psycopg2 and PostgreSQL in {POSTGRES} (Debian's package postgresql-15)",
+)
+EPOCHS = 30
+NAMES = ("train_loss", "val_loss", "images_per_s")
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(courier, "_LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.fixture
+def tracking(tmp_path):
+    return load_params(ROOT / "params.yaml").tracking.model_copy(
+        update={"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "servers"}
+    )
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def postgres():
+    postgres = Postgres()
+    yield postgres
+    postgres.remove()
+
+
+def at(tracking, address):
+    return tracking.model_copy(update={"uri": address})
+
+
+def begin(tracking, name="train"):
+    folder = Path("runs", f"{name}-abc").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    params = {f"p{number}": str(number) for number in range(120)}
+    data = {"name": "packed", "digest": "12ab", "source": "data/packed", "profile": "{}"}
+    recorder = start_run(
+        tracking,
+        name=name,
+        params=params,
+        tags={"convoy.stage": name},
+        datasets=[data | {"context": "training"}],
+        spools=Path(".convoy/spool"),
+        folder=folder,
+    )
+    recorder.open()
+    return recorder
+
+
+def train(recorder, epochs=range(1, EPOCHS + 1), pause_s=0.1, meanwhile=()):
+    """Record epochs, and before some of them let something happen."""
+    meanwhile = dict(meanwhile)
+    longest_s = 0.0
+    for epoch in epochs:
+        meanwhile.get(epoch, lambda: None)()
+        start_s = time.perf_counter()
+        recorder.log({name: epoch + index / 10 for index, name in enumerate(NAMES)}, epoch)
+        recorder.tag("convoy.epoch", str(epoch))
+        longest_s = max(longest_s, time.perf_counter() - start_s)
+        time.sleep(pause_s)
+    assert longest_s < 1.5  # nobody waited for the store, which may take 2 s for an answer
+
+
+def finish(recorder, status="FINISHED"):
+    start_s = time.monotonic()
+    recorder.end(status, {"convoy.bundle": "digest"})
+    seconds = time.monotonic() - start_s
+    shutil.rmtree("runs", ignore_errors=True)
+    recorder.close()
+    return seconds
+
+
+def in_background(act):
+    threading.Thread(target=act, daemon=True).start()
+
+
+def the_run(tracking, status="FINISHED", epochs=EPOCHS):
+    """Check that the store has one run with all of its records, each once, in order."""
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == status
+    assert (run.info.end_time is not None) == (status != "RUNNING")
+    assert run.data.params == {f"p{number}": str(number) for number in range(120)}
+    assert run.data.tags["convoy.epoch"] == str(epochs)
+    assert len(run.inputs.dataset_inputs) == 1
+    for index, name in enumerate(NAMES):
+        found = client.get_metric_history(run.info.run_id, name)
+        found.sort(key=lambda metric: metric.timestamp)
+        expected = [(epoch, epoch + index / 10) for epoch in range(1, epochs + 1)]
+        assert [(metric.step, metric.value) for metric in found] == expected
+    assert run.data.tags["convoy.records"] == f"{len(NAMES) * epochs} of {len(NAMES) * epochs}"
+    return run
+
+
+def nothing_is_left():
+    assert list(Path(".convoy/spool").iterdir()) == []
+
+
+def test_a_server_that_is_killed_and_started_again(server, tracking, capsys):
+    server.start()
+    tracking = at(tracking, server.address)
+    recorder = begin(tracking)
+    train(recorder, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
+    time.sleep(5)
+    finish(recorder)
+    the_run(tracking)
+    nothing_is_left()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "training goes on; records wait in" in said
+
+
+def test_a_server_that_is_away_at_the_start_and_comes_later(server, tracking):
+    tracking = at(tracking, server.address)
+    recorder = begin(tracking)
+    train(recorder, meanwhile={20: lambda: in_background(server.start)})
+    wait_for(server.answers, "no server")
+    finish(recorder)
+    the_run(tracking)
+    nothing_is_left()
+
+
+def prepare(path=Path("params.yaml")):
+    """Make the folder one in which `convoy sync` works."""
+    shutil.copy(ROOT / "params.yaml", path)
+
+
+def test_a_server_that_is_away_for_good_and_what_sync_makes_of_it(
+    server, tracking, monkeypatch, capsys
+):
+    monkeypatch.setattr(courier, "_PATIENCE_S", 2.0)
+    tracking = at(tracking, server.address)
+    recorder = begin(tracking)
+    train(recorder, pause_s=0.01)
+    assert finish(recorder) < 4
+    records = 1 + 1 + 1 + EPOCHS * (len(NAMES) + 1) + 1 + 1
+    assert f"warning: {records} records of this run wait in" in capsys.readouterr().err
+    prepare()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    assert convoy(["sync"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(
+        f"convoy: the MLflow store at {server.address} does not take what is left"
+    )
+    assert f"{records} records" in err
+    assert err.count("\n") == 1
+    server.start()
+    assert convoy(["sync"]) == 0
+    said = capsys.readouterr().out
+    assert f"{records} records of train-abc-" in said
+    assert "which has 90 of 90 values" in said
+    nothing_is_left()
+    the_run(tracking.model_copy(update={"experiment": "servers"}))
+    assert convoy(["sync"]) == 0
+    assert f"nothing is left to deliver to {server.address}" in capsys.readouterr().out
+
+
+def test_a_server_that_hangs_delays_neither_epochs_nor_the_end(
+    server, tracking, monkeypatch, capsys
+):
+    monkeypatch.setattr(courier, "_PATIENCE_S", 3.0)
+    hanging = Hanging(server.port)
+    tracking = at(tracking, server.address)
+    recorder = begin(tracking)
+    train(recorder, pause_s=0.01)
+    assert finish(recorder) < 6
+    assert "convoy sync delivers them" in capsys.readouterr().err
+    hanging.close()
+    server.start()
+    again = begin(tracking, "finetune")  # the next training delivers what the one before could not
+    again.end("FINISHED")
+    again.close()
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name: run.info.status for run in runs} == {
+        "finetune": "FINISHED",
+        "train": "FINISHED",
+    }
+    (own,) = (run for run in runs if run.info.run_name == "finetune")
+    client.delete_run(own.info.run_id)
+    the_run(tracking)
+
+
+def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(server, tracking):
+    """Requests that were given up lie in its sockets: it carries them out when it wakes up."""
+    server.start()
+    tracking = at(tracking, server.address)
+    open_client(tracking)
+    server.stop()
+    recorder = begin(tracking)  # its run is asked for again and again
+    train(recorder, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.3)
+    server.go_on()
+    finish(recorder)
+    time.sleep(2)
+    the_run(tracking)
+    nothing_is_left()
+
+
+def test_a_slow_server(server, tracking):
+    server.start()
+    with slow_way_to(server, 0.4) as address:
+        tracking = at(tracking, address)
+        recorder = begin(tracking)
+        train(recorder)
+        finish(recorder)
+        the_run(at(tracking, server.address))
+        nothing_is_left()
+
+
+@needs_postgres
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_database_that_is_killed_and_started_again(postgres, tracking, tmp_path, direct):
+    """PostgreSQL, behind a server that lives, and without one."""
+    postgres.start()
+    server = Server(tmp_path, postgres.uri)
+    try:
+        if not direct:
+            server.start()
+        tracking = at(tracking, postgres.uri if direct else server.address)
+        recorder = begin(tracking)
+        train(recorder, pause_s=0.3, meanwhile={15: postgres.kill, 25: postgres.start})
+        finish(recorder)
+        the_run(tracking)
+        nothing_is_left()
+    finally:
+        server.kill()
+
+
+@needs_postgres
+def test_a_server_on_postgres_that_is_killed_and_started_again(postgres, tracking, tmp_path):
+    postgres.start()
+    server = Server(tmp_path, postgres.uri)
+    server.start()
+    try:
+        tracking = at(tracking, server.address)
+        recorder = begin(tracking)
+        train(recorder, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
+        time.sleep(5)
+        finish(recorder)
+        the_run(tracking)
+        nothing_is_left()
+    finally:
+        server.kill()
+
+
+WORKER = """
+import sys; sys.path.insert(0, {root!r})
+from pipeline.params import Tracking
+from tests.distributed.test_tracking_servers import begin, train, EPOCHS
+tracking = Tracking.model_validate_json(sys.argv[1])
+recorder = begin(tracking, sys.argv[2])
+print("going", flush=True)
+train(recorder, range(1, int(sys.argv[3]) + 1))
+recorder.end(sys.argv[4])
+recorder.close()
+"""
+
+
+def start_process(tracking, name="train", epochs=EPOCHS, status="FINISHED"):
+    arguments = [tracking.model_dump_json(), name, str(epochs), status]
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER.format(root=str(ROOT)), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_six_processes_at_once_on_a_fresh_store(tracking):
+    processes = [start_process(tracking, f"train{number}", 10) for number in range(6)]
+    for process in processes:
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
+        assert "warning" not in err
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == [f"train{number}" for number in range(6)]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["convoy.records"] == "30 of 30"
+        found = client.get_metric_history(run.info.run_id, "val_loss")
+        assert sorted(metric.step for metric in found) == list(range(1, 11))
+
+
+def test_a_training_that_is_killed_ends_as_killed_and_goes_on(tracking):
+    first = start_process(tracking, epochs=1000)
+    assert first.stdout.readline() == "going\n"
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+
+    def runs():
+        return client.search_runs([experiment.experiment_id])
+
+    wait_for(lambda: runs() and "val_loss" in runs()[0].data.metrics, "no run")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert runs()[0].info.status == "RUNNING"
+    other = start_process(tracking, "finetune", 1)
+    other.communicate(timeout=60)
+    states = {run.info.run_name: run.info.status for run in runs()}
+    assert states == {"train": "KILLED", "finetune": "FINISHED"}
+    (own,) = (run for run in runs() if run.info.run_name == "finetune")
+    client.delete_run(own.info.run_id)
+    told = len(client.get_metric_history(runs()[0].info.run_id, "val_loss"))
+    again = start_process(tracking, epochs=told + 5)  # it tells all from the first
+    _, err = again.communicate(timeout=60 + told)
+    assert again.returncode == 0, err
+    the_run(tracking, epochs=told + 5)
+
+
+def test_a_store_that_lost_what_it_had_gets_it_again(server, tracking, tmp_path):
+    """As when it is restored from a backup."""
+    server.start()
+    tracking = at(tracking, server.address)
+    recorder = begin(tracking)
+    backup = tmp_path / "backup.db"
+
+    def restore():
+        server.kill()
+        shutil.copy(backup, tmp_path / "server.db")
+        server.start()
+
+    wait_for(lambda: recorder.run_id, "no run")
+    meanwhile = {10: lambda: shutil.copy(tmp_path / "server.db", backup), 20: restore}
+    train(recorder, meanwhile=meanwhile)
+    finish(recorder)
+    the_run(tracking)
+    nothing_is_left()
