@@ -18,7 +18,7 @@ from pipeline.runtime.courier import say, told
 from pipeline.runtime.delivery import Delivery, StoreAwayError
 from pipeline.runtime.provenance import provenance
 from pipeline.runtime.recorder import start_run
-from pipeline.runtime.run_facts import WEIGHTS_TAG, gather_facts
+from pipeline.runtime.run_facts import WEIGHTS_TAG, best_metrics, gather_facts
 from pipeline.runtime.spool import spool_folder
 from pipeline.runtime.tracking import STAGE_TAG, explained, open_client, shown, tracking_uri
 from pipeline.runtime.trained import Result
@@ -104,6 +104,8 @@ def _restore_run(client: Any, result: Result) -> str:
         for record in read_json(result.history):
             metrics = {name: value for name, value in record.items() if name not in _NO_METRICS}
             recorder.log(metrics, record["epoch"])
+            if record["kept"]:
+                recorder.log(best_metrics(record), 0)
         recorder.end("FINISHED", {WEIGHTS_TAG: weights_digest(result.bundle)})
     found = _find_run(client, result)
     if found is None:

@@ -93,6 +93,18 @@ def bundle_tags(bundle: Path) -> dict[str, str]:
     return {BUNDLE_TAG: bundle_digest(bundle), WEIGHTS_TAG: weights_digest(bundle)}
 
 
+def best_metrics(record: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures of the epoch whose weights are kept, under names of their own.
+
+    A list of runs shows the last value of a metric, which is that of the last epoch.
+
+    Args:
+        record: of the epoch.
+    """
+    names = ("epoch", *(name for name in record if name.startswith("val_")))
+    return {f"best.{name}": record[name] for name in names}
+
+
 def flat_params(params: Params, recipe: Training) -> dict[str, str]:
     """Return all that a training depends on: names with dots, values as params.yaml has them."""
     resources = params.section("resources")

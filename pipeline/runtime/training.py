@@ -15,7 +15,7 @@ from pipeline.runtime.provenance import provenance
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.train import train_on_ray
 from pipeline.runtime.recorder import Recorder, start_run
-from pipeline.runtime.run_facts import bundle_tags, gather_facts
+from pipeline.runtime.run_facts import best_metrics, bundle_tags, gather_facts
 from pipeline.runtime.run_folder import RunFolder
 from pipeline.runtime.spool import spool_folder
 from pipeline.runtime.stopping import sigterm_interrupts
@@ -59,6 +59,7 @@ def train_bundle(
             cluster.close()
             progress = read_progress(checkpoint)
             write_json(history, _lasting(progress))
+            recorder.log(best_metrics(progress.history[progress.best_epoch - 1]), 0)
             description = replace(plan.description, validation=_best_validation(progress))
             write_bundle(bundle, description, checkpoint / BEST_FILE)
             recorder.end("FINISHED", bundle_tags(bundle))

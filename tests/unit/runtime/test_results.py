@@ -173,6 +173,8 @@ def test_a_model_out_of_a_cache_gets_a_run_with_all_that_is_known(result):
         ("digits validation", "validation", 9),
     ]
     assert not list(spool_folder(result.params.resources.storage).glob("*.jsonl"))
+    best = {name: run.data.metrics[f"best.{name}"] for name in ("epoch", "val_loss")}
+    assert best == {"epoch": 2, "val_loss": 0.6}
     # Found from now on.
     assert record_result(result, {}) == run_id
     assert len(runs_of(result)) == 1

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.params import load_params
-from pipeline.runtime.run_facts import flat_params, gather_facts, recipe_line
+from pipeline.runtime.run_facts import best_metrics, flat_params, gather_facts, recipe_line
 from pipeline.runtime.trained import Trained
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
@@ -162,3 +162,12 @@ def test_tags_and_name(params, trained):
 def test_images_are_called_after_their_folder(changed, trained, root, name):
     training, _ = gather_facts(changed(data={"root": root}), trained).datasets
     assert training["name"] == f"{name} training"
+
+
+def test_the_best_epoch_has_figures_of_its_own():
+    record = {"epoch": 3, "lr": 0.1, "train_loss": 0.2, "val_loss": 0.3, "val_accuracy": 0.9}
+    assert best_metrics(record) == {
+        "best.epoch": 3,
+        "best.val_loss": 0.3,
+        "best.val_accuracy": 0.9,
+    }
