@@ -9,7 +9,7 @@ from pipeline.data.prepare import Preparing, prepare
 from pipeline.vision import classify
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.classify import classify_files
-from pipeline.vision.description import Description
+from pipeline.vision.description import Description, Views, rewrite_bundle
 from pipeline.vision.predict import probabilities
 from tests.bundles import save_bundle
 
@@ -59,6 +59,19 @@ def test_answers_come_in_the_order_of_the_files(bundle, tmp_path, workers):
     np.testing.assert_allclose(found, posteriors, atol=1e-6)
     assert [answer.label for answer in answers] == [CLASSES[i] for i in posteriors.argmax(axis=1)]
     assert all(answer.problem is None for answer in answers)
+
+
+def test_a_file_is_answered_alike_in_any_company(bundle, tmp_path):
+    policy = [{"Affine": {"rotate": [-30, 30], "p": 1.0}}]
+    items = ({"hflip": {}}, *({"random": {"draw": n, "policy": policy}} for n in range(2)))
+    rewrite_bundle(tmp_path / "model", tmp_path / "final", Views(items, "geometric", 1), 0.5)
+    final, paths = load_bundle(tmp_path / "final"), written(tmp_path, contents(7))
+    together = [answer.probabilities for answer in classify_files(final, paths, 2)]
+    for path, expected_one in zip(paths, together, strict=True):
+        (alone,) = classify_files(final, [path], 1)
+        np.testing.assert_allclose(alone.probabilities, expected_one, atol=1e-6)
+    plain = [answer.probabilities for answer in classify_files(bundle, paths, 2)]
+    assert np.abs(np.array(plain) - together).max() > 1e-3
 
 
 def test_a_bad_file_in_the_middle_shifts_nobody(bundle, tmp_path):

@@ -11,7 +11,7 @@ from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.contest import hold, spread, time_in_turns
-from pipeline.vision.description import Description
+from pipeline.vision.description import Description, Views, rewrite_bundle
 from pipeline.vision.predict import probabilities
 from tests.bundles import save_bundle
 from tests.packed import BARS, bars
@@ -50,6 +50,18 @@ def test_both_answer_the_packed_images(images):
     assert contest.labels.tolist() == images.labels.tolist()
     for found, model in ((contest.first, first), (contest.second, second)):
         assert found == pytest.approx(probabilities(model, [images.gather(np.arange(6))]))
+
+
+def test_each_is_asked_and_timed_as_it_is_shipped(images):
+    plain = bundle("plain")
+    views = Views(tuple({"rotate": {"degrees": turn}} for turn in range(30)), "arithmetic", 0)
+    rewrite_bundle(Path("plain"), Path("shipped"), views, 2.0)
+    shipped = load_bundle(Path("shipped"))
+    contest = hold(plain, shipped, images, Path("nowhere"))
+    pixels = images.gather(np.arange(6))
+    assert contest.second == pytest.approx(probabilities(shipped, [pixels]))
+    assert np.abs(contest.second - contest.first).max() > 1e-3
+    assert contest.seconds[1] > 3 * contest.seconds[0]
 
 
 def test_another_preparing_reads_the_files(images):
