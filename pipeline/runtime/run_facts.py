@@ -70,6 +70,8 @@ def gather_facts(params: Params, trained: Trained) -> RunFacts:
         params=flat_params(params, trained.recipe),
         tags={
             STAGE_TAG: trained.stage,
+            "mlflow.source.name": f"convoy {trained.stage}",
+            "mlflow.source.type": "LOCAL",
             RECIPE_TAG: recipe_line(params, trained.recipe),
             DATA_TAG: digest,
         },

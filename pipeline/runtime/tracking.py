@@ -29,6 +29,11 @@ _SQLITE = "sqlite:///"
 # Databases that MLflow writes to directly, each with the package that SQLAlchemy takes by default.
 _DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
 _PACKAGES = {"pysqlite": "sqlite3", "mysqldb": "MySQLdb"}  # of drivers with another name
+# So that the UI shows it as training of models at once, and charts this metric first.
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": "test.macro_f1",
+}
 _SERVERS = ("http", "https")
 _HOSTED = "databricks"
 
@@ -206,7 +211,7 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
         file = store_file(uri)
         artifacts = (file.resolve().parent / "mlartifacts").as_uri() if file else None
         try:
-            return str(client.create_experiment(name, artifacts))
+            return str(client.create_experiment(name, artifacts, _EXPERIMENT_TAGS))
         except MlflowException:
             # On a server, others may have been first.
             found = client.get_experiment_by_name(name)
