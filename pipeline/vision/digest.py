@@ -49,5 +49,5 @@ def no_bundle(folder: Path, reason: str) -> PipelineError:
     """Say why `folder` is not a bundle and what would be one."""
     return PipelineError(
         f"{folder} is not a model bundle: {reason}; expected the folder that training wrote,"
-        " such as models/tuned"
+        " such as models/final"
     )

@@ -38,7 +38,7 @@ def test_equal_models_have_equal_digests_and_others_do_not(description, tmp_path
 def test_a_folder_without_a_bundle(tmp_path):
     with pytest.raises(PipelineError, match=r"is not a model bundle: bundle\.json is missing"):
         load_bundle(tmp_path)
-    with pytest.raises(PipelineError, match=r"bundle\.json is missing.*such as models/tuned"):
+    with pytest.raises(PipelineError, match=r"bundle\.json is missing.*such as models/final"):
         bundle_digest(tmp_path)
 
 
