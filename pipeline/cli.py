@@ -24,10 +24,10 @@ STAGES = {
     "baseline": "Train the hand-crafted classifier to beat.",
     "train": "Train the network.",
     "finetune": "Fine-tune models/base.",
+    "tta": "Choose views on the validation images; write models/final.",
     "evaluate": "Measure all models on the test images.",
-    "tta": "Measure test-time augmentation.",
     "embed": "Map the latent space and find nearest neighbours.",
-    "register": "Register the tuned model; promote it, if it passes the gate.",
+    "register": "Register the final model; promote it, if it passes the gate.",
     "report": "Write reports/index.html.",
 }
 
