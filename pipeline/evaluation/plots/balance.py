@@ -62,7 +62,7 @@ def histogram(
     else:
         names = [named(classes[i], _NAME_WIDTH, _FONT) for i in order]
         if sum(width_of(name, _FONT) + 8 for name in names) < _WIDEST_NAMES:
-            width = min(max(0.45 * len(names) + 2, 5), PAGE_WIDTH)
+            width = min(max(0.32 * len(names) + 2, 5), PAGE_WIDTH)
             figure = _standing(*counts, names, width)
         else:
             figure = _lying(*counts, names)
@@ -138,6 +138,6 @@ def sheet(rows: Sequence[SheetRow]) -> Figure:
             fontsize=_FONT,
             parse_math=False,
         )
-    grid[0, 0].set_title("original", fontsize=_FONT, color=BLUE)
-    grid[0, 1].set_title("copies", fontsize=_FONT, color=ORANGE, loc="left")
+    grid[0, 0].set_title("original", fontsize=_FONT)
+    grid[0, 1].set_title("copies", fontsize=_FONT, loc="left")
     return figure

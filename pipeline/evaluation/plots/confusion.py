@@ -32,7 +32,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     longest = max(width_of(name, size) for name in names) / _POINTS
     beside = longest + _LABEL_HEIGHT
     lying = 1.15 * longest * k  # where names lie side by side
-    wished = max(0.42 * k, _LEAST_SIDE, lying if lying < _MOST_FOR_LYING else 0.0)
+    wished = max(0.38 * k, _LEAST_SIDE, lying if lying < _MOST_FOR_LYING else 0.0)
     side = min(wished, PAGE_WIDTH - _BAR_WIDTH - beside)
     upright = longest > 0.95 * side / k
     beneath = (longest if upright else 0.15) + _LABEL_HEIGHT + 0.2

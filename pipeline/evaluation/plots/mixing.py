@@ -49,8 +49,8 @@ def _label(one: TrainingExample, width: float) -> list[str]:
     for name, share in one.target[:_SHARES_NAMED]:
         if share < _LEAST_SHARE:
             continue
-        figure = f" {share:.2f}"
+        figure = f": {share:.2f}"
         lines.append(named(name, width, NOTE_SIZE, around=figure) + figure)
     if rest := one.target[_SHARES_NAMED:]:
-        lines.append(f"others {sum(share for _, share in rest):.2f}")
+        lines.append(f"others: {sum(share for _, share in rest):.2f}")
     return lines

@@ -22,7 +22,7 @@ def test_a_mixed_image_names_both_and_its_label(tmp_path):
     found = texts(figure)
     names = ("image", "augmented", "mixed with", "trained on, with this label")
     assert {*names, "$bee_2$", "mixup, 30% of this"} <= set(found)
-    assert "ant 0.66\n$bee_2$ 0.28\nothers 0.06" in found
+    assert "ant: 0.66\n$bee_2$: 0.28\nothers: 0.06" in found
     # The second has no partner: its place stays empty.
     assert len(figure.axes) == 4 * 2 - 1
     save(figure, tmp_path / "a.png")
@@ -37,4 +37,4 @@ def test_rows_that_no_example_has_are_left_out():
 def test_a_share_that_rounds_to_nothing_is_not_written():
     partner = Partner(IMAGE, "bee", "mixup", 0.999)
     found = texts(draw_examples([example(None, partner, (("ant", 0.999), ("bee", 0.001)))]))
-    assert "ant 1.00" in found
+    assert "ant: 1.00" in found
