@@ -1,4 +1,7 @@
-"""The figures of reports as flat metrics: each name with one number, for a list of runs."""
+"""The figures of reports as flat metrics: each name with one number, for a list of runs.
+
+What stands before the slash is a section of charts in MLflow's UI.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,22 +16,22 @@ Metrics = dict[str, float]
 def network_metrics(model: Block) -> Metrics:
     """Return what a network reaches on the test images as they are.
 
-    `test.<metric>`; `.low` and `.high` are the ends of its 95 % interval; `.calibrated` is its
-    value at `test.temperature`, which was fitted on validation images.
+    `test/<metric>`; `.low` and `.high` are the ends of its 95 % interval; `.calibrated` is its
+    value at `test/temperature`, which was fitted on validation images.
 
     Args:
         model: of reports/evaluate.json, such as its "base".
     """
     calibration = model["calibration"]
-    calibrated = _values(calibration["test"], "test.", ".calibrated")
+    calibrated = _values(calibration["test"], "test/", ".calibrated")
     temperature = calibration["temperature"]["value"]
-    return _judged(model["test"], "test.") | calibrated | {"test.temperature": temperature}
+    return _judged(model["test"], "test/") | calibrated | {"test/temperature": temperature}
 
 
 def final_metrics(evaluate: Block, tta: Block) -> Metrics:
     """Return what the final model reaches, as it is shipped: with its views and temperature.
 
-    `final.<metric>` as in `network_metrics`, and `final.gain.macro_f1`: its difference from the
+    `test_final/<metric>` as in `network_metrics`, and `gain.macro_f1`: its difference from the
     tuned network without views.
 
     Args:
@@ -37,10 +40,10 @@ def final_metrics(evaluate: Block, tta: Block) -> Metrics:
     """
     gain = {"macro_f1": evaluate["comparisons"]["final_minus_tuned"]["macro_f1"]}
     return {
-        **_judged(evaluate["final"]["test"], "final."),
-        **_judged(gain, "final.gain."),
-        "final.temperature": tta["temperature"]["value"],
-        "final.views": max(tta["chosen"]["count"], 1),
+        **_judged(evaluate["final"]["test"], "test_final/"),
+        **_judged(gain, "test_final/gain."),
+        "test_final/temperature": tta["temperature"]["value"],
+        "test_final/views": max(tta["chosen"]["count"], 1),
     }
 
 

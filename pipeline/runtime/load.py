@@ -23,7 +23,7 @@ _MIB = 2**20 / _MB
 _GPU_TIMEOUT_S = 5.0
 _GPU_QUERY = ("utilization.gpu", "memory.used", "memory.total", "power.draw")
 
-# Node ('node_0'), number of the sample, milliseconds since 1970, values by name.
+# Node ('node_0'), number of the sample from 1, milliseconds since 1970, values by name.
 Take = Callable[[str, int, int, Mapping[str, float]], None]
 
 
@@ -84,7 +84,7 @@ def collecting(folder: Path, take: Take) -> Iterator[None]:
 
 def _read_on(path: Path, take: Take) -> Iterator[None]:
     """Hand on the lines that were added since the last step of this iterator."""
-    position = number = 0
+    position, number = 0, 1  # MLflow gives what is logged at step 0 to the model, too
     while True:
         with path.open("rb") as file:
             file.seek(position)

@@ -104,7 +104,7 @@ def best_metrics(record: Mapping[str, float]) -> dict[str, float]:
         record: of the epoch.
     """
     names = ("epoch", *(name for name in record if name.startswith("val_")))
-    return {f"best.{name}": record[name] for name in names}
+    return {f"best_{name}": record[name] for name in names}
 
 
 def flat_params(params: Params, recipe: Training) -> dict[str, str]:

@@ -32,7 +32,7 @@ _PACKAGES = {"pysqlite": "sqlite3", "mysqldb": "MySQLdb"}  # of drivers with ano
 # So that the UI shows it as training of models at once, and charts this metric first.
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    "mlflow.experiment.primaryMetric.name": "test.macro_f1",
+    "mlflow.experiment.primaryMetric.name": "test/macro_f1",
 }
 _SERVERS = ("http", "https")
 _HOSTED = "databricks"

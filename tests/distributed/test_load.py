@@ -12,7 +12,7 @@ def test_a_local_training(cluster, params, sets, tmp_path):
     taken, news, folder = [], News(), folder_in(tmp_path)
     resources = few(params, workers=2)
     run(make_job(params, sets), resources, folder, news, lambda *sample: taken.append(sample))
-    assert [(node, number) for node, number, *_ in taken] == [("node_0", 0)]
+    assert [(node, number) for node, number, *_ in taken] == [("node_0", 1)]
     assert taken[0][3]["system_memory_usage_megabytes"] > 100
     # A process that has loaded torch takes some 200 MB, and a peak never falls.
     peaks = [record["memory_mb"] for record in news.records]

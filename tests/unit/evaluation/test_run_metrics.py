@@ -29,18 +29,18 @@ def model(**changes):
 
 def test_a_networks_figures():
     assert network_metrics(model()) == {
-        "test.accuracy": 0.9,
-        "test.accuracy.low": 0.8,
-        "test.accuracy.high": 0.95,
-        "test.balanced_accuracy": 0.7,
-        "test.balanced_accuracy.low": 0.5,
-        "test.balanced_accuracy.high": 0.8,
-        "test.macro_f1": 0.6,
-        "test.macro_f1.low": 0.4,
-        "test.macro_f1.high": 0.7,
-        "test.nll": 0.5,
-        "test.nll.calibrated": 0.45,
-        "test.temperature": 1.5,
+        "test/accuracy": 0.9,
+        "test/accuracy.low": 0.8,
+        "test/accuracy.high": 0.95,
+        "test/balanced_accuracy": 0.7,
+        "test/balanced_accuracy.low": 0.5,
+        "test/balanced_accuracy.high": 0.8,
+        "test/macro_f1": 0.6,
+        "test/macro_f1.low": 0.4,
+        "test/macro_f1.high": 0.7,
+        "test/nll": 0.5,
+        "test/nll.calibrated": 0.45,
+        "test/temperature": 1.5,
     }
 
 
@@ -53,20 +53,20 @@ def test_the_final_models_figures():
     }
     tta = {"temperature": figure(1.25, 1.0, 1.5), "chosen": {"count": 3}}
     found = final_metrics(evaluate, tta)
-    assert found["final.nll"] == 0.3
-    assert found["final.macro_f1.low"] == 0.4
-    assert found["final.gain.macro_f1"] == 0.05
-    assert found["final.gain.macro_f1.high"] == 0.1
-    assert found["final.temperature"] == 1.25
-    assert found["final.views"] == 3
+    assert found["test_final/nll"] == 0.3
+    assert found["test_final/macro_f1.low"] == 0.4
+    assert found["test_final/gain.macro_f1"] == 0.05
+    assert found["test_final/gain.macro_f1.high"] == 0.1
+    assert found["test_final/temperature"] == 1.25
+    assert found["test_final/views"] == 3
     assert not [name for name in found if name.endswith("calibrated")]
     # Without views the image as it is counts as one.
-    assert final_metrics(evaluate, tta | {"chosen": {"count": 0}})["final.views"] == 1
+    assert final_metrics(evaluate, tta | {"chosen": {"count": 0}})["test_final/views"] == 1
 
 
 def test_reports_of_the_right_shape_have_them():
     evaluate, tta = made_up(REPORTS["evaluate"]), made_up(REPORTS["tta"])
     evaluate["comparisons"]["final_minus_tuned"] = evaluate["final"]["test"]
     tta["temperature"]["value"] = evaluate["base"]["calibration"]["temperature"]["value"] = 1.0
-    assert network_metrics(evaluate["base"])["test.temperature"] == 1.0
-    assert final_metrics(evaluate, tta)["final.temperature"] == 1.0
+    assert network_metrics(evaluate["base"])["test/temperature"] == 1.0
+    assert final_metrics(evaluate, tta)["test_final/temperature"] == 1.0

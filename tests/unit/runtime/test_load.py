@@ -95,9 +95,9 @@ def test_samples_are_handed_on_with_their_numbers(tmp_path, monkeypatch):
         add(second, 50)
     values = {"a": 1.0}
     assert sorted(taken) == [
-        ("node_0", 0, 10, values),
-        ("node_0", 2, 40, values),
-        ("node_1", 0, 50, values),
+        ("node_0", 1, 10, values),
+        ("node_0", 3, 40, values),
+        ("node_1", 1, 50, values),
     ]
     # Whoever goes on gets them again.
     again = []

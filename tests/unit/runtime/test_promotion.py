@@ -57,7 +57,7 @@ def register(tracking, params, folder, request, monkeypatch):
     def settle_one(name, figures=FIGURES, **rules):
         given = params.register_.model_copy(update={"name": model, **rules})
         images = folder / "packed"
-        result = judged(params, tracking, folder / name, images, {"test.accuracy": 0.5}, {})
+        result = judged(params, tracking, folder / name, images, {"test/accuracy": 0.5}, {})
         candidate = Candidate(folder / name, figures, WEAK, images, Path("in"), result)
         return settle(candidate, Registry(tracking, given, Path("cache")), how)
 

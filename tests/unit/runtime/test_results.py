@@ -18,7 +18,7 @@ from tests.fitted import fit_bundle
 from tests.judged import HISTORY, judged
 from tests.packed import BARS, bars, write_set
 
-METRICS = {"test.macro_f1": 0.9, "test.accuracy": 0.95, "final.temperature": 1.25}
+METRICS = {"test/macro_f1": 0.9, "test/accuracy": 0.95, "test_final/temperature": 1.25}
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +125,11 @@ def test_figures_that_have_changed_are_shown(result, tmp_path):
     run_id = train(result)
     record_result(result, {})
     (tmp_path / "confusion.png").write_bytes(b"second")
-    record_result(replace(result, metrics=METRICS | {"test.macro_f1": 0.8}), {})
+    record_result(replace(result, metrics=METRICS | {"test/macro_f1": 0.8}), {})
     run = client_of(result).get_run(run_id)
-    assert run.data.metrics == METRICS | {"val_loss": 0.6, "test.macro_f1": 0.8}
+    assert run.data.metrics == METRICS | {"val_loss": 0.6, "test/macro_f1": 0.8}
     counts, _ = logged(result, run_id)
-    assert counts == {"test.macro_f1": 2, "test.accuracy": 1, "final.temperature": 1}
+    assert counts == {"test/macro_f1": 2, "test/accuracy": 1, "test_final/temperature": 1}
     folder = Path(client_of(result).download_artifacts(run_id, ""))
     assert (folder / "pictures/evaluate/confusion.png").read_bytes() == b"second"
 
@@ -160,7 +160,7 @@ def test_a_model_out_of_a_cache_gets_a_run_with_all_that_is_known(result):
     assert tags["convoy.stage"] == "finetune"
     assert tags["convoy.weights"] == weights_digest(result.bundle)
     assert tags["convoy.version"] == "digits 1"
-    assert run.data.metrics["test.macro_f1"] == 0.9
+    assert run.data.metrics["test/macro_f1"] == 0.9
     losses = client_of(result).get_metric_history(run_id, "val_loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 0.9), (2, 0.6)]
     contexts = [
@@ -173,7 +173,7 @@ def test_a_model_out_of_a_cache_gets_a_run_with_all_that_is_known(result):
         ("digits validation", "validation", 9),
     ]
     assert not list(spool_folder(result.params.resources.storage).glob("*.jsonl"))
-    best = {name: run.data.metrics[f"best.{name}"] for name in ("epoch", "val_loss")}
+    best = {name: run.data.metrics[f"best_{name}"] for name in ("epoch", "val_loss")}
     assert best == {"epoch": 2, "val_loss": 0.6}
     # Found from now on.
     assert record_result(result, {}) == run_id

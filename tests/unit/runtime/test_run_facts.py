@@ -167,7 +167,7 @@ def test_images_are_called_after_their_folder(changed, trained, root, name):
 def test_the_best_epoch_has_figures_of_its_own():
     record = {"epoch": 3, "lr": 0.1, "train_loss": 0.2, "val_loss": 0.3, "val_accuracy": 0.9}
     assert best_metrics(record) == {
-        "best.epoch": 3,
-        "best.val_loss": 0.3,
-        "best.val_accuracy": 0.9,
+        "best_epoch": 3,
+        "best_val_loss": 0.3,
+        "best_val_accuracy": 0.9,
     }

@@ -169,9 +169,9 @@ def test_runs_carry_what_became_of_their_models(params):
     runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
     assert set(runs) == {"train", "finetune"}
     base, tuned = runs["train"].data, runs["finetune"].data
-    assert base.metrics["test.macro_f1"] == tuned.metrics["test.macro_f1"] == 0.5
-    assert "final.macro_f1" not in base.metrics
-    assert tuned.metrics["final.macro_f1"] == BETTER["macro_f1"]
+    assert base.metrics["test/macro_f1"] == tuned.metrics["test/macro_f1"] == 0.5
+    assert "test_final/macro_f1" not in base.metrics
+    assert tuned.metrics["test_final/macro_f1"] == BETTER["macro_f1"]
     assert (base.metrics["val_loss"], base.params["recipe.images"]) == (0.6, "data/packed/train")
     assert result["run_id"] == runs["finetune"].info.run_id
     assert tuned.tags["convoy.version"] == "convoy-digits 1"
@@ -194,4 +194,4 @@ def test_figures_that_change_reach_the_runs_though_the_decision_stays(params, mo
     monkeypatch.setattr(register, "_settle", None)
     assert settled(params) == first
     run = open_client(params.tracking).get_run(first["run_id"])
-    assert run.data.metrics["test.macro_f1"] == 0.75
+    assert run.data.metrics["test/macro_f1"] == 0.75
