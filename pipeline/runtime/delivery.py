@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.orphans import SPOOL_TAG, mend_orphans
 from pipeline.runtime.spool import Entry, Position, Spool, held, left_behind
@@ -22,7 +21,6 @@ from pipeline.runtime.tracking import (
     client_of,
     experiment_id,
     lasting_address,
-    prepare_environment,
     shown,
     tracking_uri,
     without_secrets,
@@ -105,7 +103,7 @@ class Delivery:
         self._connected: Any = None
         self._experiments: dict[str, str] = {}
         self._told: set[tuple[str | None, str]] = set()
-        self._database_refusals = 0
+        self._refusals: tuple[tuple[str | None, int] | None, int] = (None, 0)
 
     def deliver(
         self, spool: Spool, position: Position, progress: Callable[[Position], None]
@@ -128,6 +126,8 @@ class Delivery:
         while start != position.offset:  # once more where a run is made anew, from its beginning
             start = position.offset
             for entries, offset in _grouped(spool.entries(start)):
+                with self._reached():
+                    self._client()
                 position = self._carry_out(spool, position, entries, offset)
                 progress(position)
                 if position.offset != offset:
@@ -144,24 +144,37 @@ class Delivery:
             StoreAwayError: as in `deliver`.
         """
         written = spool.values()
+        nothing = Count(len(written), 0)
         if position.gone or position.run_id is None:
-            return Count(len(written), 0)
-        run_id = position.run_id
-        names = sorted({name for name, _ in written})
-        with self._reached():
-            client = self._client()
-            for double in self._runs_of(spool):
-                if double.info.run_id != run_id and not double.data.metrics:
-                    client.delete_run(double.info.run_id)
-            stored = sum(len(client.get_metric_history(run_id, name)) for name in names)
-            count = Count(len(written), stored)
-            client.set_tag(run_id, RECORDS_TAG, str(count))
-            end = [entry for entry, _ in spool.entries() if entry["act"] in ("end", "resume")]
-            if end and end[-1]["act"] == "end":
-                found = client.get_run(run_id).info.status
-                if found != end[-1]["status"]:
-                    client.set_terminated(run_id, end[-1]["status"], end[-1]["time_ms"])
+            return nothing
+        try:
+            with self._judged(position):
+                count = self._count(position.run_id, written)
+                self._put_right(spool, position.run_id)
+        except RunGoneError:
+            return nothing
+        except _RefusedError as refusal:
+            raise StoreAwayError(str(refusal), answers=True) from refusal
         return count
+
+    def _count(self, run_id: str, written: set[tuple[str, int]]) -> Count:
+        client = self._client()
+        names = sorted({name for name, _ in written})
+        stored = sum(len(client.get_metric_history(run_id, name)) for name in names)
+        count = Count(len(written), stored)
+        client.set_tag(run_id, RECORDS_TAG, str(count))
+        return count
+
+    def _put_right(self, spool: Spool, run_id: str) -> None:
+        client = self._client()
+        for double in self._runs_of(spool):
+            if double.info.run_id != run_id and not double.data.metrics:
+                client.delete_run(double.info.run_id)
+        last = [entry for entry, _ in spool.entries() if entry["act"] in ("end", "resume")][-1:]
+        if last and last[0]["act"] == "end":
+            status = last[0]["status"]
+            if client.get_run(run_id).info.status != status:
+                client.set_terminated(run_id, status, last[0]["time_ms"])
 
     def settle(
         self, spool: Spool, position: Position, progress: Callable[[Position], None]
@@ -241,9 +254,11 @@ class Delivery:
         try:
             match act:
                 case "create":
-                    return replace(done, run_id=position.run_id or self._create(spool, entries[0]))
-                case "damaged":
-                    self._tell(position, "damage", f"lacks a damaged line of {spool.path}")
+                    done = replace(done, run_id=position.run_id or self._create(spool, entries[0]))
+                    # Not with the run: one that is refused must not cost the others, or the run.
+                    self._log(done, "tags", _tags([{"act": "tags", "values": entries[0]["tags"]}]))
+                case _ if act == "damaged" or position.run_id is None:
+                    self._tell(position, "damage", f"lacks damaged lines of {spool.path}")
                 case "resume":
                     return self._resume(position, entries[0], offset)
                 case _ if position.gone:
@@ -275,7 +290,7 @@ class Delivery:
             run = client.create_run(
                 self._experiment(entry["experiment"]),
                 start_time=entry["time_ms"],
-                tags=entry["tags"] | {SPOOL_TAG: spool.id},
+                tags={SPOOL_TAG: spool.id},
                 run_name=entry["name"],
             )
             return str(run.info.run_id)
@@ -368,29 +383,32 @@ class Delivery:
     @contextmanager
     def _reached(self) -> Iterator[None]:
         """Turn what is raised by a store that is away into `StoreAwayError`."""
-        prepare_environment()
-        from mlflow.exceptions import MlflowException
-
         try:
             yield
-        except (MlflowException, PipelineError, OSError) as error:
+        except (StoreAwayError, RunGoneError):
+            raise
+        except Exception as error:  # also a package that is missing, or what a database raises
             raise StoreAwayError(without_secrets(_cause(error), self.uri)) from error
 
     @contextmanager
     def _judged(self, position: Position) -> Iterator[None]:
         """Tell apart what fails: this very request, the run, or the store."""
-        from mlflow.exceptions import MlflowException
-
         try:
             yield
-        except MlflowException as error:
+        except Exception as error:
             self._ask_for(position)
             reason = without_secrets(_cause(error), self.uri)
-            self._database_refusals += error.error_code == _DATABASE_REFUSAL
-            if error.error_code in _REFUSALS or self._database_refusals >= _DATABASE_TRIES:
+            code = getattr(error, "error_code", None)
+            if code in _REFUSALS or (code == _DATABASE_REFUSAL and self._insists(position)):
                 raise _RefusedError(reason) from error
             raise StoreAwayError(reason, answers=True) from error
-        self._database_refusals = 0
+
+    def _insists(self, position: Position) -> bool:
+        """Whether a database has refused what comes at this position again and again."""
+        key = (position.run_id, position.offset)
+        last_key, tries = self._refusals
+        self._refusals = (key, tries + 1 if key == last_key else 1)
+        return self._refusals[1] >= _DATABASE_TRIES
 
     def _ask_for(self, position: Position) -> None:
         """Make sure that the store answers and knows the run."""

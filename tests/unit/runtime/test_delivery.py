@@ -148,7 +148,7 @@ def test_a_damaged_line_is_told_and_passed_over(delivery, spool, tracking, said)
     spool.append({"act": "end", "status": "FAILED", "time_ms": 3000})
     delivery.deliver(spool, spool.position(), spool.remember)
     assert contents(tracking)[0][1][0] == "FAILED"
-    assert "lacks a damaged line of" in said[0]
+    assert "lacks damaged lines of" in said[0]
 
 
 class No(BaseHTTPRequestHandler):
@@ -262,3 +262,36 @@ def test_metrics_and_tags_go_together_as_far_as_one_call_takes():
         ([entries[6]], 6),
         ([tag], 7),
     ]
+
+
+def test_a_value_that_a_database_refuses_again_and_again_is_passed_over(delivery, spool, said):
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+    class Picky(Store):
+        def log_batch(self, run_id, *, synchronous, metrics=(), tags=()):
+            if any((metric.key, metric.step) == ("acc", 2) for metric in metrics):
+                raise MlflowException("no", error_code=BAD_REQUEST)
+            super().log_batch(run_id, synchronous=synchronous, metrics=metrics, tags=tags)
+
+    delivery._connected = store = Picky()
+    entries = list(spool.entries())
+    spool.path.write_bytes(spool.path.read_bytes()[: entries[8][1]])
+    position = Position(spool.store, entries[2][1], "run")
+    for _ in range(2):
+        with pytest.raises(StoreAwayError):
+            delivery.deliver(spool, position, spool.remember)
+    assert delivery.deliver(spool, position, spool.remember).refused == 1
+    assert sorted(store.taken) == [1, 1, 2, 3, 3]
+    assert len(said) == 1
+    assert "goes without metrics such as acc: no" in said[0]
+
+
+def test_a_spool_whose_beginning_is_damaged_blocks_nothing(delivery, spool, said):
+    first = next(iter(spool.entries()))[1]
+    spool.path.write_bytes(b"\0" * (first - 1) + spool.path.read_bytes()[first - 1 :])
+    delivery._connected = Store()
+    position = Position(spool.store)
+    assert delivery.deliver(spool, position, spool.remember).run_id is None
+    assert spool.waiting == 0
+    assert len(said) == 1
