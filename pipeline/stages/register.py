@@ -1,4 +1,4 @@
-"""The registry: every tuned model becomes a version, and champion if the gate lets it pass.
+"""The registry: every final model becomes a version, and champion if the gate lets it pass.
 
 DVC runs this stage every time, since what it changes, and whom the model must beat, lie outside
 the repository. Where it remembers that this very model was judged, it only glances at the

@@ -27,7 +27,7 @@ from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import baseline, embed, evaluate, report, tta
 from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import Description
+from pipeline.vision.description import Description, rewrite_bundle
 from pipeline.vision.predict import probabilities
 from tests.bundles import save_bundle
 from tests.shaped import made_up
@@ -216,6 +216,21 @@ def test_the_final_model_is_judged_as_it_is_shipped(inside):
         )
     )
     assert calibration["change"]["nll"]["value"] == pytest.approx(after - before)
+
+
+def test_a_final_model_without_views_and_temperature_is_the_tuned_one(
+    inside, tmp_path, monkeypatch
+):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    rewrite_bundle(Path("models/tuned"), Path("models/final"), None, 1.0)
+    evaluate.run(PARAMS)
+    found = read("reports/evaluate.json")
+    assert found["final"]["test"] == found["tuned"]["test"]
+    assert found["comparisons"]["final_minus_tuned"]["nll"] == {"value": 0.0, "ci95": [0.0, 0.0]}
+    calibration = found["final"]["calibration"]
+    assert calibration["temperature"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert calibration["change"]["ece"] == {"value": 0.0, "ci95": [0.0, 0.0]}
 
 
 def test_curves_of_every_class_are_written_for_dvc(inside):
