@@ -2,6 +2,7 @@
 
 from pipeline.params import Params, Training
 from pipeline.runtime.ray.cluster import open_cluster
+from pipeline.runtime.tracking import check_address, tracking_uri
 from pipeline.runtime.training import train_bundle
 from pipeline.stages._paths import HISTORY, MODELS
 from pipeline.stages._trained import trained
@@ -17,6 +18,7 @@ def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> N
         name: of the bundle.
     """
     bundle = MODELS / name
+    check_address(tracking_uri(params.tracking))  # before Ray starts
     with open_cluster(params.resources) as cluster:
         progress = train_bundle(
             params,
