@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH, show_image
+from pipeline.evaluation.plots._text import width_of
 
 TITLE_SIZE, NOTE_SIZE = 8.0, 7.0  # of the fonts above and beneath images, in points
 
+_HEADING_SIZE, _NAME_SIZE = 10.0, 9.0  # likewise
 _LINE = 1.3  # height of a line of text, as a multiple of its font's size
 _GAP = 0.12  # between cells, inches
 _HEADING = 0.3  # inches
@@ -59,31 +61,45 @@ def draw_cells(
         heading: over all of it.
         names: a title over each row; as many as rows, or none.
     """
-    side, most = _side(columns), max(map(len, rows))
+    side = _side(columns)
     over = [_lines(row, "above") * TITLE_SIZE * _LINE / _POINTS + 0.05 for row in rows]
     under = [_lines(row, "beneath") * NOTE_SIZE * _LINE / _POINTS + 0.05 for row in rows]
-    titles = [_HEADING if names else 0.0] * len(rows)
-    heights = [sum(parts) + side + _GAP for parts in zip(titles, over, under, strict=True)]
-    width = most * (side + _GAP) + _GAP
-    if heading:  # it may be wider than the cells
-        width = max(width, 5.0)
+    images = [side * _tallness(row) for row in rows]
+    title = _HEADING if names else 0.0
+    heights = [title + sum(parts) + _GAP for parts in zip(over, images, under, strict=True)]
+    # Headings may be wider than the cells.
+    texts = ((heading, _HEADING_SIZE), *((name, _NAME_SIZE) for name in names))
+    widest = max(width_of(*text) / _POINTS + _GAP for text in texts)
+    width = _GAP + max(max(map(len, rows)) * (side + _GAP), widest)
     height = sum(heights) + _GAP + (_HEADING if heading else 0.0)
     figure = Figure(figsize=(width, height), dpi=DPI)
+
+    def write(text: str, top: float, size: float) -> None:
+        place = _GAP / width, top / height
+        figure.text(*place, text, fontsize=size, va="top", parse_math=False)
+
     top = height - _GAP
     if heading:
-        figure.text(_GAP / width, top / height, heading, fontsize=10, va="top", parse_math=False)
+        write(heading, top, _HEADING_SIZE)
         top -= _HEADING
-    for row, name, lines, tall in zip(rows, names or [""] * len(rows), over, heights, strict=True):
-        if name:
-            figure.text(_GAP / width, top / height, name, fontsize=9, va="top", parse_math=False)
-        down = top - (_HEADING if names else 0.0) - lines - side
+    for place, row in enumerate(rows):
+        if names:
+            write(names[place], top, _NAME_SIZE)
+        down = top - title - over[place] - images[place]
         for column, cell in enumerate(row):
             if cell is not None:
                 left = _GAP + column * (side + _GAP)
-                place = (left / width, down / height, side / width, side / height)
-                _draw(figure.add_axes(place), cell)
-        top -= tall
+                box = (left / width, down / height, side / width, images[place] / height)
+                _draw(figure.add_axes(box), cell)
+        top -= heights[place]
     return figure
+
+
+def _tallness(row: Sequence[Cell | None]) -> float:
+    """Return the height of a row's images as a share of their places' side, at most 1."""
+    shapes = [cell.image.shape for cell in row if cell is not None]
+    tallest: float = max(shape[0] / shape[1] for shape in shapes)
+    return min(1.0, tallest)
 
 
 def _side(columns: int) -> float:

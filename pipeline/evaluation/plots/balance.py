@@ -89,7 +89,7 @@ def _lying(before: Counts, copies: Counts, names: Sequence[str]) -> Figure:
     panels = 1 if len(names) <= _LYING_IN_ONE_PANEL else 2
     height = -(-len(names) // panels)
     size = _FONT if height <= 30 else 7.0
-    figure = new_figure(PAGE_WIDTH if panels == 2 else 6.5, 1.1 + height * 1.45 * size / 72)
+    figure = new_figure(PAGE_WIDTH if panels == 2 else 5.4, 1.1 + height * 1.45 * size / 72)
     longest = 1.05 * max((before + copies).max(initial=0), 1)
     for panel, axes in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
         rows = slice(panel * height, (panel + 1) * height)

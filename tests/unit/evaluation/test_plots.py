@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from pipeline.evaluation.metrics import Reliability
 from pipeline.evaluation.plots._labels import place_labels
@@ -145,6 +146,26 @@ def test_mistakes_name_path_and_classes(tmp_path, count, channels, dtype):
     assert found.count("ant\n→ bee, 99%") == found.count("a/1.png") == count
     assert f"{count} of 40 mistakes, the most confident first: true → said" in found
     save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("shape", [(30, 60, 3), (60, 30, 1), (9, 9, 3)])
+@pytest.mark.parametrize("count", [1, 8])
+def test_all_of_a_sheet_lies_inside_it_and_nothing_upon_another(tmp_path, shape, count):
+    name, path = "a class with a long name " * 3, "a/long/way/down/to/" * 3 + "0042.png"
+    mistake = Mistake(np.zeros(shape, np.uint8), path, name, name, 0.987)
+    figure = draw_mistakes([mistake] * count, 40)
+    save(figure, tmp_path / "a.png")
+    shown = [text for text in figure.findobj(Text) if text.get_text()]
+    assert len(shown) == 1 + 2 * count
+    boxes = [text.get_window_extent() for text in shown]
+    boxes += [axes.get_window_extent() for axes in figure.axes]
+    assert len(boxes) == 1 + 3 * count
+    for row, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert box.y1 <= figure.bbox.height
+        assert not any(box.padded(-2).overlaps(other.padded(-2)) for other in boxes[:row])
 
 
 def test_no_mistakes(tmp_path):
