@@ -38,10 +38,9 @@ def sampling(folder: Path, node: int, interval_s: float = _INTERVAL_S) -> Iterat
     """
     folder.mkdir(parents=True, exist_ok=True)
     ended = threading.Event()
-    sampler = _Sampler()
 
     def work() -> None:
-        last = False
+        sampler, last = _Sampler(), False  # here: psutil counts the CPU's time for each thread
         while not last:
             last = ended.wait(interval_s)
             line = {"time_ms": int(time.time() * 1000), "values": sampler.sample()}

@@ -17,7 +17,7 @@ from pipeline.data.statistics import files_digest
 from pipeline.params import Params, Training
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG
 from pipeline.runtime.trained import Trained
-from pipeline.vision.digest import bundle_digest, values_digest, weights_digest
+from pipeline.vision.digest import WEIGHTS_FILE, bundle_digest, values_digest, weights_digest
 
 WEIGHTS_TAG = "convoy.weights"
 DATA_TAG = "convoy.data"
@@ -43,7 +43,8 @@ class RunFacts:
     """What a run is opened with.
 
     Attributes:
-        name: as a list of runs shows it; the same for the same recipe, network and images.
+        name: as a list of runs shows it; the same for the same recipe, network, images and
+            first weights.
         params: flat.
         tags: by which runs are found and grouped.
         datasets: "name", "digest", "source", "context" and "profile" (JSON text).
@@ -64,7 +65,7 @@ def gather_facts(params: Params, trained: Trained) -> RunFacts:
     """
     digest = files_digest(trained.images, "*.arrow")
     recipe = trained.recipe.model_dump(mode="json")
-    known_by = values_digest([params.section("model"), recipe, digest])
+    known_by = values_digest([params.section("model"), recipe, digest, _start(trained.recipe)])
     return RunFacts(
         name=f"{trained.stage} {params.model.name} {known_by[:6]}",
         params=flat_params(params, trained.recipe),
@@ -141,6 +142,12 @@ def recipe_line(params: Params, recipe: Training) -> str:
         f"clip {recipe.clip_norm:g}": recipe.clip_norm > 0,
     }
     return ", ".join(part.replace("_", " ") for part, told in parts.items() if told)
+
+
+def _start(recipe: Training) -> str | None:
+    """Tell apart the weights of a bundle, whose name stays the same; others go by their name."""
+    bundle = Path(recipe.weights) if recipe.weights else None
+    return weights_digest(bundle) if bundle and (bundle / WEIGHTS_FILE).exists() else None
 
 
 def _names(items: Sequence[Mapping[str, Any]]) -> str:

@@ -46,6 +46,16 @@ def test_a_machine_is_sampled_until_the_end(tmp_path):
     )
 
 
+def test_the_first_sample_tells_of_the_cpu_since_the_start(tmp_path):
+    """Not 0, as an answer about no time at all would be."""
+    with sampling(tmp_path, 0):
+        busy_until_s = time.monotonic() + 0.3
+        while time.monotonic() < busy_until_s:
+            pass
+    (line,) = lines_of(tmp_path / "node_0.jsonl")
+    assert line["values"]["cpu_utilization_percentage"] > 0
+
+
 def test_a_short_training_has_one_sample(tmp_path):
     with sampling(tmp_path / "load", 0):
         pass

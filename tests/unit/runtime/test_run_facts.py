@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,11 @@ def test_tags_and_name(params, trained):
     other = Trained("finetune", params.train, trained.images, trained.validation)
     assert gather_facts(params, other).name != facts.name
     assert gather_facts(params, trained).name == facts.name
+    # Another network to start from, under the same name.
+    first = Path("models/base/model.safetensors")
+    first.parent.mkdir(parents=True)
+    first.write_bytes(b"weights")
+    assert gather_facts(params, trained).name != facts.name
 
 
 @pytest.mark.parametrize(
