@@ -19,7 +19,7 @@ from pipeline.cli import run as convoy
 from pipeline.params import load_params
 from pipeline.runtime import courier
 from pipeline.runtime.recorder import start_run
-from pipeline.runtime.tracking import open_client
+from pipeline.runtime.tracking import connect, open_client
 from tests.contract.imports import ROOT
 from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
 
@@ -47,8 +47,20 @@ def tracking(tmp_path):
     )
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    """Return the file of an empty store, for servers to start with: to make it takes seconds."""
+    file = tmp_path_factory.mktemp("migrated") / "server.db"
+    tracking = load_params(ROOT / "params.yaml").tracking
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        connect(at(tracking, f"sqlite:///{file}"))
+    return file
+
+
 @pytest.fixture
-def server(tmp_path):
+def server(migrated, tmp_path):
+    shutil.copy(migrated, tmp_path)
     server = Server(tmp_path)
     yield server
     server.kill()
