@@ -16,8 +16,8 @@ Metrics = dict[str, float]
 def network_metrics(model: Block) -> Metrics:
     """Return what a network reaches on the test images as they are.
 
-    `test/<metric>`; `.low` and `.high` are the ends of macro-F1's 95 % interval; `.calibrated` is the
-    value at `test/temperature`, which was fitted on validation images.
+    `test/<metric>`; `.low` and `.high` are the ends of macro-F1's 95 % interval; `.calibrated` is
+    the value at `test/temperature`, which was fitted on validation images.
 
     Args:
         model: of reports/evaluate.json, such as its "base".
