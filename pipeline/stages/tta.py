@@ -63,7 +63,7 @@ def run(params: Params) -> None:
     }
     write_json(REPORTS / "tta.json", report)
     save(draw_ladder(entries, len(chosen)), PICTURES / "tta" / "ladder.png")
-    taken = ", ".join(names) if views else "the image as it is"
+    taken = "; ".join(names) if views else "the image as it is"
     print(f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
 
 
