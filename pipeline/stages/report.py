@@ -49,7 +49,7 @@ def _flips(register: Mapping[str, Any]) -> dict[str, bytes]:
         PipelineError: register.json lists images that packed/test does not have.
     """
     path = REPORTS / "register.json"
-    found = check_shape(register.get("flips"), FLIPS, path)
+    found = check_shape({"flips": register.get("flips")}, {"flips": FLIPS}, path)["flips"]
     if not found or not found["listed"]:
         return {}
     from pipeline.evaluation.plots.flips import draw_flips

@@ -51,7 +51,7 @@ def _cell(flip: Flip, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
         who, said, sure = sides[0], flip.first, flip.first_probability
     else:
         who, said, sure = sides[1], flip.second, flip.second_probability
-    before, after = f"{who}: ", f" {sure:.0%}"
+    before, after = f"{who}: ", f", {sure:.0%}"
     lines = (
         mark + named(flip.true, width, TITLE_SIZE, around=mark),
         before + named(said, width, TITLE_SIZE, around=before + after) + after,

@@ -22,17 +22,19 @@ def draw_examples(examples: Sequence[TrainingExample]) -> Figure:
         examples: at least one, at most 6.
     """
     width = text_width(_COLUMNS)
+    partners = [_partner(one, width) for one in examples]
     sheet: dict[str, list[Cell | None]] = {
-        "image": [Cell(one.image, (named(one.label, width, TITLE_SIZE),)) for one in examples],
-        "augmented": [
-            Cell(one.augmented) if one.augmented is not None else None for one in examples
-        ],
-        "mixed with": [_partner(one, width) for one in examples],
-        "trained on, with this label": [
-            Cell(one.trained_on, beneath=_label(one, width)) for one in examples
-        ],
+        "image": [Cell(one.image, (named(one.label, width, TITLE_SIZE),)) for one in examples]
     }
-    rows = {name: row for name, row in sheet.items() if any(cell is not None for cell in row)}
+    if any(partners):  # else what was augmented is what was trained on
+        sheet["augmented"] = [
+            Cell(one.augmented) if one.augmented is not None else None for one in examples
+        ]
+        sheet["mixed with"] = partners
+    sheet["trained on, with this label"] = [
+        Cell(one.trained_on, beneath=_label(one, width)) for one in examples
+    ]
+    rows = {name: row for name, row in sheet.items() if any(row)}
     return draw_cells(list(rows.values()), _COLUMNS, names=list(rows))
 
 
