@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from pipeline.data.prepare import Preparing
 from pipeline.vision.description import Description, read_description
 from pipeline.vision.digest import WEIGHTS_FILE, bundle_digest, no_bundle
+from pipeline.vision.inputs import Normalization, per_channel
 from pipeline.vision.networks import Classifier
 from pipeline.vision.tta import View, build_views
 
@@ -40,15 +41,12 @@ class Bundle:
         """How an image file becomes an array."""
         return self.description.preparing
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Per channel, of pixels in [0, 1]."""
-        return self.description.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Per channel, of pixels in [0, 1]."""
-        return self.description.std
+    @cached_property
+    def normalize(self) -> Normalization:
+        """From prepared images to the network's input, on the network's device."""
+        device = next(self.network.parameters()).device
+        mean, std = self.description.mean, self.description.std
+        return Normalization(per_channel(mean, device), per_channel(std, device))
 
     @cached_property
     def views(self) -> list[View]:

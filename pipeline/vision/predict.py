@@ -10,7 +10,7 @@ import torch
 
 from pipeline.evaluation.posteriors import mean_posteriors, temper
 from pipeline.vision.bundle import Bundle
-from pipeline.vision.inputs import Batch, Normalization, per_channel
+from pipeline.vision.inputs import Batch
 from pipeline.vision.tta import View
 
 BATCH_SIZE = 256
@@ -35,11 +35,10 @@ def probabilities(bundle: Bundle, batches: Iterable[Pixels]) -> Posteriors:
     Raises:
         PipelineError: see `vision.tta.build_views`.
     """
-    normalize = _normalization(bundle)
     mean = bundle.description.views.mean if bundle.description.views else "arithmetic"
     temperature = bundle.description.temperature
     found = [
-        mean_posteriors(_seen(bundle, Batch(images, normalize), bundle.views), mean)
+        mean_posteriors(_seen(bundle, Batch(images, bundle.normalize), bundle.views), mean)
         for images in batches
     ]
     posteriors = _joined(found, bundle)
@@ -63,12 +62,11 @@ def view_posteriors(
         For each view, n x classes, rows sum to 1; and for each view the seconds that it took, the
         reading of the images counted with the first.
     """
-    normalize = _normalization(bundle)
     found: list[list[Posteriors]] = [[] for _ in views]
     seconds = [0.0] * len(views)
     clock = time.perf_counter()
     for images in batches:
-        batch = Batch(images, normalize)
+        batch = Batch(images, bundle.normalize)
         for number, view in enumerate(views):
             found[number] += _seen(bundle, batch, [view])
             seconds[number] += (now := time.perf_counter()) - clock
@@ -79,8 +77,7 @@ def view_posteriors(
 @torch.inference_mode()
 def embeddings(bundle: Bundle, batches: Iterable[Pixels]) -> npt.NDArray[np.float32]:
     """Return each image's features below the head: n x d."""
-    normalize = _normalization(bundle)
-    features = [bundle.network.extractor(normalize(images)).cpu() for images in batches]
+    features = [bundle.network.extractor(bundle.normalize(images)).cpu() for images in batches]
     if not features:
         return np.empty((0, bundle.network.head.in_features), np.float32)
     return torch.cat(features).float().numpy()
@@ -96,11 +93,6 @@ def _seen(bundle: Bundle, batch: Batch, views: Sequence[View]) -> list[Posterior
         logits = bundle.network(inputs[0] if len(inputs) == 1 else torch.cat(inputs))
         posteriors.extend(logits.cpu().double().softmax(dim=1).numpy().reshape(len(inputs), n, -1))
     return posteriors
-
-
-def _normalization(bundle: Bundle) -> Normalization:
-    device = next(bundle.network.parameters()).device
-    return Normalization(per_channel(bundle.mean, device), per_channel(bundle.std, device))
 
 
 def _joined(posteriors: Sequence[Posteriors], bundle: Bundle) -> Posteriors:
