@@ -11,6 +11,7 @@ from pipeline.evaluation.metrics import answers, macro_f1
 from pipeline.files import read_json
 from pipeline.params import load_params
 from pipeline.runtime.registry import register_bundle
+from pipeline.runtime.tracking import open_client
 from pipeline.vision.bundle import load_bundle
 from pipeline.vision.digest import bundle_digest
 from pipeline.vision.predict import probabilities
@@ -71,12 +72,14 @@ def test_a_model_and_itself(images, capsys):
 
 
 def test_registered_models_and_runs(images, capsys):
+    tracking = load_params().tracking
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
     registered = register_bundle(
         Path("good"),
-        tracking=load_params().tracking,
+        tracking=tracking,
         name="m",
-        metrics={},
-        pictures=[],
+        run_id=client.create_run(experiment.experiment_id).info.run_id,
         description="",
     )
     assert run(["compare", "models:/m/1", registered.run_id, "--output", "a.json"]) == 0

@@ -10,7 +10,6 @@ from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.tracking import (
     check_address,
-    flatten,
     lasting_address,
     open_client,
     repository,
@@ -41,11 +40,6 @@ def test_the_environment_overrides_the_params(tracking, monkeypatch):
 def test_store_file():
     assert str(store_file("sqlite:///a/b.db")) == "a/b.db"
     assert store_file("http://host") is None
-
-
-def test_flatten():
-    values = {"a": {"b": {"c": 1}, "d": {}}, "e": [1]}
-    assert flatten(values) == {"a.b.c": 1, "a.d": {}, "e": [1]}
 
 
 def test_an_address_is_shown_without_user_password_and_options():
