@@ -143,6 +143,7 @@ class Courier:
         spools = self._spool.path.parent
         try:
             for settled in self._delivery.settle_left(spools):
+                self._answered_s = time.monotonic()
                 self._say(told(settled), "tracking")
         except StoreAwayError as error:
             if not error.answers:

@@ -20,7 +20,7 @@ from pipeline.files import atomic_path
 from pipeline.runtime.tracking import repository
 
 _REMEMBERED = "spool"  # the file in a training's folder that names its spool
-_PATIENCE_S = 15.0  # for another process that just delivers what an earlier one left
+_PATIENCE_S = 30.0  # for another process that just delivers what an earlier one left
 
 Entry = dict[str, Any]
 
