@@ -29,6 +29,11 @@ def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float
     return tuple(mean.round(6).tolist()), tuple(deviation.round(6).tolist())
 
 
+def images_digest(folders: Iterable[Path]) -> str:
+    """Hash packed images: sha256, hex."""
+    return files_digest(folders, "*.arrow")
+
+
 def files_digest(folders: Iterable[Path], pattern: str) -> str:
     """Hash the names and bytes of the files below `folders`: sha256, hex."""
     digest = hashlib.sha256()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.shards import ImageSet
-from pipeline.data.statistics import channel_statistics, files_digest
+from pipeline.data.statistics import channel_statistics, images_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params, Training
 from pipeline.runtime.start import Start, find_start
@@ -53,7 +53,7 @@ def plan_training(
         mean=mean,
         std=std,
         origin={
-            "data": files_digest(images, "*.arrow"),
+            "data": images_digest(images),
             "params": values_digest([params.section("model"), recipe.model_dump(mode="json")]),
             "weights": start.origin,
         },

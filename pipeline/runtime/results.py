@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.statistics import images_digest
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params import Tracking
@@ -90,7 +91,7 @@ def _find_late_run(client: Any, result: Result) -> str | None:
 def _restore_run(client: Any, result: Result) -> str:
     """Make a run of a training that this store knows nothing of."""
     params, trained = result.params, result.trained
-    facts = gather_facts(params, trained)
+    facts = gather_facts(params, trained, images_digest(trained.images))
     recorder = start_run(
         params.tracking,
         name=facts.name,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.shards import ImageSet
-from pipeline.data.statistics import files_digest
+from pipeline.data.statistics import images_digest
 from pipeline.params import Params, Training
 from pipeline.runtime.tracking import BUNDLE_TAG, STAGE_TAG
 from pipeline.runtime.trained import Trained
@@ -56,14 +56,14 @@ class RunFacts:
     datasets: list[dict[str, str]]
 
 
-def gather_facts(params: Params, trained: Trained) -> RunFacts:
+def gather_facts(params: Params, trained: Trained, digest: str) -> RunFacts:
     """Say what will be trained, and on what.
 
     Args:
         params: all of them.
         trained: the training.
+        digest: of the training images, see `images_digest`.
     """
-    digest = files_digest(trained.images, "*.arrow")
     recipe = trained.recipe.model_dump(mode="json")
     known_by = values_digest([params.section("model"), recipe, digest, _start(trained.recipe)])
     return RunFacts(
@@ -81,7 +81,7 @@ def gather_facts(params: Params, trained: Trained) -> RunFacts:
             _dataset(
                 params,
                 [trained.validation],
-                files_digest([trained.validation], "*.arrow"),
+                images_digest([trained.validation]),
                 "validation",
             ),
         ],

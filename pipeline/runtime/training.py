@@ -52,7 +52,7 @@ def train_bundle(
         )
         name = f"{trained.stage}-{_identity(plan)}"
         folder = RunFolder(Path(params.resources.storage).resolve(), name)
-        with _recorded(params, trained, folder) as recorder:
+        with _recorded(params, trained, plan, folder) as recorder:
             with _watching(cluster, trained, recorder) as watch:
                 wanted = watch.load if params.tracking.system_metrics else None
                 checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
@@ -76,9 +76,11 @@ def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterato
 
 
 @contextmanager
-def _recorded(params: Params, trained: Trained, folder: RunFolder) -> Iterator[Recorder]:
+def _recorded(
+    params: Params, trained: Trained, plan: Plan, folder: RunFolder
+) -> Iterator[Recorder]:
     """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
-    facts = gather_facts(params, trained)
+    facts = gather_facts(params, trained, plan.description.origin["data"])
     recorder = start_run(
         params.tracking,
         name=facts.name,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.data.statistics import images_digest
 from pipeline.params import load_params
 from pipeline.runtime.run_facts import best_metrics, flat_params, gather_facts, recipe_line
 from pipeline.runtime.trained import Trained
@@ -42,6 +43,10 @@ def trained(params, tmp_path):
     write_set(tmp_path / "val", *bars(4, seed=1), BARS)
     images = (tmp_path / "train", tmp_path / "copies")
     return Trained("finetune", params.finetune, images, tmp_path / "val")
+
+
+def facts_of(params, trained):
+    return gather_facts(params, trained, images_digest(trained.images))
 
 
 def test_params_are_flat_and_as_the_file_has_them(params):
@@ -127,7 +132,7 @@ def test_the_recipe_in_a_line(params, changed):
 
 
 def test_data_sets_are_named_counted_and_told_apart(params, trained, tmp_path):
-    training, validation = gather_facts(params, trained).datasets
+    training, validation = facts_of(params, trained).datasets
     assert (training["name"], training["context"]) == ("digits training", "training")
     assert (validation["name"], validation["context"]) == ("digits validation", "validation")
     counts = np.bincount(np.concatenate([bars(7)[1], bars(3, seed=2)[1]]), minlength=3)
@@ -146,19 +151,19 @@ def test_data_sets_are_named_counted_and_told_apart(params, trained, tmp_path):
 
 
 def test_tags_and_name(params, trained):
-    facts = gather_facts(params, trained)
+    facts = facts_of(params, trained)
     assert facts.tags["convoy.stage"] == "finetune"
     assert facts.tags["convoy.recipe"] == recipe_line(params, params.finetune)
     assert facts.tags["convoy.data"].startswith(facts.datasets[0]["digest"])
     assert facts.name.startswith("finetune lenet5 ")
     other = Trained("finetune", params.train, trained.images, trained.validation)
-    assert gather_facts(params, other).name != facts.name
-    assert gather_facts(params, trained).name == facts.name
+    assert facts_of(params, other).name != facts.name
+    assert facts_of(params, trained).name == facts.name
     # Another network to start from, under the same name.
     first = Path("models/base/model.safetensors")
     first.parent.mkdir(parents=True)
     first.write_bytes(b"weights")
-    assert gather_facts(params, trained).name != facts.name
+    assert facts_of(params, trained).name != facts.name
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_tags_and_name(params, trained):
     [("data/sample", "digits"), ("in/photos", "photos"), ("in/list.csv", "list.csv")],
 )
 def test_images_are_called_after_their_folder(changed, trained, root, name):
-    training, _ = gather_facts(changed(data={"root": root}), trained).datasets
+    training, _ = facts_of(changed(data={"root": root}), trained).datasets
     assert training["name"] == f"{name} training"
 
 
