@@ -10,6 +10,7 @@ import torch
 from pipeline.data.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation import gate
+from pipeline.evaluation.flips import find_flips, flip_block
 from pipeline.evaluation.gate import Check
 from pipeline.evaluation.measure import compare, measure
 from pipeline.params import Evaluate, Register, Tracking
@@ -30,6 +31,7 @@ from pipeline.vision.contest import Contest, hold
 from pipeline.vision.digest import bundle_digest
 
 _TRIES = 5
+_FLIPS_LISTED = 8  # of each kind
 
 Block = dict[str, Any]
 
@@ -82,8 +84,8 @@ def settle(candidate: Candidate, registry: Registry, how: Evaluate) -> Block:
         {"decision": "promoted", "refused" or "unchanged" (it is the champion already), "promoted":
         whether it passed, "reasons": sentences, "checks": the conditions, "champion": whom it met
         (with "test" metrics where the two were compared) or None, "comparison": candidate minus
-        champion or None, "classes": recalls or None, "latency": milliseconds per image or None,
-        "version", "aliases", "run_id"}.
+        champion or None, "classes": recalls or None, "flips": images that changed sides or None,
+        "latency": milliseconds per image or None, "version", "aliases", "run_id"}.
 
     Raises:
         PipelineError: no store answers, or the champion cannot be had.
@@ -139,6 +141,7 @@ def _decide(
         "champion": asdict(champion) if champion else None,
         "comparison": None,
         "classes": None,
+        "flips": None,
         "latency": None,
     }
     if champion and champion.bundle == bundle_digest(candidate.bundle):
@@ -159,7 +162,7 @@ def _decide(
     ]
     if champion:
         contest = _contest(candidate, champion, registry)
-        blocks = _compare(contest, champion, how)
+        blocks = _compare(contest, champion, candidate, how)
         checks += _checks(blocks, rules)
     decision = "promoted" if all(check.passed for check in checks) else "refused"
     return {**_verdict(decision, [check.reason for check in checks], checks), **blocks}
@@ -194,7 +197,7 @@ def _contest(candidate: Candidate, champion: Champion, registry: Registry) -> Co
     )
 
 
-def _compare(contest: Contest, champion: Champion, how: Evaluate) -> Block:
+def _compare(contest: Contest, champion: Champion, candidate: Candidate, how: Evaluate) -> Block:
     """Measure what the checks are made of."""
     labels, new, old = contest.labels, contest.first, contest.second
     seconds_new, seconds_old = contest.seconds
@@ -205,6 +208,10 @@ def _compare(contest: Contest, champion: Champion, how: Evaluate) -> Block:
         },
         "comparison": compare(labels, new, old, how),
         "classes": gate.compare_recalls(labels, new, old, contest.classes),
+        "flips": flip_block(
+            find_flips(labels, old, new, contest.classes, ImageSet.open(candidate.images).paths),
+            _FLIPS_LISTED,
+        ),
         "latency": {
             "candidate_ms": 1000 * seconds_new,
             "champion_ms": 1000 * seconds_old,
