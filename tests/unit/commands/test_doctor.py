@@ -43,4 +43,4 @@ def test_no_data_and_no_server_are_told(checked, capsys, monkeypatch):
     assert run(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "FAIL data      data.root" in out
-    assert "FAIL tracking  the MLflow store at nonsense://x fails" in out
+    assert "FAIL tracking  the MLflow address nonsense://x begins with nonsense" in out
