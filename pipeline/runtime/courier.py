@@ -9,13 +9,14 @@ from tqdm import tqdm
 from pipeline.params import Tracking
 from pipeline.runtime.delivery import Count, Delivery, Settled, StoreAwayError
 from pipeline.runtime.spool import Position, Spool
-from pipeline.runtime.tracking import shown, store_file
+from pipeline.runtime.tracking import is_database, load_mlflow, shown
 
 _FIRST_PAUSE_S = 1.0  # after a failure, doubled by each further one up to the longest
 _LONGEST_PAUSE_S = 15.0
 _LAST_PAUSE_S = 0.5  # while the training waits for its end
 _PATIENCE_S = 10.0  # of the end, with a store that answers nothing
-_FILE_PATIENCE_S = 60.0  # with a local file: what takes long there is this machine at work
+_DATABASE_PATIENCE_S = 60.0  # with a database that has not failed: to make a fresh one ready
+_IMPORT_PATIENCE_S = 60.0  # with the import of MLflow, on a machine that has much else to do
 _COUNT_PATIENCE_S = 5.0  # when all is delivered, and only remains to be counted
 _LIMIT = 3  # patiences, with one that answers slowly
 
@@ -39,10 +40,12 @@ class Courier:
         self._position = spool.position()
         self._news = threading.Event()
         self._ending = threading.Event()
+        self._loaded = threading.Event()
         self._delivered = threading.Event()
         self._counted = threading.Event()
         self._closed = threading.Event()
         self._tidy = self._abandoned = False
+        self._failures = 0  # in a row
         self._answered_s = time.monotonic()
         # Importing MLflow takes 2 s of CPU. They pass while the workers start, each step of which
         # waits for the one before and leaves cores idle.
@@ -64,13 +67,14 @@ class Courier:
         Returns:
             Whether all is delivered.
         """
-        start_s = time.monotonic()
         self._ending.set()
         self._news.set()
+        self._loaded.wait(_IMPORT_PATIENCE_S)
+        start_s = time.monotonic()
         while not self._delivered.wait(0.05):
             now_s = time.monotonic()
-            local = store_file(self._delivery.uri) and not self.was_away
-            patience_s = _FILE_PATIENCE_S if local else _PATIENCE_S
+            working = is_database(self._delivery.uri) and not self.was_away
+            patience_s = _DATABASE_PATIENCE_S if working else _PATIENCE_S
             silent_s = now_s - max(self._answered_s, start_s)
             if silent_s > patience_s or now_s - start_s > _LIMIT * patience_s:
                 return False
@@ -108,17 +112,20 @@ class Courier:
                 raise
             except Exception as error:
                 # Whatever it is, it must not end the training, nor the records' chances.
+                self._failures += 1
                 self._store_is_away(error)
                 self._pause(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
-                pause_s = _FIRST_PAUSE_S
+                pause_s, self._failures = _FIRST_PAUSE_S, 0
                 if self._counted.is_set():
                     return
                 self._news.wait()
 
     def _deliver(self) -> None:
         ending = self._ending.is_set()
+        load_mlflow()
+        self._loaded.set()
         self._tidy_up()
         self._delivery.deliver(self._spool, self._position, self._progress)
         if self.was_away and not ending:
@@ -154,7 +161,9 @@ class Courier:
 
     def _store_is_away(self, error: Exception) -> None:
         self.reason = str(error) if isinstance(error, StoreAwayError) else repr(error)
-        if not self.was_away:
+        # One that answers has its reasons, such as two processes with the same new data set.
+        passing = isinstance(error, StoreAwayError) and error.answers and self._failures == 1
+        if not self.was_away and not passing:
             self.was_away = True
             self._say(
                 f"training goes on; records wait in {self._spool.path.parent} until the MLflow"

@@ -70,6 +70,11 @@ def store_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
+def is_database(uri: str) -> bool:
+    """Whether MLflow writes to a store directly, without a server in between."""
+    return _split(uri).scheme.partition("+")[0] in _DRIVERS
+
+
 def shown(uri: str) -> str:
     """Return an address as messages may show it: without user, password and options."""
     scheme, separator, rest = uri.rpartition("://")
@@ -180,23 +185,30 @@ def connect(tracking: Tracking) -> Any:
     """
     uri = tracking_uri(tracking)
     check_address(uri)
-    prepare_environment()
+    load_mlflow()
     with explained(uri):
         return client_of(uri)
 
 
 def client_of(uri: str) -> Any:
     """Return a `MlflowClient`; whoever calls this handles what MLflow raises."""
-    prepare_environment()
+    load_mlflow()
     import mlflow
 
-    _less_chatter()
     file = store_file(uri)
     with _first_come(uri), _kept_environment("MLFLOW_TRACKING_URI"):
         # MLflow keeps one connection per address: make it one that holds in any folder.
         mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
         _probe(uri)
         return mlflow.MlflowClient()
+
+
+def load_mlflow() -> None:
+    """Import MLflow, for the first time in this process or not."""
+    prepare_environment()
+    import mlflow  # noqa: F401
+
+    _less_chatter()
 
 
 def experiment_id(client: Any, uri: str, name: str) -> str:
@@ -267,7 +279,7 @@ def _kept_environment(name: str) -> Iterator[None]:
 
 def _probe(uri: str) -> None:
     """Connect once to a database: MLflow itself would try ten times, for minutes."""
-    if _split(uri).scheme.partition("+")[0] not in _DRIVERS:
+    if not is_database(uri):
         return
     from mlflow.exceptions import MlflowException
     from mlflow.store.db.utils import create_sqlalchemy_engine
@@ -297,7 +309,7 @@ def _migration_lock(uri: str) -> Path | None:
     """Return the lock file of a database, None for a server, which migrates by itself."""
     if (file := store_file(uri)) is not None:
         return Path(f"{file}.lock")
-    if _split(uri).scheme.partition("+")[0] not in _DRIVERS:
+    if not is_database(uri):
         return None
     digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"convoy-{getpass.getuser()}-{digest}.migration.lock"
