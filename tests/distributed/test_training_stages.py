@@ -22,7 +22,7 @@ from pipeline.runtime.checkpoints import newest_checkpoint
 from pipeline.runtime.tracking import open_client
 from pipeline.stages import finetune, train
 from pipeline.vision.bundle import load_bundle
-from pipeline.vision.digest import bundle_digest
+from pipeline.vision.digest import bundle_digest, weights_digest
 from pipeline.vision.predict import probabilities
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
@@ -77,8 +77,19 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
         run = runs[stage]
         assert run.info.status == "FINISHED"
         assert run.data.tags["convoy.bundle"] == bundle_digest(Path("models") / name)
-        assert run.data.params[f"{stage}.epochs"] == str(epochs)
-        assert len(client.get_metric_history(run.info.run_id, "val_loss")) == epochs
+        assert run.data.tags["convoy.weights"] == weights_digest(Path("models") / name)
+        assert run.data.params["recipe.epochs"] == str(epochs)
+        for metric in ("val_loss", "images_per_s", "memory_mb"):
+            values = client.get_metric_history(run.info.run_id, metric)
+            assert [value.step for value in values] == list(range(1, epochs + 1))
+        assert run.data.metrics["best_epoch"] == kept["epoch"]
+        assert run.data.metrics["best_val_loss"] == kept["val_loss"]
+        assert [item.dataset.name for item in run.inputs.dataset_inputs] == [
+            "digits training",
+            "digits validation",
+        ]
+        # Nobody asked for the load of the nodes.
+        assert not [metric for metric in run.data.metrics if metric.startswith("system/")]
     # The tuned model starts from the base model and keeps its normalisation.
     base, tuned = (load_bundle(Path("models") / name).description for name in ("base", "tuned"))
     assert (tuned.mean, tuned.std) == (base.mean, base.std)
