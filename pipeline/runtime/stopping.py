@@ -22,6 +22,23 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let both signals wait for the end of the block.
+
+    For imports while another thread imports, too: KeyboardInterrupt in the midst of Python's own
+    bookkeeping of them is lost, together with a lock that the other thread then waits for.
+
+    Raises:
+        KeyboardInterrupt: after the block, if a signal came.
+    """
+    held: list[int] = []
+    with _handling(lambda number, _: held.append(number)):
+        yield
+    if held:
+        raise KeyboardInterrupt
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline.runtime import stopping
-from pipeline.runtime.stopping import run_stoppable, sigterm_interrupts
+from pipeline.runtime.stopping import run_stoppable, signals_held, sigterm_interrupts
 
 
 def soon(act, seconds=0.1):
@@ -73,3 +73,20 @@ def test_another_thread_leaves_signals_alone():
     thread.start()
     thread.join()
     assert found == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_block(number):
+    done = []
+    with sigterm_interrupts(), pytest.raises(KeyboardInterrupt), signals_held():
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        done.append("all")
+    assert done == ["all"]
+
+
+def test_a_block_without_a_signal():
+    before = signal.getsignal(signal.SIGTERM)
+    with signals_held():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
