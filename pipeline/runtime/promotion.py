@@ -31,7 +31,7 @@ from pipeline.vision.contest import Contest, hold
 from pipeline.vision.digest import bundle_digest
 
 _TRIES = 5
-_FLIPS_LISTED = 8  # of each kind
+_FLIPS_LISTED = 12  # of each kind
 
 Block = dict[str, Any]
 

@@ -10,6 +10,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.plots._style import BLUE, ORANGE, save
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves
+from pipeline.evaluation.plots.mixing import draw_examples
 from pipeline.evaluation.plots.precision_recall import draw_precision_recall
 from pipeline.evaluation.plots.reliability import Series, draw_reliability
 from pipeline.evaluation.plots.sheets import Mistake, draw_mistakes, most_confident_mistakes
@@ -18,9 +19,12 @@ from pipeline.evaluation.predictions import Predictions
 from pipeline.evaluation.shapes import HISTORY as HISTORY_SHAPE
 from pipeline.evaluation.shapes import check_shape
 from pipeline.files import atomic_path, read_json
-from pipeline.stages._paths import HISTORY, PICTURES, REPORTS
+from pipeline.params import Training
+from pipeline.stages._paths import HISTORY, PICTURES, REPORTS, training_folders
+from pipeline.vision.training.examples import training_examples
 
 _IMAGES_SHOWN = 24
+_EXAMPLES_SHOWN = 6
 _CURVE_POINTS = 300  # per class
 _FOLDER = PICTURES / "evaluate"
 _TITLES = {"base": "first training", "tuned": "fine-tuning"}
@@ -39,6 +43,20 @@ def draw_trainings() -> None:
         title: check_shape(read_json(path), HISTORY_SHAPE, path) for title, path in paths.items()
     }
     save(draw_learning_curves(histories), _FOLDER / "learning_curves.png")
+
+
+def draw_inputs(recipes: Mapping[str, Training]) -> None:
+    """Draw images of the first batches of each training that augments or mixes them.
+
+    Args:
+        recipes: by the name of the training stage.
+    """
+    for name, recipe in recipes.items():
+        images = ImageSet.open(*training_folders(recipe.images))
+        path = _FOLDER / f"{name}_inputs.png"
+        path.unlink(missing_ok=True)
+        if examples := training_examples(images, recipe, _EXAMPLES_SHOWN):
+            save(draw_examples(examples), path)
 
 
 def draw_answers(test: ImageSet, given: Predictions, block: Block) -> None:

@@ -19,7 +19,7 @@ from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._drawn import draw_answers, draw_confidence, draw_trainings
+from pipeline.stages._drawn import draw_answers, draw_confidence, draw_inputs, draw_trainings
 from pipeline.stages._paths import BASE, FINAL, PACKED, PREDICTIONS, REPORTS, TUNED
 from pipeline.stages._suspects import list_suspects
 from pipeline.vision.bundle import Bundle
@@ -48,6 +48,7 @@ def run(params: Params) -> None:
     write_json(REPORTS / "evaluate.json", report | {"comparisons": _compare(models, how)})
     write_json(REPORTS / "metrics.json", {name: _headline(report[name]) for name in models})
     draw_trainings()
+    draw_inputs({"train": params.train, "finetune": params.finetune})
     draw_answers(sets["test"], final["test"], report["final"]["test"])
     draw_confidence(untempered["test"], final["test"], temperature, how.calibration_bins)
     list_suspects(sets, final, how.suspicious_images)

@@ -107,6 +107,7 @@ def workspace(tmp_path_factory):
                 "test": (15, 10, 5),
             }.items()
         }
+        write_packed(Path("data/balanced"), (0, 20, 30), rng)
         write_models()
         write_other_reports(labels)
         for stage in (*STAGES, report):
@@ -276,7 +277,7 @@ def test_embed_searches_the_training_images(inside):
 
 def test_the_page_shows_every_picture(inside):
     page = Path("reports/index.html").read_text(encoding="utf-8")
-    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 9
+    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 10
     assert len(page) < 5_000_000
     assert "dots &lt;b&gt;" in page
     assert "<em>Not yet.</em>" in page

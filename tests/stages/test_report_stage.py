@@ -81,5 +81,7 @@ def test_flips_of_another_shape_are_told():
     register = met()
     del register["flips"]["listed"][0]["path"]
     write_workspace(register)
-    with pytest.raises(PipelineError, match=r"^reports/register\.json lacks flips\.listed\.0\.path"):
+    with pytest.raises(
+        PipelineError, match=r"^reports/register\.json lacks flips\.listed\.0\.path"
+    ):
         report.run(PARAMS)
