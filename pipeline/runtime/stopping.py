@@ -1,11 +1,13 @@
 """What Ctrl-C and SIGTERM do: at once while nothing is to lose, else a checkpoint comes first."""
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,6 +15,8 @@ T = TypeVar("T")
 # Clusters and containers give a process some ten seconds between SIGTERM and SIGKILL.
 _PATIENCE_S = 8.0
 _POLL_S = 0.1
+_RETRY_S = 0.05
+_IMPORTLIB = "<frozen importlib._bootstrap>"
 
 
 @contextmanager
@@ -22,25 +26,24 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let both signals wait for the end of the block.
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not in the midst of an import: soon after it.
 
-    For imports while another thread imports, too: KeyboardInterrupt in the midst of Python's own
-    bookkeeping of them is lost, together with a lock that the other thread then waits for.
-
-    Raises:
-        KeyboardInterrupt: after the block, if a signal came.
+    While two threads import, it may come where Python drops exceptions and keeps a lock, so that
+    the signal is lost and the other thread waits for ever.
     """
-    held: list[int] = []
-    with _handling(lambda number, _: held.append(number)):
-        yield
-    if held:
-        raise KeyboardInterrupt
-
-
-def _interrupt(*_: object) -> None:
+    if _is_importing(frame):
+        threading.Timer(_RETRY_S, os.kill, (os.getpid(), number)).start()
+        return
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame:
+        if frame.f_code.co_filename == _IMPORTLIB:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

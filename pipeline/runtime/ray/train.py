@@ -14,7 +14,7 @@ from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.order import Order, carry_out
 from pipeline.runtime.run_folder import RunFolder
-from pipeline.runtime.stopping import run_stoppable, signals_held
+from pipeline.runtime.stopping import run_stoppable
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
 
@@ -40,9 +40,8 @@ def train_on_ray(
         KeyboardInterrupt: Ctrl-C or SIGTERM. The workers have saved a checkpoint, if there was
             time.
     """
-    # While the cluster starts, which imports things too: this takes a second.
-    with signals_held():
-        from pipeline.runtime.ray import parts  # noqa: F401
+    # While the cluster starts: the import takes a second.
+    from pipeline.runtime.ray import parts  # noqa: F401
 
     demand = cluster.grant()
     job.check_shares(demand.most)
