@@ -43,7 +43,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, capsys):
         ("train", "data/packed/train"),
         ("finetune", "data/packed/train"),
         ("evaluate", "data/packed/val"),
-        ("tta", "data/packed/test"),
+        ("tta", "data/packed/val"),
         ("embed", "data/packed/train"),
         ("register", "reports/evaluate.json"),
         ("report", "data/split.parquet"),
