@@ -65,23 +65,19 @@ def _line(kind: str, value: Any) -> str:
 
 
 @contextmanager
-def following(path: Path, reader: Reader) -> Iterator[threading.Event]:
+def following(path: Path, reader: Reader) -> Iterator[None]:
     """Hand each line of the diary at `path` to `reader`, until the block ends.
 
-    What stood there before the block is not handed on.
-
-    Yields:
-        An event that is set as soon as a worker has written something.
+    What stood there before the block is deleted, so that a diary there is a new one.
 
     Raises:
         Exception: whatever the reader raised, when the block ends.
     """
-    ended, heard, errors = threading.Event(), threading.Event(), list[Exception]()
+    ended, errors = threading.Event(), list[Exception]()
 
     def watch() -> None:
         try:
             for lines in _new_lines(path, ended):
-                heard.set()
                 for line in lines:
                     ((kind, value),) = json.loads(line).items()
                     _hand_on(reader, kind, value)
@@ -92,7 +88,7 @@ def following(path: Path, reader: Reader) -> Iterator[threading.Event]:
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield heard
+        yield
     finally:
         ended.set()
         thread.join()

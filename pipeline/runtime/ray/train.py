@@ -55,8 +55,11 @@ def train_on_ray(
 
     fit = partial(_fit, cluster, job, folder, demand, take_load is not None)
     load = collecting(folder.load, take_load) if take_load else nullcontext()
-    with load, following(folder.diary, reader) as heard:
-        outcome = run_stoppable(fit, ask=ask, worth_asking=lambda: heard.is_set() and cluster.alive)
+    with load, following(folder.diary, reader):
+        # There is a diary as soon as a worker trains.
+        outcome = run_stoppable(
+            fit, ask=ask, worth_asking=lambda: folder.diary.exists() and cluster.alive
+        )
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
