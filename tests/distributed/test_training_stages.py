@@ -183,6 +183,16 @@ def start_training():
     return process
 
 
+def wait_until_it_takes(number, process):
+    """Wait until a process has a handler of its own for a signal, by what Linux says of it."""
+    status = Path(f"/proc/{process.pid}/status")
+    caught = 0
+    while not caught & (1 << (number - 1)):
+        assert process.poll() is None
+        time.sleep(0.05)
+        caught = int(status.read_text().split("SigCgt:")[1].split()[0], 16)
+
+
 def lines_of(text):
     return [line for line in text.splitlines() if line]
 
@@ -215,9 +225,9 @@ def test_a_stop_before_anything_is_trained_is_immediate(small, packed):
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "train"], stderr=subprocess.PIPE, text=True
     )
-    time.sleep(2.5)  # Ray is starting
+    wait_until_it_takes(signal.SIGTERM, process)  # Ray is starting
     process.terminate()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=30)
     assert (process.returncode, lines_of(err)) == (130, [STOPPED])
 
 
