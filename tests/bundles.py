@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.vision.description import Description, write_bundle
+from pipeline.vision.bundle.description import Description, write_bundle
 
 
 def save_bundle(folder: Path, description: Description, weights: Mapping[str, Tensor]) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.data.shards import ImageSet
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import Description
-from pipeline.vision.predict import embeddings
+from pipeline.data.shards.shards import ImageSet
+from pipeline.vision.bundle.description import Description
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import embeddings
 from tests.bundles import save_bundle
 
 BLOCK = {"filters": 8, "kernel": 3, "pool": {"kind": "max", "size": 2}}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.files import write_json
 from pipeline.params import Params, Tracking
-from pipeline.runtime.trained import Result, Trained
+from pipeline.runtime.tracking.trained import Result, Trained
 
 HISTORY = [
     {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.prepare import Preparing
-from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 
 
 def write_set(

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.calibration import calibrate
-from pipeline.evaluation.confusions import confusions
-from pipeline.evaluation.flips import find_flips, flip_block
-from pipeline.evaluation.gate import (
+from pipeline.evaluation.judging.disagreements import find_flips, flip_block
+from pipeline.evaluation.judging.gate import (
     check_baseline,
     check_calibration,
     check_latency,
@@ -18,8 +16,10 @@ from pipeline.evaluation.gate import (
     check_recalls,
     compare_recalls,
 )
-from pipeline.evaluation.measure import compare, measure
-from pipeline.evaluation.metrics import Floats, answers
+from pipeline.evaluation.metrics.calibration import calibrate
+from pipeline.evaluation.metrics.confusions import confusions
+from pipeline.evaluation.metrics.definitions import Floats, answers
+from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.page import Page
 from pipeline.params import Evaluate
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.evaluation.shapes import Each, Maybe
+from pipeline.evaluation.reports.schema import Each, Maybe
 
 _VALUES = {str: "text", bool: True, int: 1, float: 0.5, type(None): None}
 

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, some
-from pipeline.evaluation.flips import Flip, find_flips
-from pipeline.evaluation.gate import compare_recalls
-from pipeline.evaluation.measure import compare, measure
+from pipeline.evaluation.judging.disagreements import Flip, find_flips
+from pipeline.evaluation.judging.gate import compare_recalls
+from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.flips import draw_flips
+from pipeline.evaluation.plots.disagreements import draw_flips
 from pipeline.files import as_text, write_json
 from pipeline.params import Evaluate, Params
-from pipeline.runtime.registry import find_bundle
+from pipeline.runtime.registry.versions import find_bundle
 from pipeline.stages._paths import image_folder
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.contest import Contest, hold
+from pipeline.vision.application.paired_evaluation import Contest, hold
+from pipeline.vision.inference.bundle import load_bundle
 
 Block = dict[str, Any]
 

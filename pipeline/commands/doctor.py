@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from packaging.requirements import Requirement
 
-from pipeline.data.parallel import usable_cores
 from pipeline.errors import PipelineError
+from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
 
 _MIN_PYTHON = (3, 11)
@@ -111,13 +111,13 @@ def _data(params: Params) -> str:
         if root == Path("data/sample"):
             return f"{root} is made by the first dvc repro"
         raise PipelineError(f"data.root: there is no {root}; set it in params.yaml")
-    from pipeline.data.scan import scan
+    from pipeline.data.sources.scan import scan
 
     return f"{scan(root).files.num_rows} files under {root}"
 
 
 def _tracking(params: Params) -> str:
-    from pipeline.runtime.tracking import open_client, tracking_uri
+    from pipeline.runtime.tracking.store import open_client, tracking_uri
 
     client = open_client(params.tracking)
     runs = client.search_runs(

@@ -5,26 +5,26 @@ from dataclasses import asdict
 
 import torch
 
-from pipeline.data.parallel import usable_cores
 from pipeline.errors import PipelineError
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.lr_range import draw_lr_range
 from pipeline.files import write_json
+from pipeline.parallel import usable_cores
 from pipeline.params import Params, Resources, Training
 from pipeline.progress import progress_bar
-from pipeline.runtime.plan import plan_training
+from pipeline.runtime.training.plan import plan_training
 from pipeline.stages._paths import PACKED, REPORTS, training_folders
-from pipeline.vision.lr_range import (
+from pipeline.vision.inspection.lr_range import (
     Point,
     lowest_point,
     range_test,
     rising_rates,
     suggest,
 )
+from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
-from pipeline.vision.training.trial import choose_compute
 
 _FOLDER = REPORTS / "lr_find"
 

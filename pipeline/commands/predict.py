@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.data.parallel import usable_cores
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
+from pipeline.parallel import usable_cores
 from pipeline.params import Tracking, load_params
-from pipeline.vision.bundle import Bundle, load_bundle
-from pipeline.vision.classify import Answer, classify_files
+from pipeline.vision.application.classify import Answer, classify_files
+from pipeline.vision.inference.bundle import Bundle, load_bundle
 
 _SHOWN_CLASSES = 3
 
@@ -109,7 +109,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _open(model: str) -> Bundle:
-    from pipeline.runtime.registry import find_bundle, in_store
+    from pipeline.runtime.registry.versions import find_bundle, in_store
 
     if not in_store(model):
         return load_bundle(Path(model))

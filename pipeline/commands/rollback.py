@@ -2,9 +2,9 @@
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.aliases import PREVIOUS, roll_back
-from pipeline.runtime.glance import StoreGoneError, aliases_at_a_glance
-from pipeline.runtime.tracking import shown, tracking_uri
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.registry.aliases import PREVIOUS, roll_back
+from pipeline.runtime.tracking.store import shown, tracking_uri
 
 
 def run(params: Params) -> None:

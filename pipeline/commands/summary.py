@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from pipeline.evaluation.shapes import REPORTS as SHAPES
-from pipeline.evaluation.shapes import check_shape
-from pipeline.evaluation.summary import summary_table
+from pipeline.evaluation.reports.schema import REPORTS as SHAPES
+from pipeline.evaluation.reports.schema import check_shape
+from pipeline.evaluation.reports.summary import summary_table
 from pipeline.files import read_report
 from pipeline.params import Params
-from pipeline.runtime.tracking import store_file, tracking_uri
+from pipeline.runtime.tracking.store import store_file, tracking_uri
 from pipeline.stages._paths import REPORTS
 
 

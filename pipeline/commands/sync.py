@@ -4,16 +4,16 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.courier import say, told
-from pipeline.runtime.delivery import Delivery, StoreAwayError
-from pipeline.runtime.spool import held, left_behind, spool_folder
-from pipeline.runtime.tracking import (
+from pipeline.runtime.tracking.journal import held, left_behind, spool_folder
+from pipeline.runtime.tracking.replay import Delivery, StoreAwayError
+from pipeline.runtime.tracking.store import (
     check_address,
     lasting_address,
     shown,
     store_file,
     tracking_uri,
 )
+from pipeline.runtime.tracking.uploader import say, told
 
 
 def run(params: Params) -> None:

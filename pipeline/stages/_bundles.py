@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.data.shards import SetInfo
+from pipeline.data.shards.shards import SetInfo
 from pipeline.errors import PipelineError
-from pipeline.vision.bundle import Bundle, load_bundle
+from pipeline.vision.inference.bundle import Bundle, load_bundle
 
 
 def load_matching(folder: Path, info: SetInfo) -> Bundle:

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.shards import ImageSet
-from pipeline.evaluation import metrics
+from pipeline.data.shards.shards import ImageSet
+from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics.precision_recall import Curve, curve
+from pipeline.evaluation.metrics.predictions import Predictions
 from pipeline.evaluation.plots._style import BLUE, ORANGE, save
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves
@@ -14,14 +16,12 @@ from pipeline.evaluation.plots.mixing import draw_examples
 from pipeline.evaluation.plots.precision_recall import draw_precision_recall
 from pipeline.evaluation.plots.reliability import Series, draw_reliability
 from pipeline.evaluation.plots.sheets import Mistake, draw_mistakes, most_confident_mistakes
-from pipeline.evaluation.precision_recall import Curve, curve
-from pipeline.evaluation.predictions import Predictions
-from pipeline.evaluation.shapes import HISTORY as HISTORY_SHAPE
-from pipeline.evaluation.shapes import check_shape
+from pipeline.evaluation.reports.schema import HISTORY as HISTORY_SHAPE
+from pipeline.evaluation.reports.schema import check_shape
 from pipeline.files import atomic_path, read_json
 from pipeline.params import Training
 from pipeline.stages._paths import HISTORY, PICTURES, REPORTS, training_folders
-from pipeline.vision.training.examples import training_examples
+from pipeline.vision.inspection.examples import training_examples
 
 _IMAGES_SHOWN = 24
 _EXAMPLES_SHOWN = 6

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.evaluation.run_metrics import final_metrics, network_metrics
+from pipeline.evaluation.reports.run_metrics import final_metrics, network_metrics
 from pipeline.files import read_report
 from pipeline.params import Params
-from pipeline.runtime.trained import Result
+from pipeline.runtime.tracking.trained import Result
 from pipeline.stages._paths import BASE, FINAL, HISTORY, PICTURES, REPORTS
 from pipeline.stages._trained import trained
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
+from pipeline.evaluation.metrics.predictions import Predictions
+from pipeline.evaluation.metrics.suspicious import find_suspects, share_of_wrong_labels
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.sheets import Mistake, draw_suspects
-from pipeline.evaluation.predictions import Predictions
-from pipeline.evaluation.suspicious import find_suspects, share_of_wrong_labels
 from pipeline.files import write_json
 from pipeline.stages._paths import PICTURES, REPORTS
 

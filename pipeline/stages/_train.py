@@ -2,8 +2,8 @@
 
 from pipeline.params import Params, Training
 from pipeline.runtime.ray.cluster import open_cluster
-from pipeline.runtime.tracking import check_address, tracking_uri
-from pipeline.runtime.training import train_bundle
+from pipeline.runtime.tracking.store import check_address, tracking_uri
+from pipeline.runtime.training.run import train_bundle
 from pipeline.stages._paths import HISTORY, MODELS
 from pipeline.stages._trained import trained
 

@@ -1,7 +1,7 @@
 """What the training stages learn from, for them and for whoever looks back at them."""
 
 from pipeline.params import Training
-from pipeline.runtime.trained import Trained
+from pipeline.runtime.tracking.trained import Trained
 from pipeline.stages._paths import PACKED, training_folders
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.data.balance import (
+from pipeline.data.balancing.balance import (
     Copy,
     Counts,
     Policies,
@@ -13,7 +13,7 @@ from pipeline.data.balance import (
     spread_copies,
     write_balanced,
 )
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, did_you_mean, some
 from pipeline.evaluation.plots import balance as plots
 from pipeline.evaluation.plots._style import save

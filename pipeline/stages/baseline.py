@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from pipeline.data.parallel import map_chunks, usable_cores
-from pipeline.data.shards import ImageSet
-from pipeline.evaluation import classical, handcrafted
-from pipeline.evaluation.measure import measure
-from pipeline.evaluation.predictions import Predictions, write_predictions
+from pipeline.data.shards.shards import ImageSet
+from pipeline.evaluation.baseline import classical, handcrafted
+from pipeline.evaluation.metrics.measure import measure
+from pipeline.evaluation.metrics.predictions import Predictions, write_predictions
 from pipeline.files import write_json
+from pipeline.parallel import map_chunks, usable_cores
 from pipeline.params import Params
 from pipeline.stages._paths import PACKED, PREDICTIONS, REPORTS
 

@@ -4,20 +4,25 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.data.shards import ImageSet
-from pipeline.evaluation.latent_map import project
+from pipeline.data.shards.shards import ImageSet
+from pipeline.evaluation.metrics.embeddings import Embeddings, write_embeddings
+from pipeline.evaluation.metrics.latent_map import project
+from pipeline.evaluation.metrics.retrieval import (
+    Neighbours,
+    nearest,
+    retrieval_block,
+    spread_queries,
+)
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.map import draw_map
 from pipeline.evaluation.plots.sheets import Neighbour, draw_neighbours
-from pipeline.evaluation.retrieval import Neighbours, nearest, retrieval_block, spread_queries
-from pipeline.evaluation.vectors import Embeddings, write_embeddings
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import EMBEDDINGS, PACKED, PICTURES, REPORTS, TUNED
-from pipeline.vision.bundle import Bundle
-from pipeline.vision.predict import BATCH_SIZE, embeddings
+from pipeline.vision.inference.bundle import Bundle
+from pipeline.vision.inference.predict import BATCH_SIZE, embeddings
 
 _QUERIES_SHOWN = 8
 _NEIGHBOURS_SHOWN = 5

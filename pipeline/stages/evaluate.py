@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation import metrics
-from pipeline.evaluation.calibration import calibrate, calibrate_at
-from pipeline.evaluation.confusions import confusions
-from pipeline.evaluation.measure import compare, measure
-from pipeline.evaluation.posteriors import temper
-from pipeline.evaluation.predictions import Predictions, read_predictions, write_predictions
+from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics.calibration import calibrate, calibrate_at
+from pipeline.evaluation.metrics.confusions import confusions
+from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
 from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
 from pipeline.progress import watched
@@ -22,8 +22,8 @@ from pipeline.stages._bundles import load_matching
 from pipeline.stages._drawn import draw_answers, draw_confidence, draw_inputs, draw_trainings
 from pipeline.stages._paths import BASE, FINAL, PACKED, PREDICTIONS, REPORTS, TUNED
 from pipeline.stages._suspects import list_suspects
-from pipeline.vision.bundle import Bundle
-from pipeline.vision.predict import BATCH_SIZE, probabilities
+from pipeline.vision.inference.bundle import Bundle
+from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 
 Block = dict[str, Any]
 Given = dict[str, Predictions]  # by split

@@ -5,10 +5,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.data.index import bad_rows, build_index, check_classes, index_report
-from pipeline.data.measure import measure_all
-from pipeline.data.scan import scan
-from pipeline.data.verify import Limits
+from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
+from pipeline.data.indexing.measurements import measure_all
+from pipeline.data.indexing.verify import Limits
+from pipeline.data.sources.scan import scan
 from pipeline.errors import PipelineError, some
 from pipeline.files import atomic_path, write_json
 from pipeline.params import Params

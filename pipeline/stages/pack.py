@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
-from pipeline.data.pack import Source, pack
-from pipeline.data.prepare import Preparing
-from pipeline.data.shards import SetInfo
+from pipeline.data.packing.pack import Source, pack
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.shards.shards import SetInfo
 from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
 from pipeline.parquet import read_table

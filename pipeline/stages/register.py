@@ -11,11 +11,11 @@ from typing import Any
 
 from pipeline.files import read_json, read_report, write_json
 from pipeline.params import Params
-from pipeline.runtime.glance import StoreGoneError, aliases_at_a_glance
-from pipeline.runtime.tracking import tracking_uri
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE, image_folder
 from pipeline.stages._results import judged_models
-from pipeline.vision.digest import bundle_digest, values_digest
+from pipeline.vision.bundle.digest import bundle_digest, values_digest
 
 _FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 
@@ -59,7 +59,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _settle(params: Params, figures: dict[str, dict[str, float]]) -> dict[str, Any]:
-    from pipeline.runtime.promotion import Candidate, Registry, settle
+    from pipeline.runtime.registry.promotion import Candidate, Registry, settle
 
     candidate = Candidate(
         bundle=FINAL,
@@ -86,7 +86,7 @@ def _record(params: Params, settled: Mapping[str, Any]) -> None:
     state = values_digest([digests, tags, settled["run_id"], tracking_uri(params.tracking)])
     if memory.exists() and read_json(memory) == state:
         return
-    from pipeline.runtime.results import record_result
+    from pipeline.runtime.tracking.results import record_result
 
     for stage, result in results.items():
         record_result(result, tags if stage == "finetune" else {})

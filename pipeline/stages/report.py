@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import some
-from pipeline.evaluation.flips import Flip
+from pipeline.evaluation.judging.disagreements import Flip
 from pipeline.evaluation.page import Page, count_split, find_pictures, render
-from pipeline.evaluation.shapes import FLIPS, check_shape
-from pipeline.evaluation.shapes import REPORTS as SHAPES
+from pipeline.evaluation.reports.schema import FLIPS, check_shape
+from pipeline.evaluation.reports.schema import REPORTS as SHAPES
 from pipeline.files import atomic_path, damaged, read_report
 from pipeline.params import Params
 from pipeline.parquet import read_table
@@ -52,7 +52,7 @@ def _flips(register: Mapping[str, Any]) -> dict[str, bytes]:
     found = check_shape({"flips": register.get("flips")}, {"flips": FLIPS}, path)["flips"]
     if not found or not found["listed"]:
         return {}
-    from pipeline.evaluation.plots.flips import draw_flips
+    from pipeline.evaluation.plots.disagreements import draw_flips
 
     images = ImageSet.open(PACKED / "test")
     flips = [Flip(**entry) for entry in found["listed"]]

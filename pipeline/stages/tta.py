@@ -5,22 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.intervals import figure
-from pipeline.evaluation.ladder import Choice, Ladder, choose, climb
+from pipeline.evaluation.judging.tta_search import Choice, Ladder, choose, climb
+from pipeline.evaluation.metrics.intervals import figure
+from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.ladder import draw_ladder
-from pipeline.evaluation.temperature import fit_temperature
+from pipeline.evaluation.plots.tta_search import draw_ladder
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import FINAL, PACKED, PICTURES, REPORTS, TUNED
-from pipeline.vision.bundle import Bundle
-from pipeline.vision.description import Views, rewrite_bundle
-from pipeline.vision.predict import BATCH_SIZE, view_posteriors
-from pipeline.vision.tta import Item, build_views, expand, view_names
+from pipeline.vision.bundle.description import Views, rewrite_bundle
+from pipeline.vision.inference.bundle import Bundle
+from pipeline.vision.inference.predict import BATCH_SIZE, view_posteriors
+from pipeline.vision.inference.views import Item, build_views, expand, view_names
 
 _AS_IT_IS: Item = {"identity": {}}
 

@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.evaluation.ladder import Ladder, choose
-from pipeline.evaluation.measure import compare
+from pipeline.evaluation.judging.tta_search import Ladder, choose
+from pipeline.evaluation.metrics.measure import compare
 from pipeline.params import Evaluate
 
 HOW = Evaluate(seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(), suspicious_images=1)

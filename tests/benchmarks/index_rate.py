@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.data.index import build_index, index_report
-from pipeline.data.measure import measure_all
-from pipeline.data.parallel import map_chunks, usable_cores
-from pipeline.data.scan import scan
-from pipeline.data.verify import Limits
+from pipeline.data.indexing.index import build_index, index_report
+from pipeline.data.indexing.measurements import measure_all
+from pipeline.data.indexing.verify import Limits
+from pipeline.data.sources.scan import scan
+from pipeline.parallel import map_chunks, usable_cores
 
 CLASSES = 10
 

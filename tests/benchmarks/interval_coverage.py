@@ -18,12 +18,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation import metrics
-from pipeline.evaluation.calibration import calibrate
-from pipeline.evaluation.measure import compare, measure, metric_names
-from pipeline.evaluation.posteriors import temper
-from pipeline.evaluation.precision_recall import average_precision
-from pipeline.evaluation.temperature import fit_temperature
+from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics.calibration import calibrate
+from pipeline.evaluation.metrics.measure import compare, measure, metric_names
+from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.precision_recall import average_precision
+from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.params import Evaluate
 
 HOW = Evaluate(

@@ -23,10 +23,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.pack import Source, pack
-from pipeline.data.parallel import usable_cores
-from pipeline.data.prepare import Preparing
-from pipeline.data.shards import SetInfo
+from pipeline.data.packing.pack import Source, pack
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.shards.shards import SetInfo
+from pipeline.parallel import usable_cores
 
 DISTINCT = 500
 

@@ -29,16 +29,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.data.parallel import usable_cores
-from pipeline.data.prepare import Preparing
-from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.parallel import usable_cores
 from pipeline.params import load_params
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks import build_network
+from pipeline.vision.training.autotune import choose_compute, time_steps
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.trainer import Inputs, Trainer
-from pipeline.vision.training.trial import choose_compute, time_steps
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 10

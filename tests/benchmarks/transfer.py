@@ -26,19 +26,19 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pipeline.data.parallel import usable_cores
-from pipeline.data.shards import ImageSet
-from pipeline.data.statistics import channel_statistics
-from pipeline.evaluation.measure import compare, measure
+from pipeline.data.shards.shards import ImageSet
+from pipeline.data.shards.statistics import channel_statistics
+from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
-from pipeline.vision.bundle import Bundle
-from pipeline.vision.description import Description
-from pipeline.vision.predict import BATCH_SIZE, probabilities
+from pipeline.vision.bundle.description import Description
+from pipeline.vision.inference.bundle import Bundle
+from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
+from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
-from pipeline.vision.training.trial import choose_compute
 
 ALL = 10**9
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

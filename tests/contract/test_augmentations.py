@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from pipeline.data.augment import Augmenter, _albumentations
+from pipeline.data.balancing.augment import Augmenter, _albumentations
 from pipeline.params._augmentations import AUGMENTATIONS
 
 # Of masks and keypoints, which we do not have, and the size, which is that of the packed images.

@@ -25,13 +25,13 @@ ROOMS = (
 HOMES = {
     "ray": {module for module in MODULES if module.startswith("pipeline.runtime.ray.")},
     "mlflow": {
-        "pipeline.runtime.delivery",
-        "pipeline.runtime.registry",
-        "pipeline.runtime.results",
-        "pipeline.runtime.served_model",
-        "pipeline.runtime.tracking",
+        "pipeline.runtime.tracking.replay",
+        "pipeline.runtime.registry.versions",
+        "pipeline.runtime.tracking.results",
+        "pipeline.runtime.registry.pyfunc_model",
+        "pipeline.runtime.tracking.store",
     },
-    "albumentations": {"pipeline.data.augment"},
+    "albumentations": {"pipeline.data.balancing.augment"},
     "torchvision": {"pipeline.vision._torchvision"},
 }
 LIGHT_STAGES = ("index", "split", "pack", "balance", "baseline", "register", "report")
@@ -132,7 +132,9 @@ def test_light_stages_start_without_torch(stage):
 def test_importing_the_package_does_nothing(tmp_path):
     """No folder, no environment variable, no MLflow address comes from an import alone."""
     modules = [
-        m for m in MODULES if m not in ("pipeline.__main__", "pipeline.runtime.served_model")
+        m
+        for m in MODULES
+        if m not in ("pipeline.__main__", "pipeline.runtime.registry.pyfunc_model")
     ]
     imports = "\n".join(f"import {module}" for module in modules)
     # Libraries that set variables of their own are imported first.

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.runtime.ray.cluster import open_cluster
-from pipeline.runtime.ray.train import train_on_ray
-from pipeline.runtime.run_folder import RunFolder
+from pipeline.runtime.ray.fit import train_on_ray
+from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.job import Job
-from pipeline.vision.training.progress import read_progress
+from pipeline.vision.training.training_state import read_progress
 
 
 class News:

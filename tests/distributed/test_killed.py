@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.checkpoints import checkpoints, newest_checkpoint
+from pipeline.runtime.session.checkpoint_store import checkpoints, newest_checkpoint
 from tests.contract.imports import ROOT
 from tests.distributed.small_training import (
     News,

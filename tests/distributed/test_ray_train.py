@@ -7,11 +7,11 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.checkpoints import newest_checkpoint
-from pipeline.runtime.ray import train
+from pipeline.runtime.ray import fit as train
 from pipeline.runtime.ray.cluster import open_cluster
+from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.progress import read_progress
+from pipeline.vision.training.training_state import read_progress
 from tests.distributed.small_training import (
     News,
     alone,

@@ -17,9 +17,9 @@ import pytest
 
 from pipeline.cli import run as convoy
 from pipeline.params import load_params
-from pipeline.runtime import courier
-from pipeline.runtime.recorder import start_run
-from pipeline.runtime.tracking import connect, open_client
+from pipeline.runtime.tracking import uploader as courier
+from pipeline.runtime.tracking.run_logger import start_run
+from pipeline.runtime.tracking.store import connect, open_client
 from tests.contract.imports import ROOT
 from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
 

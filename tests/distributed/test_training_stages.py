@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.commands.doctor import _cluster
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params import ConstantRate
-from pipeline.runtime.checkpoints import newest_checkpoint
-from pipeline.runtime.tracking import open_client
+from pipeline.runtime.session.checkpoint_store import newest_checkpoint
+from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import finetune, train
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.digest import bundle_digest, weights_digest
-from pipeline.vision.predict import probabilities
+from pipeline.vision.bundle.digest import bundle_digest, weights_digest
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 

@@ -14,21 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.data.prepare import Preparing
-from pipeline.data.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import answers
-from pipeline.evaluation.posteriors import temper
-from pipeline.evaluation.predictions import read_predictions
-from pipeline.evaluation.shapes import REPORTS, check_shape
-from pipeline.evaluation.temperature import fit_temperature
-from pipeline.evaluation.vectors import read_embeddings
+from pipeline.evaluation.metrics.definitions import answers
+from pipeline.evaluation.metrics.embeddings import read_embeddings
+from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.predictions import read_predictions
+from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.reports.schema import REPORTS, check_shape
 from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import baseline, embed, evaluate, report, tta
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import Description, rewrite_bundle
-from pipeline.vision.predict import probabilities
+from pipeline.vision.bundle.description import Description, rewrite_bundle
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities
 from tests.bundles import save_bundle
 from tests.shaped import made_up
 

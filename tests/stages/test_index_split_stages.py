@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data import measure
+from pipeline.data.indexing import measurements as measure
 from pipeline.errors import PipelineError
 from pipeline.params import Params, load_params
 from pipeline.stages import index, sample, split
@@ -90,7 +90,7 @@ def test_the_bytes_depend_neither_on_workers_nor_on_the_cache(
     index.run(params)
     first = _digests()
     monkeypatch.setattr(measure, "_FILES_PER_PIECE", 4)
-    monkeypatch.setattr("pipeline.data.parallel.usable_cores", lambda: 2)
+    monkeypatch.setattr("pipeline.parallel.usable_cores", lambda: 2)
     (cache,) = Path(".convoy/index").iterdir()
     cache.unlink()
     index.run(params)

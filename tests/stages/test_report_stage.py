@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.shapes import REPORTS, check_shape
+from pipeline.evaluation.reports.schema import REPORTS, check_shape
 from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import report

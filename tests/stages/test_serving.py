@@ -24,10 +24,10 @@ from PIL import Image
 from pipeline.cli import run
 from pipeline.files import read_json
 from pipeline.params import load_params
-from pipeline.runtime.aliases import promote
-from pipeline.runtime.registry import register_bundle
-from pipeline.runtime.tracking import open_client
-from pipeline.vision.description import Views, rewrite_bundle
+from pipeline.runtime.registry.aliases import promote
+from pipeline.runtime.registry.versions import register_bundle
+from pipeline.runtime.tracking.store import open_client
+from pipeline.vision.bundle.description import Views, rewrite_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set

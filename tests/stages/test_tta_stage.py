@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.measure import measure
-from pipeline.evaluation.posteriors import mean_posteriors, temper
-from pipeline.evaluation.shapes import REPORTS, check_shape
-from pipeline.evaluation.temperature import fit_temperature
+from pipeline.evaluation.metrics.measure import measure
+from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
+from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.reports.schema import REPORTS, check_shape
 from pipeline.files import read_json
 from pipeline.params import Tta, load_params
 from pipeline.stages import tta
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import read_description
-from pipeline.vision.digest import weights_digest
-from pipeline.vision.predict import probabilities, view_posteriors
-from pipeline.vision.tta import build_views, expand
+from pipeline.vision.bundle.description import read_description
+from pipeline.vision.bundle.digest import weights_digest
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities, view_posteriors
+from pipeline.vision.inference.views import build_views, expand
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set

@@ -11,7 +11,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import check_rows, verdict
-from pipeline.evaluation.summary import model_blocks
+from pipeline.evaluation.reports.summary import model_blocks
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.

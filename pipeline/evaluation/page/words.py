@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.evaluation.summary import format_figure
+from pipeline.evaluation.reports.summary import format_figure
 
 Block = Mapping[str, Any]
 

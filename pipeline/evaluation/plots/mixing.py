@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.examples import TrainingExample
 from pipeline.evaluation.plots._cells import NOTE_SIZE, TITLE_SIZE, Cell, draw_cells, text_width
 from pipeline.evaluation.plots._text import named
+from pipeline.evaluation.plots.examples import TrainingExample
 
 _COLUMNS = 6
 _SHARES_NAMED = 2

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pipeline.evaluation.metrics.precision_recall import Curve
 from pipeline.evaluation.plots._style import GREY, calm, new_figure
 from pipeline.evaluation.plots._text import named
-from pipeline.evaluation.precision_recall import Curve
 
 # Okabe and Ito's: the worst in warm colours, the best in cold ones.
 _WARM = ("#D55E00", "#E69F00", "#CC79A7")

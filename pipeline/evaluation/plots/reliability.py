@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.intervals import wilson
-from pipeline.evaluation.metrics import Reliability
+from pipeline.evaluation.metrics.definitions import Reliability
+from pipeline.evaluation.metrics.intervals import wilson
 from pipeline.evaluation.plots._style import GREY, calm, new_figure
 
 

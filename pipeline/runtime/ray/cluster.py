@@ -12,8 +12,8 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
+from pipeline.runtime.ray.capacity import Amounts, count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
-from pipeline.runtime.ray.room import Amounts, count_fitting
 
 _CONNECT_TIMEOUT_S = 5.0
 _WAIT_FOR_OTHERS_S = 20.0

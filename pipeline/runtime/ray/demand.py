@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
-from pipeline.runtime.ray.room import Amounts, count_fitting
+from pipeline.runtime.ray.capacity import Amounts, count_fitting
 
 _REMEDY = "lower resources.workers or what each gets in params.yaml"
 

@@ -15,7 +15,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from ray.train.v2.api.config import ScalingConfig
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.ray.room import count_fitting
+from pipeline.runtime.ray.capacity import count_fitting
 
 _PATIENCE_S = 60.0
 _POLL_S = 0.5

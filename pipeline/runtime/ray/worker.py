@@ -8,25 +8,25 @@ from uuid import uuid4
 import torch
 from torch.backends.cpu import get_cpu_capability
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.runtime.checkpoints import (
+from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.ray.worker_config import Order
+from pipeline.runtime.session.checkpoint_store import (
     checkpoints,
     go_back_to,
     newest_checkpoint,
     save_checkpoint,
 )
-from pipeline.runtime.choices import remembered
-from pipeline.runtime.diary import Diary
-from pipeline.runtime.load import sampling
-from pipeline.runtime.ray.group import loopback_group
-from pipeline.runtime.ray.memory import peak_memory
-from pipeline.runtime.ray.order import Order
-from pipeline.runtime.rhythm import Decision, Rhythm
+from pipeline.runtime.session.event_log import Diary
+from pipeline.runtime.session.memory import peak_memory
+from pipeline.runtime.session.sync_schedule import Decision, Rhythm
+from pipeline.runtime.session.system_metrics import sampling
+from pipeline.runtime.training.compute_cache import remembered
+from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.trainer import Trainer
-from pipeline.vision.training.trial import choose_compute
 
 
 def train(order: Order) -> dict[str, str]:

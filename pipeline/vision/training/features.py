@@ -5,7 +5,7 @@ from torch import nn
 
 from pipeline.params import Training
 from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.sources import Features, Source
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, some
 from pipeline.params import Training
 from pipeline.vision.training.sampling import count_steps
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.vision.networks import Classifier
+    from pipeline.vision.training.autotune import StepTimer
     from pipeline.vision.training.batches import Share
-    from pipeline.vision.training.compute import Compute
+    from pipeline.vision.training.compute_config import Compute
     from pipeline.vision.training.trainer import Trainer
-    from pipeline.vision.training.trial import StepTimer
     from pipeline.vision.weights import Loaded
 
 
@@ -87,8 +87,8 @@ class Job:
 
     def timer(self, share: "Share", device: "torch.device") -> "StepTimer":
         """Return a timer of one worker's training steps, see `choose_compute`."""
+        from pipeline.vision.training.autotune import time_steps
         from pipeline.vision.training.freezing import Freezing
-        from pipeline.vision.training.trial import time_steps
 
         network, _ = self.build_network()
         Freezing(network, self.recipe).apply(self.recipe.epochs)

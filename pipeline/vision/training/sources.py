@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.data.shards import ImageSet
-from pipeline.vision.inputs import per_channel
+from pipeline.data.shards.shards import ImageSet
+from pipeline.vision.bundle.inputs import per_channel
 from pipeline.vision.training.augment import Augment
 
 Rows = npt.NDArray[np.int64]

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.params import CrossEntropy, Training
 from pipeline.vision.networks import Classifier
+from pipeline.vision.training.async_scalar import Readback
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import Batches, Draw, Share, compose, starts_at
 from pipeline.vision.training.checkpoint import plain, read_best, read_state, write_checkpoint
-from pipeline.vision.training.compute import Compute
-from pipeline.vision.training.explained import explained
+from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.error_translation import explained
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import Freezing
 from pipeline.vision.training.losses import build_loss, smooth
@@ -31,10 +32,9 @@ from pipeline.vision.training.optimizers import (
     set_learning_rate,
     state_tensors,
 )
-from pipeline.vision.training.progress import Glance, Progress, Record, read_progress
-from pipeline.vision.training.readback import Readback
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import Normalizing, Source, open_pixels
+from pipeline.vision.training.training_state import Glance, Progress, Record, read_progress
 from pipeline.vision.training.validation import validate
 
 # Input values of a validation batch: enough to be quick, few enough for a processor's caches.

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute import Compute
-from pipeline.vision.training.progress import Record
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.sources import Source
+from pipeline.vision.training.training_state import Record
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import PipelineError, some
-from pipeline.vision.digest import WEIGHTS_FILE
+from pipeline.vision.bundle.digest import WEIGHTS_FILE
 from pipeline.vision.networks import Classifier
 from pipeline.vision.networks.first_convolution import adapt_kernels, first_kernels
 

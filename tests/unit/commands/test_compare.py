@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.evaluation.metrics import answers, macro_f1
+from pipeline.evaluation.metrics.definitions import answers, macro_f1
 from pipeline.files import read_json
 from pipeline.params import load_params
-from pipeline.runtime.registry import register_bundle
-from pipeline.runtime.tracking import open_client
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.digest import bundle_digest
-from pipeline.vision.predict import probabilities
+from pipeline.runtime.registry.versions import register_bundle
+from pipeline.runtime.tracking.store import open_client
+from pipeline.vision.bundle.digest import bundle_digest
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities
 from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
@@ -24,7 +24,7 @@ from tests.packed import BARS, bars, write_set
 @pytest.fixture
 def images(monkeypatch):
     """Packed test images, and the bundles good and poor."""
-    monkeypatch.setattr("pipeline.vision.contest._TIMED_S", 0.0)
+    monkeypatch.setattr("pipeline.vision.application.paired_evaluation._TIMED_S", 0.0)
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     images = write_set(Path("data/packed/test"), *bars(60), BARS)
     fit_bundle(Path("good"), images)

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.data.prepare import Preparing, prepare_file
+from pipeline.data.packing.preprocess import Preparing, prepare_file
 from pipeline.params import Tracking
-from pipeline.runtime.registry import register_bundle
-from pipeline.runtime.tracking import open_client
-from pipeline.vision.bundle import load_bundle
-from pipeline.vision.description import Description
-from pipeline.vision.predict import probabilities
+from pipeline.runtime.registry.versions import register_bundle
+from pipeline.runtime.tracking.store import open_client
+from pipeline.vision.bundle.description import Description
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities
 from tests.bundles import save_bundle
 
 CLASSES = ("big cat", "dog")

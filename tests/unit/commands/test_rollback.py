@@ -5,9 +5,9 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.params import load_params
-from pipeline.runtime.aliases import promote
-from pipeline.runtime.glance import aliases_at_a_glance
-from pipeline.runtime.tracking import open_client
+from pipeline.runtime.registry.alias_lookup import aliases_at_a_glance
+from pipeline.runtime.registry.aliases import promote
+from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import run
-from pipeline.evaluation.shapes import REPORTS
+from pipeline.evaluation.reports.schema import REPORTS
 from pipeline.files import read_json, write_json
 from tests.contract.imports import ROOT
 from tests.shaped import made_up

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.params import load_params
-from pipeline.runtime.spool import Spool
-from pipeline.runtime.tracking import lasting_address, open_client
+from pipeline.runtime.tracking.journal import Spool
+from pipeline.runtime.tracking.store import lasting_address, open_client
 from tests.contract.imports import ROOT
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from pipeline.evaluation.metrics import Reliability
+from pipeline.evaluation.metrics.definitions import Reliability
+from pipeline.evaluation.metrics.precision_recall import Curve
 from pipeline.evaluation.plots._labels import place_labels
 from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots._text import ending, named, width_of
@@ -21,7 +22,6 @@ from pipeline.evaluation.plots.sheets import (
     draw_suspects,
     most_confident_mistakes,
 )
-from pipeline.evaluation.precision_recall import Curve
 
 
 def texts(figure):

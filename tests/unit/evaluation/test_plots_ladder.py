@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.ladder import draw_ladder
+from pipeline.evaluation.plots.tta_search import draw_ladder
 
 VIEWS = ["identity", "hflip", "rotate -7"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from pipeline.evaluation.examples import Partner, TrainingExample
 from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots.examples import Partner, TrainingExample
 from pipeline.evaluation.plots.mixing import draw_examples
 
 IMAGE = np.zeros((8, 8, 1), np.uint8)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.shapes import REPORTS
+from pipeline.evaluation.reports.schema import REPORTS
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
-from pipeline.runtime.aliases import roll_back
-from pipeline.runtime.tracking import open_client
+from pipeline.runtime.registry.aliases import roll_back
+from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import register
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
@@ -46,7 +46,7 @@ def prepare(final=BETTER, baseline=WORSE, **model):
 
 @pytest.fixture
 def params(monkeypatch):
-    monkeypatch.setattr("pipeline.vision.contest._TIMED_S", 0.0)
+    monkeypatch.setattr("pipeline.vision.application.paired_evaluation._TIMED_S", 0.0)
     return load_params(ROOT / "params.yaml")
 
 
@@ -72,7 +72,7 @@ def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
     before = RESULT.read_bytes()
     RESULT.unlink()
     monkeypatch.setattr(register, "_settle", None)
-    monkeypatch.setattr("pipeline.runtime.results.record_result", None)
+    monkeypatch.setattr("pipeline.runtime.tracking.results.record_result", None)
     register.run(params)
     assert RESULT.read_bytes() == before
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.vision.training.augment.item import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Item
 
 Values = npt.NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from pipeline.vision.training.augment.affine import Affine
 from pipeline.vision.training.augment.arguments import mistakes, needs
 from pipeline.vision.training.augment.color import Color
 from pipeline.vision.training.augment.erase import Erase
-from pipeline.vision.training.augment.item import Draws, Item
 from pipeline.vision.training.augment.moves import Crop, HorizontalFlip, Move, VerticalFlip, move
 from pipeline.vision.training.augment.noise import Noise
+from pipeline.vision.training.augment.transform import Draws, Item
 
 
 @dataclass(frozen=True)

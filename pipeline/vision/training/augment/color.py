@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.item import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Item
 
 # What red, green and blue add to the grey that is seen (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)

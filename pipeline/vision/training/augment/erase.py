@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.item import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Item
 
 # Height by width of the rectangle, from this to its inverse, as in the paper.
 _FLATTEST = 0.3

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.item import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Item
 
 
 @dataclass(frozen=True)

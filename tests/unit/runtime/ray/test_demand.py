@@ -2,8 +2,8 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.runtime.ray.capacity import count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
-from pipeline.runtime.ray.room import count_fitting
 from tests.contract.imports import ROOT
 
 RESOURCES = load_params(ROOT / "params.yaml").resources

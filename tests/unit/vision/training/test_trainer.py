@@ -10,10 +10,10 @@ from pipeline.params import load_params
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE, is_whole
-from pipeline.vision.training.compute import Compute
-from pipeline.vision.training.progress import read_progress
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.sources import Features
 from pipeline.vision.training.trainer import Inputs, Trainer
+from pipeline.vision.training.training_state import read_progress
 from tests.packed import BARS, bars, write_set
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train

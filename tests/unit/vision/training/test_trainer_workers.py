@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from pipeline.data.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet
 from pipeline.params import load_params
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute import Compute
+from pipeline.vision.training.compute_config import Compute
 from pipeline.vision.training.trainer import Inputs, Trainer
 from tests.packed import BARS, bars, write_set
 

@@ -1,0 +1,1 @@
+"""Synthetic images of the rare classes."""

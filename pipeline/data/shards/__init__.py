@@ -1,0 +1,1 @@
+"""Packed images on disk."""

@@ -1,0 +1,59 @@
+"""A sheet of images that one of two models has right, and the other wrong."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.judging.disagreements import Flip
+from pipeline.evaluation.plots._cells import (
+    NOTE_SIZE,
+    TITLE_SIZE,
+    Cell,
+    draw_cells,
+    draw_message,
+    in_rows,
+    text_width,
+)
+from pipeline.evaluation.plots._style import GREEN, ORANGE
+from pipeline.evaluation.plots._text import ending, named
+
+_COLUMNS = 6
+
+
+def draw_flips(
+    flips: Sequence[Flip],
+    images: Sequence[npt.NDArray[Any]],
+    total: int,
+    sides: tuple[str, str],
+) -> Figure:
+    """Draw each image with what both models say, framed by whether the second mended or broke it.
+
+    Args:
+        flips: those to show.
+        images: of the flips, height x width x channels, uint8 or uint16.
+        total: how many flips there are.
+        sides: what the first and the second model are called, shortly.
+    """
+    if not flips:
+        return draw_message("No image is right for one model only.")
+    cells = [_cell(flip, image, sides) for flip, image in zip(flips, images, strict=True)]
+    heading = f"{len(flips)} of {total} images: the class, and the answer of the one that is wrong"
+    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+
+
+def _cell(flip: Flip, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
+    width = text_width(_COLUMNS)
+    # The mark says it without colours.
+    mark, colour = ("✓ ", GREEN) if flip.mended else ("✗ ", ORANGE)
+    if flip.mended:
+        who, said, sure = sides[0], flip.first, flip.first_probability
+    else:
+        who, said, sure = sides[1], flip.second, flip.second_probability
+    before, after = f"{who}: ", f", {sure:.0%}"
+    lines = (
+        mark + named(flip.true, width, TITLE_SIZE, around=mark),
+        before + named(said, width, TITLE_SIZE, around=before + after) + after,
+    )
+    return Cell(image, lines, (ending(flip.path, width, NOTE_SIZE),), colour)

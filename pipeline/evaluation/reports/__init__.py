@@ -1,0 +1,1 @@
+"""The JSON reports: their schema, and short views of them."""

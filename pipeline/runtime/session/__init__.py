@@ -1,0 +1,1 @@
+"""A training's folder: its events, checkpoints, interrupts and system metrics."""

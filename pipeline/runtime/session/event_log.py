@@ -1,0 +1,126 @@
+"""What the first worker tells the driver while it trains: lines in a file on the shared storage.
+
+Unlike messages through Ray, lines need no polling actor, cost the worker microseconds, and are
+still there after a crash.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.files import atomic_path
+from pipeline.vision.training.training_state import Glance, Record
+
+_POLL_S = 0.1
+
+
+class Reader(Protocol):
+    """Gets the diary's lines, in a thread of their own, soon after they are written."""
+
+    def begin(self) -> None:
+        """Take note that workers are being started, which takes some seconds."""
+
+    def fact(self, name: str, text: str) -> None:
+        """Take in something that a user may want to know about the training."""
+
+    def record(self, record: Record) -> None:
+        """Take in an epoch. After a restart, earlier ones come again."""
+
+    def glance(self, glance: Glance) -> None:
+        """Take in how far the running epoch is."""
+
+
+class Diary:
+    """Writes lines; `history` first, in place of what an earlier worker wrote."""
+
+    def __init__(self, path: Path, history: Iterable[Record]) -> None:
+        self._path = path
+        with atomic_path(path) as new:
+            new.write_text("".join(_line("record", record) for record in history))
+
+    def fact(self, name: str, text: str) -> None:
+        """Tell something about the training."""
+        self._append("fact", [name, text])
+
+    def record(self, record: Record) -> None:
+        """Tell of an epoch that is done."""
+        self._append("record", record)
+
+    def glance(self, glance: Glance) -> None:
+        """Tell how far the running epoch is."""
+        self._append("glance", asdict(glance))
+
+    def _append(self, kind: str, value: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(_line(kind, value))
+
+
+def _line(kind: str, value: Any) -> str:
+    return json.dumps({kind: value}) + "\n"
+
+
+@contextmanager
+def following(path: Path, reader: Reader) -> Iterator[None]:
+    """Hand each line of the diary at `path` to `reader`, until the block ends.
+
+    What stood there before the block is deleted, so that a diary there is a new one.
+
+    Raises:
+        Exception: whatever the reader raised, when the block ends.
+    """
+    ended, errors = threading.Event(), list[Exception]()
+
+    def watch() -> None:
+        try:
+            for lines in _new_lines(path, ended):
+                for line in lines:
+                    ((kind, value),) = json.loads(line).items()
+                    _hand_on(reader, kind, value)
+        except Exception as error:
+            errors.append(error)
+
+    path.unlink(missing_ok=True)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _hand_on(reader: Reader, kind: str, value: Any) -> None:
+    match kind:
+        case "fact":
+            reader.fact(*value)
+        case "record":
+            reader.record(value)
+        case "glance":
+            reader.glance(Glance(**value))
+
+
+def _new_lines(path: Path, ended: threading.Event) -> Iterator[list[str]]:
+    """Yield the lines that were added since the last look, once more after `ended`."""
+    inode, position = -1, 0
+    while True:
+        last_look = ended.is_set()
+        if path.exists():
+            with path.open() as file:
+                # A restarted worker puts a new file in the place of the old one.
+                if inode != os.fstat(file.fileno()).st_ino:
+                    inode, position = os.fstat(file.fileno()).st_ino, 0
+                file.seek(position)
+                text = file.read()
+            whole = text[: text.rfind("\n") + 1]  # the last line may be half written
+            position += len(whole)
+            yield whole.splitlines()
+        if last_look:
+            return
+        ended.wait(_POLL_S)

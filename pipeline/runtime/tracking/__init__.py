@@ -1,0 +1,1 @@
+"""MLflow runs: the store, what is recorded, and its delivery."""

@@ -1,0 +1,64 @@
+"""A training and what became of it, as plain values: quick to import, for whoever only looks."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.params import Params, Training
+from pipeline.vision.bundle.digest import values_digest
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training, and what it learns from.
+
+    Attributes:
+        stage: 'train' or 'finetune'.
+        recipe: how to train.
+        images: folders of packed training images.
+        validation: folder of packed validation images.
+    """
+
+    stage: str
+    recipe: Training
+    images: tuple[Path, ...]
+    validation: Path
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All paths that it reads; of weights that have another kind of name, that name."""
+        weights = [Path(self.recipe.weights)] if self.recipe.weights else []
+        return [*self.images, self.validation, *weights]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model and what became of it.
+
+    Attributes:
+        params: all that it was trained with.
+        trained: how, and on what.
+        history: JSON file with a record per epoch.
+        bundle: folder; also another one with the same weights.
+        metrics: test figures by name.
+        files: pictures and reports, by their place among the run's artifacts.
+    """
+
+    params: Params
+    trained: Trained
+    history: Path
+    bundle: Path
+    metrics: Mapping[str, float]
+    files: Mapping[str, Path]
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that is put onto the run."""
+        files = {name: _digest(path) for name, path in self.files.items()}
+        return values_digest([dict(self.metrics), files])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""A training from params to a bundle."""

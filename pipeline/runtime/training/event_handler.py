@@ -1,0 +1,43 @@
+"""Hands a training's news to the console and to the tracking store."""
+
+from collections.abc import Mapping
+
+from pipeline.runtime.ray.cluster import Cluster
+from pipeline.runtime.tracking.run_logger import Recorder
+from pipeline.runtime.training.progress_bar import TrainingBar
+from pipeline.vision.training.training_state import Glance, Record
+
+
+class Watch:
+    """A reader of the diary."""
+
+    def __init__(self, bar: TrainingBar, recorder: Recorder, cluster: Cluster) -> None:
+        self._bar, self._recorder, self._cluster = bar, recorder, cluster
+        self._told: set[str] = set()
+
+    def begin(self) -> None:
+        """Open the run."""
+        self._recorder.open()
+
+    def fact(self, name: str, text: str) -> None:
+        """Tell it, and tag the run."""
+        if name == "compute" and name in self._told:
+            self._bar.line(f"the workers were started anew; Ray's logs: {self._cluster.logs}")
+        self._told.add(name)
+        self._bar.line(text)
+        self._recorder.tag(f"convoy.{name}", text)
+
+    def record(self, record: Record) -> None:
+        """Show and log an epoch."""
+        self._bar.record(record)
+        metrics = {name: value for name, value in record.items() if name != "epoch"}
+        self._recorder.log(metrics, int(record["epoch"]))
+
+    def load(self, node: str, number: int, time_ms: int, values: Mapping[str, float]) -> None:
+        """Log a sample of a node's load, where MLflow's UI looks for it."""
+        metrics = {f"system/{node}/{name}": value for name, value in values.items()}
+        self._recorder.log(metrics, number, time_ms)
+
+    def glance(self, glance: Glance) -> None:
+        """Show how far the running epoch is."""
+        self._bar.glance(glance)

@@ -1,0 +1,107 @@
+"""What a training starts from: a file, a bundle, the registry, or what torchvision publishes."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.shards.statistics import files_digest
+from pipeline.errors import PipelineError
+from pipeline.files import atomic_path
+from pipeline.params import Params, Training
+from pipeline.vision.bundle.description import read_description
+from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
+
+_REGISTRY = "models:/"
+_WEIGHTS_FOLDER = "weights"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first weights of a training.
+
+    Attributes:
+        weights: a .safetensors file or a bundle folder, absolute; None: random.
+        origin: what identifies them.
+        normalization: mean and std per channel of pixels in [0, 1] that they were trained with;
+            None where nobody knows.
+    """
+
+    weights: Path | None
+    origin: str
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+def find_start(params: Params, recipe: Training) -> Start:
+    """Find the weights that `recipe` names, where every worker can read them.
+
+    Raises:
+        PipelineError: there are none by that name, in that file or in the registry.
+    """
+    source = recipe.weights
+    if source is None:
+        return Start(None, "random", None)
+    storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
+    if source.startswith(_REGISTRY):
+        path = _fetched(source, params)
+    elif Path(source).exists():
+        path = Path(source)
+    else:
+        return _published(params.model.name, source, storage)
+    start = _start_from(path.resolve(), source)
+    if params.resources.address is None:
+        return start
+    assert start.weights is not None
+    return Start(_shared(start.weights, storage), start.origin, start.normalization)
+
+
+def _published(network: str, name: str, storage: Path) -> Start:
+    from safetensors.torch import save_file  # torch, which takes a second
+
+    from pipeline.vision.weights import is_published, published_weights
+
+    if not is_published(name):
+        raise _nothing_there(name)
+    published = published_weights(network, name)
+    file = storage / f"{network}-{name}.safetensors"
+    with atomic_path(file) as temporary:
+        save_file(published.tensors, temporary)
+    return Start(file, f"torchvision {network} {name}", (published.mean, published.std))
+
+
+def _fetched(uri: str, params: Params) -> Path:
+    from pipeline.runtime.registry.versions import (
+        fetch_bundle,  # it brings MLflow, which takes seconds
+    )
+
+    return fetch_bundle(uri, params.tracking)
+
+
+def _start_from(path: Path, source: str) -> Start:
+    if (path / DESCRIPTION_FILE).is_file():
+        before = read_description(path)
+        return Start(path, bundle_digest(path), (before.mean, before.std))
+    file = _file_of(path)
+    if not file.is_file():
+        raise _nothing_there(source)
+    return Start(path, files_digest([file.parent], file.name), None)
+
+
+def _file_of(weights: Path) -> Path:
+    return weights / WEIGHTS_FILE if weights.is_dir() else weights
+
+
+def _nothing_there(source: str) -> PipelineError:
+    return PipelineError(
+        f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
+        " folder, models:/NAME@ALIAS, a name of published weights or null"
+    )
+
+
+def _shared(weights: Path, storage: Path) -> Path:
+    """Copy weights to the shared storage: workers on other nodes may not see this disk."""
+    file = _file_of(weights)
+    copy = storage / f"{files_digest([file.parent], file.name)}.safetensors"
+    if not copy.exists():
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(file, temporary)
+    return copy

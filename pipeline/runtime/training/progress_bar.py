@@ -1,0 +1,80 @@
+"""The console's view of a training: one bar, or plain lines where nobody watches."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.vision.training.training_state import Glance, Record
+
+_LINE_INTERVAL_S = 10.0
+
+
+class TrainingBar:
+    """Shows how far a training is, its speed and the time left."""
+
+    def __init__(self, label: str, epochs: int, images: int) -> None:
+        """Draw the empty bar.
+
+        Args:
+            label: in front of it.
+            epochs: of the training, at most.
+            images: of one epoch.
+        """
+        self._label, self._epochs, self._images = label, epochs, images
+        self._bar: tqdm[Any] = tqdm(
+            total=epochs * images,
+            desc=label,
+            unit="img",
+            unit_scale=True,
+            smoothing=0.1,
+            disable=not sys.stderr.isatty(),
+        )
+        self._bar.set_postfix_str("workers are starting")
+        self._started = False
+        self._figures: dict[str, str] = {}
+        self._last_line_s = float("-inf")
+
+    def line(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._bar.write(f"{self._label}: {text}", file=sys.stderr)
+
+    def record(self, record: Record) -> None:
+        """Move to the end of the record's epoch, and show its figures."""
+        epoch = int(record["epoch"])
+        self._figures = {
+            "loss": f"{record['train_loss']:.3f}",
+            "val_loss": f"{record['val_loss']:.3f}",
+            "val_acc": f"{record['val_accuracy']:.3f}",
+        }
+        self._move(epoch * self._images)
+        late = time.monotonic() - self._last_line_s > _LINE_INTERVAL_S
+        if self._bar.disable and (late or epoch == self._epochs):
+            self._last_line_s = time.monotonic()
+            words = ", ".join(f"{name} {value}" for name, value in self._figures.items())
+            speed = f"{record['images_per_s']:.0f} img/s"
+            line = f"{self._label}: epoch {epoch}/{self._epochs}, {words}, {speed}"
+            print(line, file=sys.stderr)
+
+    def glance(self, glance: Glance) -> None:
+        """Move within the running epoch."""
+        if glance.loss is not None:
+            self._figures |= {"loss": f"{glance.loss:.3f}"}
+        self._move((glance.epoch - 1) * self._images + glance.images)
+
+    def _move(self, images: int) -> None:
+        if self._bar.disable:
+            return
+        if not self._started:
+            # The clock starts with the first news: what was trained by an earlier call, and the
+            # time until processes had started, say nothing about speed.
+            self._started = True
+            self._bar.reset()
+            self._bar.initial = self._bar.n = images
+        self._bar.set_postfix(self._figures, refresh=False)
+        self._bar.update(images - self._bar.n)  # backwards after a restart
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

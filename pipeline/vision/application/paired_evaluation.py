@@ -1,0 +1,113 @@
+"""Two models on the same labelled images: what each says, and how long each takes.
+
+Models need not be prepared alike, nor know the same classes. Where a model wants its images in
+another size or mode than they are packed in, they are prepared anew from their files. A class
+that a model does not know it never answers, and is wrong there; an answer of a class that none of
+the images has is wrong too. Each model is so judged by what it would do on these images today.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.data.packing.pack import Source, prepare_sources
+from pipeline.data.shards.shards import ImageSet, Pixels, SetInfo
+from pipeline.vision.inference.bundle import Bundle
+from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
+
+_TIMED_IMAGES = 32
+_ROUNDS = 7
+_TIMED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What two models say of n images.
+
+    Attributes:
+        classes: k names: those of the images, then what else a model knows.
+        labels: n class numbers.
+        first: n x k posteriors; 0 for classes that the model does not know.
+        second: n x k posteriors, likewise.
+        seconds: per image, of the first and of the second model.
+    """
+
+    classes: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    first: npt.NDArray[np.float64]
+    second: npt.NDArray[np.float64]
+    seconds: tuple[float, float]
+
+
+def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> Contest:
+    """Let both models answer, and time them in turns on the first images.
+
+    Args:
+        first: a model.
+        second: a model, on the same device.
+        images: packed.
+        folder: what the paths of the images are relative to.
+
+    Raises:
+        PipelineError: an image must be prepared anew, and its file is gone or another now.
+    """
+    classes = tuple(dict.fromkeys((*images.info.classes, *first.classes, *second.classes)))
+    posteriors = [
+        spread(probabilities(bundle, prepared(bundle, images, folder)), bundle.classes, classes)
+        for bundle in (first, second)
+    ]
+    batches = [
+        next(iter(prepared(bundle, images, folder)))[:_TIMED_IMAGES] for bundle in (first, second)
+    ]
+    return Contest(
+        classes,
+        images.labels.astype(np.int64),
+        posteriors[0],
+        posteriors[1],
+        time_in_turns((first, batches[0]), (second, batches[1])),
+    )
+
+
+def prepared(bundle: Bundle, images: ImageSet, folder: Path) -> Iterator[Pixels]:
+    """Yield the images in order as the model wants them, from the shards or else from files."""
+    if bundle.preparing == images.info.preparing:
+        yield from images.batches(BATCH_SIZE)
+        return
+    info = SetInfo(images.info.classes, bundle.preparing, f"uint{bundle.preparing.bit_depth}")
+    rows = zip(images.paths, images.labels.tolist(), images.ids, strict=True)
+    while piece := [Source(*row) for row in islice(rows, min(BATCH_SIZE, info.rows_per_batch))]:
+        yield prepare_sources(piece, folder, info)
+
+
+def spread(
+    posteriors: npt.NDArray[np.float64], own: tuple[str, ...], classes: tuple[str, ...]
+) -> npt.NDArray[np.float64]:
+    """Place the columns of the classes `own` among `classes`; the others are 0."""
+    wide = np.zeros((len(posteriors), len(classes)))
+    wide[:, [classes.index(name) for name in own]] = posteriors
+    return wide
+
+
+def time_in_turns(
+    first: tuple[Bundle, Pixels], second: tuple[Bundle, Pixels]
+) -> tuple[float, float]:
+    """Return each model's least seconds per image.
+
+    In turns, so that both meet the same machine; the least, since other work only ever adds.
+    """
+    for bundle, images in (first, second):
+        probabilities(bundle, [images])  # the first call chooses kernels and allocates
+    least = [float("inf"), float("inf")]
+    begun, rounds = time.perf_counter(), 0
+    while rounds < _ROUNDS or time.perf_counter() - begun < _TIMED_S:
+        for turn, (bundle, images) in enumerate((first, second)):
+            start = time.perf_counter()
+            probabilities(bundle, [images])
+            least[turn] = min(least[turn], (time.perf_counter() - start) / len(images))
+        rounds += 1
+    return least[0], least[1]

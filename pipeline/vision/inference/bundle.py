@@ -1,0 +1,83 @@
+"""A trained model as two files that whoever predicts needs, and nothing else.
+
+`model.safetensors` holds the weights; `bundle.json` the network's name and arguments, the
+classes in order, how an image file becomes the network's input, in which views it is seen, and
+where the model comes from. Loading runs no code from either file. Equal trainings give equal
+bundles: nothing in them names a time, a machine or a tracking run, so that `digest` is the
+identity of the model.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.vision.bundle.description import Description, read_description
+from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
+from pipeline.vision.bundle.inputs import Normalization, per_channel
+from pipeline.vision.inference.views import View, build_views
+from pipeline.vision.networks import Classifier
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model, ready to predict; the network is in evaluation mode."""
+
+    description: Description
+    network: Classifier
+    folder: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
+        return self.description.classes
+
+    @property
+    def preparing(self) -> Preparing:
+        """How an image file becomes an array."""
+        return self.description.preparing
+
+    @cached_property
+    def normalize(self) -> Normalization:
+        """From prepared images to the network's input, on the network's device."""
+        device = next(self.network.parameters()).device
+        mean, std = self.description.mean, self.description.std
+        return Normalization(per_channel(mean, device), per_channel(std, device))
+
+    @cached_property
+    def views(self) -> list[View]:
+        """What the network sees of an image, one after another.
+
+        Raises:
+            PipelineError: see `build_views`.
+        """
+        views, (channels, height, width) = self.description.views, self.description.shape
+        if views is None:
+            return build_views([{"identity": {}}], 0, (height, width, channels))
+        return build_views(views.items, views.seed, (height, width, channels))
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the model: sha256 (hex) over both files."""
+        return bundle_digest(self.folder)
+
+
+def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
+    """Read a bundle and build its network.
+
+    Raises:
+        PipelineError: no bundle there, or files that do not belong together.
+    """
+    description = read_description(folder)
+    network = description.build()
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise no_bundle(
+            folder, f"{WEIGHTS_FILE} does not hold a {description.network}: {error}"
+        ) from error
+    return Bundle(description, network.to(device or torch.device("cpu")).eval(), folder)

@@ -1,0 +1,1 @@
+"""Looking into a training: its first batches, its learning rate."""

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from pipeline.evaluation.metrics import latent_map
+from pipeline.evaluation.metrics.latent_map import project
+
+
+def clusters(n=90, d=60):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    return (rng.normal(size=(n, d)) + 6 * np.eye(d)[labels]).astype(np.float32), labels
+
+
+def test_clusters_stay_apart_and_the_map_repeats():
+    vectors, labels = clusters()
+    points, method = project(vectors, seed=0)
+    assert (points.shape, method) == ((90, 2), "t-SNE")
+    assert KNeighborsClassifier(5).fit(points, labels).score(points, labels) == 1.0
+    np.testing.assert_array_equal(points, project(vectors, seed=0)[0])
+
+
+def test_many_points_are_mapped_by_pca(monkeypatch):
+    monkeypatch.setattr(latent_map, "_MOST_TSNE_POINTS", 50)
+    points, method = project(clusters()[0], seed=0)
+    assert (points.shape, method) == ((90, 2), "PCA")
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (5, 3), (8, 1)])
+def test_few_points_or_dimensions(shape):
+    points, _ = project(np.random.default_rng(0).normal(size=shape).astype(np.float32), seed=0)
+    assert points.shape == (shape[0], 2)
+    assert np.isfinite(points).all()

@@ -1,0 +1,76 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics.embeddings import Embeddings, read_embeddings, write_embeddings
+from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
+
+CLASSES = ("änt", "bee", "cat")
+
+
+def predictions(n=5):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), n)
+    labels = np.arange(n, dtype=np.int64) % 3
+    ids, paths = [f"{i:064x}" for i in range(n)], [f"x/{i}.png" for i in range(n)]
+    return Predictions(CLASSES, ids, paths, labels, probabilities)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_predictions_come_back_exactly(tmp_path, n):
+    written = predictions(n)
+    write_predictions(tmp_path / "a.parquet", written)
+    found = read_predictions(tmp_path / "a.parquet")
+    assert (found.classes, found.ids, found.paths) == (CLASSES, written.ids, written.paths)
+    np.testing.assert_array_equal(found.labels, written.labels)
+    np.testing.assert_array_equal(found.probabilities, written.probabilities)
+
+
+def test_the_file_is_plain_parquet_and_repeats(tmp_path):
+    write_predictions(tmp_path / "a.parquet", predictions())
+    write_predictions(tmp_path / "b.parquet", predictions())
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert list(rows[0]) == ["id", "path", "label", "probabilities"]
+    assert rows[0]["label"] == "änt"
+    assert sum(rows[0]["probabilities"]) == pytest.approx(1)
+
+
+def test_embeddings_come_back_exactly(tmp_path):
+    given = predictions()
+    vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    written = Embeddings(CLASSES, given.ids, given.paths, given.labels, vectors)
+    write_embeddings(tmp_path / "e.parquet", written)
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert (found.classes, found.ids, found.paths) == (CLASSES, given.ids, given.paths)
+    np.testing.assert_array_equal(found.labels, given.labels)
+    np.testing.assert_array_equal(found.vectors, vectors)
+    assert found.vectors.dtype == np.float32
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(PipelineError, match=r"a\.parquet is missing; run dvc repro to make it"):
+        read_predictions(tmp_path / "a.parquet")
+
+
+def test_damaged_file(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged \(.*\); delete it"):
+        read_predictions(tmp_path / "a.parquet")
+
+
+def test_another_table(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(
+        PipelineError, match=r"lacks the columns id, path, label, probabilities; delete"
+    ):
+        read_predictions(tmp_path / "a.parquet")
+
+
+def test_a_table_without_the_names_of_the_classes(tmp_path):
+    write_predictions(tmp_path / "a.parquet", predictions())
+    table = pq.read_table(tmp_path / "a.parquet").replace_schema_metadata(None)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet lacks the names of the classes; delete"):
+        read_predictions(tmp_path / "a.parquet")

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics.definitions import answers
+from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.temperature import fit_temperature
+
+
+def world(rng, count, sharpness, classes=4):
+    """Draw labels from the posteriors of some logits; the model's are those times a factor."""
+    logits = 2 * rng.normal(size=(count, classes))
+    chances = softmax(logits, axis=1).cumsum(axis=1)
+    labels = (rng.random((count, 1)) > chances[:, :-1]).sum(axis=1)
+    return labels, softmax(sharpness * logits, axis=1)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_takes_back_what_made_the_model_too_sure(sharpness):
+    labels, probabilities = world(np.random.default_rng(0), 4000, sharpness)
+    found = fit_temperature(labels, probabilities)
+    assert found.value == pytest.approx(sharpness, rel=0.1)
+    assert found.low < found.value < found.high
+    assert found.high / found.low < 1.3
+
+
+def test_no_other_temperature_has_a_lower_loss():
+    labels, probabilities = world(np.random.default_rng(1), 200, 2.0)
+    best = fit_temperature(labels, probabilities).value
+    losses = [
+        answers(labels, temper(probabilities, t)).loss.mean()
+        for t in (best / 1.02, best, best * 1.02)
+    ]
+    assert losses[1] < min(losses[0], losses[2])
+
+
+def test_scaling_posteriors_is_scaling_logits():
+    logits = np.random.default_rng(2).normal(size=(5, 3))
+    np.testing.assert_allclose(
+        temper(softmax(logits, axis=1), 2.5), softmax(logits / 2.5, axis=1), rtol=1e-9
+    )
+
+
+def test_scaling_keeps_the_answers_and_sums_to_1():
+    _, probabilities = world(np.random.default_rng(3), 50, 3.0)
+    scaled = temper(probabilities, 4.0)
+    np.testing.assert_allclose(scaled.sum(axis=1), 1)
+    np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
+
+
+def test_posteriors_of_0_and_1_are_taken():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 0])
+    said = np.eye(2)[[0, 0, 0, 0, 1, 1, 1, 1, 1, 1]]
+    found = fit_temperature(labels, said)
+    # 9 of 10 are right: the loss is lowest where it says 90 %.
+    assert temper(said, found.value)[0, 0] == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_model_that_says_nothing_has_any_temperature():
+    found = fit_temperature(np.array([0, 1]), np.full((2, 2), 0.5))
+    assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(50))
+
+
+def test_without_mistakes_the_model_is_made_no_surer():
+    found = fit_temperature(np.array([0, 1]), np.array([[0.9, 0.1], [0.1, 0.9]]))
+    assert found.value == pytest.approx(1.0, abs=0.001)
+    assert found.low == 0.1
+
+
+def test_intervals_hold_the_temperature_in_about_95_of_100():
+    rng = np.random.default_rng(4)
+    held = 0
+    for _ in range(300):
+        found = fit_temperature(*world(rng, 100, 2.0))
+        held += found.low <= 2.0 <= found.high
+    assert 0.9 < held / 300 < 0.99
+
+
+def test_against_a_grid():
+    labels, probabilities = world(np.random.default_rng(5), 300, 1.7)
+    grid = np.geomspace(0.1, 10, 2001)
+    scores, rows = np.log(probabilities), np.arange(300)
+    losses = [-log_softmax(scores / t, axis=1)[rows, labels].mean() for t in grid]
+    assert fit_temperature(labels, probabilities).value == pytest.approx(
+        grid[np.argmin(losses)], rel=0.005
+    )
+
+
+def test_no_validation_images():
+    with pytest.raises(PipelineError, match=r"^expected validation images .* raise split\.val"):
+        fit_temperature(np.empty(0, int), np.empty((0, 2)))
+
+
+def test_probabilities_that_are_no_numbers():
+    with pytest.raises(PipelineError, match=r"NaN or infinity for 1 of 2 validation images"):
+        fit_temperature(np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, np.nan]]))

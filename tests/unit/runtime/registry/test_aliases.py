@@ -1,0 +1,236 @@
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.params import Tracking
+from pipeline.runtime.registry import aliases
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.registry.aliases import (
+    CHALLENGER,
+    PREVIOUS,
+    ROLLED_BACK_TAG,
+    ChampionChangedError,
+    aliases_of,
+    challenge,
+    find_champion,
+    promote,
+    roll_back,
+)
+from pipeline.runtime.tracking.store import connect, open_client
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
+
+
+@pytest.fixture
+def name(tracking, request):
+    """Make a model with the versions 1, 2 and 3, and return its name."""
+    client = open_client(tracking)
+    name = request.node.name.replace("[", "_").replace("]", "")
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, "file:///nowhere", tags={"convoy.bundle": "abc"})
+    return name
+
+
+def test_promotions_keep_the_one_before(tracking, name):
+    assert find_champion(tracking, name, "champion") is None
+    assert promote(tracking, name, "1", "champion", None) == ["champion"]
+    assert challenge(tracking, name, "2") == [CHALLENGER]
+    assert promote(tracking, name, "2", "champion", "1") == ["champion"]
+    assert promote(tracking, name, "2", "champion", "1") == ["champion"]  # nothing to move
+    found = find_champion(tracking, name, "champion")
+    assert (found.version, found.bundle) == ("2", "abc")
+    assert aliases_of(tracking, name, "1") == [PREVIOUS]
+    held = {"champion": "2", PREVIOUS: "1"}
+    assert aliases_at_a_glance(tracking.uri, name) == held
+
+
+def test_only_the_champion_that_was_met_is_replaced(tracking, name):
+    promote(tracking, name, "1", "champion", None)
+    for supposed in (None, "3"):
+        with pytest.raises(ChampionChangedError):
+            promote(tracking, name, "2", "champion", supposed)
+    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "1"}
+
+
+def test_back_and_there_again(tracking, name):
+    promote(tracking, name, "1", "champion", None)
+    promote(tracking, name, "2", "champion", "1")
+    assert roll_back(tracking, name, "champion") == ("1", "2")
+    client = connect(tracking)
+    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "1", PREVIOUS: "2"}
+    assert ROLLED_BACK_TAG in client.get_model_version(name, "2").tags
+    assert roll_back(tracking, name, "champion") == ("2", "1")
+    assert ROLLED_BACK_TAG not in client.get_model_version(name, "2").tags
+    assert ROLLED_BACK_TAG in client.get_model_version(name, "1").tags
+
+
+def test_nothing_to_go_back_to(tracking, name):
+    with pytest.raises(PipelineError, match=f"no version of {name} is champion in the registry"):
+        roll_back(tracking, name, "champion")
+    promote(tracking, name, "1", "champion", None)
+    with pytest.raises(PipelineError, match=r"version 1: there is nothing to roll back to"):
+        roll_back(tracking, name, "champion")
+    with pytest.raises(PipelineError, match="no version of nobody is champion"):
+        roll_back(tracking, "nobody", "champion")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Mortal:
+    """A client that dies just before its n-th change."""
+
+    def __init__(self, client, changes):
+        self._client, self._left = client, changes
+
+    def __getattr__(self, method):
+        if method.startswith(("set_", "delete_")):
+            if self._left == 0:
+                raise Killed
+            self._left -= 1
+        return getattr(self._client, method)
+
+
+def changes_until_it_ends(tracking, monkeypatch, action, look):
+    """Run `action`, killed before its first change, its second and so on; `look` each time."""
+    client = connect(tracking)
+    for changes in range(10):
+        monkeypatch.setattr(aliases, "connect", lambda _, n=changes: Mortal(client, n))
+        try:
+            action()
+        except Killed:
+            monkeypatch.setattr(aliases, "connect", connect)
+            look()
+            continue
+        monkeypatch.setattr(aliases, "connect", connect)
+        return changes
+    raise AssertionError
+
+
+def test_a_promotion_killed_at_any_moment(tracking, name, monkeypatch):
+    """There always is a champion, and going on later ends where one go would have."""
+    promote(tracking, name, "1", "champion", None)
+    promote(tracking, name, "2", "champion", "1")
+    challenge(tracking, name, "3")
+    seen = []
+
+    def look():
+        seen.append(aliases_at_a_glance(tracking.uri, name))
+        assert seen[-1]["champion"] in ("2", "3")
+
+    def action():
+        met = find_champion(tracking, name, "champion").version
+        promote(tracking, name, "3", "champion", met)
+
+    # Each time it goes on from what the last one left.
+    assert changes_until_it_ends(tracking, monkeypatch, action, look) == 3
+    assert seen == [
+        {"champion": "2", PREVIOUS: "1", CHALLENGER: "3"},
+        {"champion": "2", PREVIOUS: "2", CHALLENGER: "3"},
+        {"champion": "3", PREVIOUS: "2", CHALLENGER: "3"},
+    ]
+    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "3", PREVIOUS: "2"}
+
+
+@pytest.mark.parametrize("changes", [0, 1, 2])
+def test_a_rollback_killed_at_any_moment(tracking, name, monkeypatch, changes):
+    """The way back is open until it has been taken, and nothing steps up again unasked."""
+    promote(tracking, name, "1", "champion", None)
+    promote(tracking, name, "2", "champion", "1")
+    client = connect(tracking)
+    monkeypatch.setattr(aliases, "connect", lambda _: Mortal(client, changes))
+    with pytest.raises(Killed):
+        roll_back(tracking, name, "champion")
+    held = aliases_at_a_glance(tracking.uri, name)
+    assert held == {"champion": "1" if changes == 2 else "2", PREVIOUS: "1"}
+    assert (ROLLED_BACK_TAG in client.get_model_version(name, "2").tags) == (changes > 0)
+    monkeypatch.setattr(aliases, "connect", connect)
+    if changes < 2:
+        assert roll_back(tracking, name, "champion") == ("1", "2")
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from pipeline.params import Tracking
+from pipeline.runtime.registry.aliases import ChampionChangedError, promote
+from pipeline.runtime.tracking.store import connect
+uri, name, version = sys.argv[1:]
+tracking = Tracking(uri=uri, experiment="tests", system_metrics=False)
+connect(tracking).get_registered_model(name)
+Path(f"ready-{version}").touch()
+while not Path("go").exists():
+    time.sleep(0.001)
+try:
+    promote(tracking, name, version, "champion", "1")
+    print("won")
+except ChampionChangedError:
+    print("lost")
+"""
+
+
+def test_two_promotions_at_once_end_in_one_champion(tracking, name):
+    promote(tracking, name, "1", "champion", None)
+    racers = {
+        version: subprocess.Popen(
+            [sys.executable, "-c", RACER, tracking.uri, name, version],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for version in ("2", "3")
+    }
+    until = time.monotonic() + 60
+    while not all(Path(f"ready-{version}").exists() for version in racers):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    Path("go").touch()
+    said = {version: racer.communicate(timeout=60)[0].strip() for version, racer in racers.items()}
+    assert sorted(said.values()) == ["lost", "won"]
+    (winner,) = (version for version, word in said.items() if word == "won")
+    assert aliases_at_a_glance(tracking.uri, name) == {"champion": winner, PREVIOUS: "1"}
+
+
+def test_a_glance_at_a_server():
+    """What MLflow 3.17 answers, as far as it matters."""
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path == "/api/2.0/mlflow/registered-models/get?name=m"
+            held = [{"alias": "champion", "version": "6"}, {"alias": "previous", "version": "1"}]
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps({"registered_model": {"aliases": held}}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert aliases_at_a_glance(address, "m") == {"champion": "6", "previous": "1"}
+        assert aliases_at_a_glance(address, "nobody") == {}
+        server.shutdown()
+
+
+def test_a_glance_at_what_is_not_there(tracking):
+    open_client(tracking)
+    assert aliases_at_a_glance(tracking.uri, "nobody") == {}
+    with pytest.raises(StoreGoneError):
+        aliases_at_a_glance("sqlite:////nowhere/mlflow.db", "nobody")
+    for unknown in ("postgresql://host/db", "http://127.0.0.1:1"):
+        with pytest.raises(LookupError):
+            aliases_at_a_glance(unknown, "nobody")
+    assert not Path("mlflow.db").exists()

@@ -1,0 +1,95 @@
+import importlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from pipeline.runtime.session import interrupts as stopping
+from pipeline.runtime.session.interrupts import run_stoppable, sigterm_interrupts
+
+
+def soon(act, seconds=0.1):
+    timer = threading.Timer(seconds, act)
+    timer.start()
+
+
+def tell(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+def test_results_and_errors_come_back():
+    nothing = {"ask": lambda: None, "worth_asking": lambda: True}
+    assert run_stoppable(lambda: 3, **nothing) == 3
+    with pytest.raises(ZeroDivisionError):
+        run_stoppable(lambda: 1 / 0, **nothing)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_and_waits(number):
+    asked = threading.Event()
+    before = signal.getsignal(number)
+    soon(lambda: tell(number))
+    found = run_stoppable(lambda: asked.wait(5), ask=asked.set, worth_asking=lambda: True)
+    assert found is True
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("case", ["nothing to lose", "asked twice", "too slow", "nobody left"])
+def test_what_does_not_end_in_order_is_left(case, monkeypatch):
+    monkeypatch.setattr(stopping, "_PATIENCE_S", 0.3 if case == "too slow" else 100.0)
+    ended, asked = threading.Event(), []
+    worth = {"nothing to lose": lambda: False, "nobody left": lambda: not asked}
+    soon(tell)
+    if case == "asked twice":
+        soon(tell, 0.4)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_stoppable(
+            lambda: ended.wait(5),
+            ask=lambda: asked.append(1),
+            worth_asking=worth.get(case, lambda: True),
+        )
+    assert time.monotonic() - start < 2
+    assert len(asked) == (0 if case == "nothing to lose" else 1)
+    ended.set()
+
+
+def test_sigterm_interrupts_within_the_block():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        tell()
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_leaves_signals_alone():
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(
+            run_stoppable(lambda: 1, ask=lambda: None, worth_asking=lambda: True)
+        )
+    )
+    thread.start()
+    thread.join()
+    assert found == [1]
+
+
+MODULE = """
+import os, signal
+os.kill(os.getpid(), signal.{name})
+for _ in range(1000): pass
+done = True
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_waits_for_the_end_of_an_import(name, tmp_path, monkeypatch):
+    """In its midst, KeyboardInterrupt may be dropped, with a lock that is never released."""
+    (tmp_path / f"slow_{name}.py").write_text(MODULE.format(name=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        module = importlib.import_module(f"slow_{name}")
+        assert module.done
+        time.sleep(5)

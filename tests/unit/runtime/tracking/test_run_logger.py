@@ -1,0 +1,296 @@
+"""Recorders that write to a real SQLite store, and to one that is away."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.runtime.tracking import uploader as courier
+from pipeline.runtime.tracking.journal import Spool
+from pipeline.runtime.tracking.replay import Count
+from pipeline.runtime.tracking.run_logger import start_run
+from pipeline.runtime.tracking.store import open_client
+from tests.contract.imports import ROOT
+
+NOBODY = "http://127.0.0.1:9"  # the port of a service that nobody runs
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Return a SQLite store that has been migrated once for all tests."""
+    tracking = load_params(ROOT / "params.yaml").tracking
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    tracking = tracking.model_copy(update={"uri": uri})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        open_client(tracking.model_copy(update={"experiment": "other"}))
+    return tracking
+
+
+@pytest.fixture
+def tracking(store, tmp_path):
+    return store.model_copy(update={"experiment": tmp_path.name})
+
+
+@pytest.fixture
+def begin(tracking, tmp_path):
+    """Return a function that begins the run of the one training of a test."""
+    recorders = []
+
+    def begin(tracking=tracking, **changes):
+        folder = tmp_path / "runs" / "train-abc"
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {"name": "train", "params": {"a": "1"}, "tags": {"convoy.stage": "train"}}
+        values |= {"datasets": [], "spools": tmp_path / "spool", "folder": folder} | changes
+        recorders.append(start_run(tracking, **values))
+        return recorders[-1]
+
+    yield begin
+    for recorder in recorders:
+        recorder.close()
+
+
+def end_training(recorder, tmp_path):
+    shutil.rmtree(tmp_path / "runs")
+    recorder.close()
+
+
+def runs_in(tracking):
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def history(client, run, name):
+    found = client.get_metric_history(run.info.run_id, name)
+    return [(m.step, m.value) for m in sorted(found, key=lambda m: (m.timestamp, m.step))]
+
+
+def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking, tmp_path, capsys):
+    data = {"name": "packed", "digest": "12ab", "source": "data/packed/train"}
+    recorder = begin(datasets=[data | {"context": "training", "profile": '{"images": 3}'}])
+    recorder.open()
+    for epoch in (1, 2):
+        recorder.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
+    recorder.log({"load": 0.5}, 1, 1234567890123)
+    recorder.tag("convoy.compute", "fp32")
+    recorder.end("FINISHED", {"convoy.bundle": "d"})
+    end_training(recorder, tmp_path)
+    client, (run,) = runs_in(tracking)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "train"
+    assert run.data.params == {"a": "1"}
+    for name, value in {"stage": "train", "compute": "fp32", "bundle": "d"}.items():
+        assert run.data.tags[f"convoy.{name}"] == value
+    assert run.data.tags["convoy.records"] == "5 of 5"
+    assert history(client, run, "loss") == [(1, 1.0), (2, 0.5)]
+    assert client.get_metric_history(run.info.run_id, "load")[0].timestamp == 1234567890123
+    (found,) = run.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("packed", "12ab")
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_training_that_goes_on_keeps_its_run_and_tells_no_step_twice(begin, tracking, tmp_path):
+    first = begin()
+    first.log({"loss": 3.0, "lr": 0.1}, 1)
+    first.end("KILLED")
+    first.close()
+    client, (run,) = runs_in(tracking)
+    assert run.info.status == "KILLED"
+    again = begin()
+    for epoch in (1, 2, 2):  # told again from the start, and once more after a worker's death
+        again.log({"loss": 3.0 / epoch + 0.1 * (epoch == 1), "lr": 0.1}, epoch)
+    wait_until(lambda: client.get_run(run.info.run_id).info.status == "RUNNING")
+    again.end("FINISHED")
+    end_training(again, tmp_path)
+    client, (run,) = runs_in(tracking)
+    assert run.info.status == "FINISHED"
+    assert history(client, run, "loss") == [(1, 3.0), (2, 1.5)]
+
+
+def test_a_run_that_was_deleted_is_made_anew_when_its_training_goes_on(begin, tracking, tmp_path):
+    first = begin()
+    first.log({"loss": 3.0}, 1)
+    first.end("KILLED")
+    first.close()
+    client, (run,) = runs_in(tracking)
+    client.delete_run(run.info.run_id)
+    again = begin()
+    again.log({"loss": 2.0}, 2)
+    again.end("FINISHED")
+    end_training(again, tmp_path)
+    client, (new,) = runs_in(tracking)
+    assert new.info.run_id != run.info.run_id
+    assert new.info.status == "FINISHED"
+    assert new.data.params == {"a": "1"}
+    assert history(client, new, "loss") == [(1, 3.0), (2, 2.0)]
+
+
+def test_a_run_that_is_deleted_meanwhile_is_told_once(begin, tracking, tmp_path, capsys):
+    recorder = begin()
+    recorder.log({"loss": 3.0}, 1)
+    wait_until(lambda: len(runs_in(tracking)[1]) == 1)
+    client, (run,) = runs_in(tracking)
+    wait_until(lambda: history(client, run, "loss"))
+    client.delete_run(run.info.run_id)
+    for epoch in (2, 3):
+        recorder.log({"loss": 2.0}, epoch)
+        time.sleep(0.2)
+    recorder.end("FINISHED")
+    end_training(recorder, tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"the run {run.info.run_id} at" in said
+    assert "was deleted there; its further records are dropped" in said
+    assert runs_in(tracking)[1] == []
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_what_the_store_refuses_is_told_once_and_passed_over(begin, tracking, tmp_path, capsys):
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    recorder = begin(params={"a": "1", "b?!|": "2", "c": "3"})
+    recorder.log({"loss": 1.0, "no|name": 2.0, "acc": 3.0}, 1)
+    recorder.log({"loss": 0.5, "no|name": 2.0}, 2)
+    recorder.end("FINISHED")
+    end_training(recorder, tmp_path)
+    _, (run,) = runs_in(tracking)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"a": "1", "c": "3"}
+    assert run.data.metrics == {"loss": 0.5, "acc": 3.0}
+    assert run.data.tags["convoy.records"] == "3 of 5"
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "goes without params such as b?!|" in lines[0]
+    assert "goes without metrics such as no|name" in lines[1]
+    assert f"has 3 of 5 values of run {run.info.run_id}" in lines[2]
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_more_values_than_one_call_takes(begin, tracking, tmp_path):
+    recorder = begin(params={f"p{i}": str(i) for i in range(150)})
+    for step in range(5):
+        recorder.log({f"m{i}": float(i) for i in range(300)}, step)
+    recorder.end("FINISHED")
+    end_training(recorder, tmp_path)
+    _, (run,) = runs_in(tracking)
+    assert len(run.data.params) == 150
+    assert run.data.tags["convoy.records"] == "1500 of 1500"
+
+
+def test_a_training_goes_on_without_a_server(begin, tracking, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(courier, "_PATIENCE_S", 1.0)
+    away = tracking.model_copy(update={"uri": NOBODY.replace("//", "//me:secret@")})
+    recorder = begin(away)
+    start_s = time.monotonic()
+    recorder.open()
+    recorder.log({"loss": 1.0}, 1)
+    recorder.tag("a", "b")
+    assert time.monotonic() - start_s < 0.5
+    recorder.end("FINISHED", {"c": "d"})
+    assert time.monotonic() - start_s < 5
+    end_training(recorder, tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2
+    assert f"until the MLflow store at {NOBODY} takes them: [Errno 111] Connection refused" in said
+    assert "warning: 6 records of this run wait in" in said
+    assert "convoy sync delivers them" in said
+    (file,) = (tmp_path / "spool").glob("*.jsonl")
+    assert "secret" not in said + file.read_text()
+    assert Spool(file).waiting == 6
+
+
+def test_what_never_began_leaves_nothing(begin, tmp_path):
+    begin().abandon()
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_failure_without_a_run_leaves_one(begin, tracking):
+    begin().end("FAILED")
+    _, (run,) = runs_in(tracking)
+    assert run.info.status == "FAILED"
+
+
+def test_the_first_end_counts(begin, tracking):
+    recorder = begin()
+    recorder.end("FINISHED")
+    recorder.abandon()
+    recorder.end("FAILED")
+    _, (run,) = runs_in(tracking)
+    assert run.info.status == "FINISHED"
+
+
+def test_an_address_that_mlflow_does_not_take_is_told_before(begin, tracking, tmp_path):
+    with pytest.raises(PipelineError, match="did you mean http"):
+        begin(tracking.model_copy(update={"uri": "htp://host"}))
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_folder_that_cannot_be_written_ends_no_training(begin, tracking, tmp_path, capsys):
+    (tmp_path / "spool").write_text("a file where a folder should be")
+    recorder = begin()
+    recorder.open()
+    recorder.log({"loss": 1.0}, 1)
+    recorder.end("FINISHED")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: training goes on without tracking: ")
+    assert said.count("\n") == 1
+
+
+def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_path, capsys):
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]);"
+        "from pathlib import Path; from pipeline.params import load_params;"
+        "from pipeline.runtime.tracking.run_logger import start_run;"
+        "tracking = load_params(Path(sys.argv[1]) / 'params.yaml').tracking.model_copy("
+        "update={'uri': sys.argv[2], 'experiment': sys.argv[3]});"
+        "r = start_run(tracking, name='left', params={}, tags={}, datasets=[],"
+        "spools=Path('spool'), folder=Path('runs/left-abc'));"
+        "r.open(); r.log({'loss': 1.0}, 1, 1000); r.log({'loss': 0.5}, 2, 2000); os._exit(1)"
+    )
+    command = [sys.executable, "-c", script, str(ROOT), tracking.uri, tracking.experiment]
+    assert subprocess.run(command, check=False).returncode == 1
+    recorder = begin()
+    recorder.end("FINISHED")
+    end_training(recorder, tmp_path)
+    client, runs = runs_in(tracking)
+    ended = {run.info.run_name: run.info.status for run in runs}
+    assert ended == {"left": "KILLED", "train": "FINISHED"}
+    (left,) = (run for run in runs if run.info.run_name == "left")
+    assert history(client, left, "loss") == [(1, 1.0), (2, 0.5)]
+    assert left.info.end_time > 2000
+    assert "4 records of left-abc-" in capsys.readouterr().err
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_an_orphan_is_mended_at_the_next_start(begin, tracking, tmp_path, capsys):
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
+    from pipeline.runtime.tracking.stale_runs import this_process
+
+    tags = this_process()
+    gone = tags | {"convoy.process": tags["convoy.process"].split()[0] + " 1.00"}
+    orphan = client.create_run(experiment, tags=gone).info.run_id
+    alive = client.create_run(experiment, tags=tags).info.run_id
+    foreign = client.create_run(experiment, tags=gone | {"convoy.host": "else"}).info.run_id
+    begin().end("FINISHED")
+    states = [client.get_run(run).info.status for run in (orphan, alive, foreign)]
+    assert states == ["KILLED", "RUNNING", "RUNNING"]
+    assert f"run {orphan} of a process that is gone ends as KILLED" in capsys.readouterr().err
+
+
+def wait_until(true, patience_s=20):
+    deadline_s = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def test_a_count_reads_as_it_is_told():
+    assert str(Count(10, 8)) == "8 of 10"

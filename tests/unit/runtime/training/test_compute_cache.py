@@ -1,0 +1,23 @@
+from pipeline.runtime.training.compute_cache import remembered
+from pipeline.vision.training.compute_config import Compute
+
+
+def test_a_question_is_answered_once(tmp_path):
+    asked = []
+
+    def choose():
+        asked.append(1)
+        return Compute("bf16", len(asked), True)
+
+    first = remembered(tmp_path, {"network": "a"}, choose)
+    assert first == Compute("bf16", 1, True)
+    assert remembered(tmp_path, {"network": "a"}, choose) == first
+    assert remembered(tmp_path, {"network": "b"}, choose) == Compute("bf16", 2, True)
+
+
+def test_a_damaged_answer_is_asked_for_again(tmp_path):
+    remembered(tmp_path, {}, Compute)
+    (file,) = tmp_path.iterdir()
+    for text in ("", "{", '{"unknown": 1}', "[]"):
+        file.write_text(text)
+        assert remembered(tmp_path, {}, lambda: Compute(threads=3)) == Compute(threads=3)

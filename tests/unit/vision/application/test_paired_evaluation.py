@@ -1,0 +1,96 @@
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.packing.preprocess import Preparing, prepare_file
+from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.errors import PipelineError
+from pipeline.vision.application.paired_evaluation import hold, spread, time_in_turns
+from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
+from pipeline.vision.inference.bundle import load_bundle
+from pipeline.vision.inference.predict import probabilities
+from tests.bundles import save_bundle
+from tests.packed import BARS, bars
+
+BLOCK = {"filters": 2, "kernel": 3, "pool": {"kind": "max", "size": 2}}
+
+
+def bundle(name, classes=BARS, size=16, filters=2):
+    torch.manual_seed(len(name))
+    preparing = Preparing(size, size, 1, "stretch", 0, 8)
+    args = {"blocks": [BLOCK | {"filters": filters}], "dense": []}
+    description = Description("plain", args, classes, preparing, (0.3,), (0.3,))
+    save_bundle(Path(name), description, description.build().state_dict())
+    return load_bundle(Path(name))
+
+
+@pytest.fixture
+def images():
+    """Six images as PNG files below 'in', and packed."""
+    pixels, labels = bars(6)
+    info = SetInfo(BARS, Preparing(16, 16, 1, "stretch", 0, 8), "uint8")
+    ids, paths = [], [f"{row}.png" for row in range(6)]
+    Path("in").mkdir()
+    for path, image in zip(paths, pixels, strict=True):
+        cv2.imwrite(f"in/{path}", image)
+        ids.append(hashlib.sha256(Path("in", path).read_bytes()).hexdigest())
+    with ShardWriter(Path("packed"), info, 1024) as writer:
+        writer.write(pixels, labels, ids, [None] * 6, paths)
+    return ImageSet.open(Path("packed"))
+
+
+def test_both_answer_the_packed_images(images):
+    first, second = bundle("first"), bundle("second")
+    contest = hold(first, second, images, Path("nowhere"))
+    assert contest.classes == BARS
+    assert contest.labels.tolist() == images.labels.tolist()
+    for found, model in ((contest.first, first), (contest.second, second)):
+        assert found == pytest.approx(probabilities(model, [images.gather(np.arange(6))]))
+
+
+def test_each_is_asked_and_timed_as_it_is_shipped(images):
+    plain = bundle("plain")
+    views = Views(tuple({"rotate": {"degrees": turn}} for turn in range(30)), "arithmetic", 0)
+    rewrite_bundle(Path("plain"), Path("shipped"), views, 2.0)
+    shipped = load_bundle(Path("shipped"))
+    contest = hold(plain, shipped, images, Path("nowhere"))
+    pixels = images.gather(np.arange(6))
+    assert contest.second == pytest.approx(probabilities(shipped, [pixels]))
+    assert np.abs(contest.second - contest.first).max() > 1e-3
+    assert contest.seconds[1] > 3 * contest.seconds[0]
+
+
+def test_another_preparing_reads_the_files(images):
+    first, second = bundle("first"), bundle("second", size=20)
+    contest = hold(first, second, images, Path("in"))
+    anew = np.stack([prepare_file(Path("in", path), second.preparing) for path in images.paths])
+    assert contest.second == pytest.approx(probabilities(second, [anew]))
+
+
+def test_a_file_that_changed_is_not_judged(images):
+    Path("in/3.png").write_bytes(Path("in/2.png").read_bytes())
+    with pytest.raises(PipelineError, match=r"in/3\.png changed since it was indexed"):
+        hold(bundle("first"), bundle("second", size=20), images, Path("in"))
+
+
+def test_classes_that_one_model_does_not_know(images):
+    first, second = bundle("first"), bundle("second", classes=("none", "bent", "lying"))
+    contest = hold(first, second, images, Path("in"))
+    assert contest.classes == (*BARS, "bent")
+    own = probabilities(second, [images.gather(np.arange(6))])
+    assert contest.second == pytest.approx(np.stack([0 * own[:, 0], *own.T[[2, 0, 1]]], axis=1))
+    assert (contest.first[:, 3] == 0).all()
+
+
+def test_columns_are_placed_by_name():
+    assert spread(np.array([[0.1, 0.9]]), ("b", "a"), ("a", "c", "b")).tolist() == [[0.9, 0, 0.1]]
+
+
+def test_the_slower_model_is_found_out(images):
+    pixels = images.gather(np.arange(6))
+    quick, slow = time_in_turns((bundle("q"), pixels), (bundle("slow", filters=512), pixels))
+    assert slow > 1.5 * quick

@@ -1,0 +1,165 @@
+import json
+import math
+
+import pytest
+
+from pipeline.data.packing.preprocess import Preparing
+from pipeline.errors import PipelineError
+from pipeline.vision.bundle.description import (
+    Description,
+    Views,
+    read_description,
+    rewrite_bundle,
+    write_bundle,
+)
+from pipeline.vision.bundle.digest import bundle_digest
+
+POLICY = [{"Affine": {"rotate": [-5, 5], "p": 1.0}}]
+VIEWS = Views(
+    ({"identity": {}}, {"rotate": {"degrees": 7}}, {"random": {"draw": 0, "policy": POLICY}}),
+    "geometric",
+    3,
+)
+
+
+def described(**changes):
+    preparing = Preparing(28, 28, 1, "pad", 7, 8)
+    return Description(
+        "lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.2,), {"data": "d"}, {}, **changes
+    )
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Stand in for weights: whoever describes does not read them."""
+    (tmp_path / "weights").write_bytes(b"weights")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def bundle(tmp_path, weights):
+    write_bundle(tmp_path / "m", described(views=VIEWS, temperature=1.5), weights)
+    return tmp_path / "m"
+
+
+def changed(bundle, change):
+    """Write other values into bundle.json; those that are None are taken out."""
+    path = bundle / "bundle.json"
+    values = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
+
+
+@pytest.mark.parametrize("views", [None, VIEWS])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_description_comes_back_as_it_was(tmp_path, weights, views, temperature):
+    description = described(views=views, temperature=temperature)
+    write_bundle(tmp_path / "m", description, weights)
+    assert read_description(tmp_path / "m") == description
+
+
+def test_what_bundle_json_says(bundle):
+    said = json.loads((bundle / "bundle.json").read_text())
+    assert said["format"] == 2
+    assert said["temperature"] == 1.5
+    assert said["views"] == {
+        "items": [
+            {"identity": {}},
+            {"rotate": {"degrees": 7}},
+            {"random": {"draw": 0, "policy": POLICY}},
+        ],
+        "mean": "geometric",
+        "seed": 3,
+    }
+
+
+def test_views_that_are_drawn_are_known():
+    assert VIEWS.are_random
+    assert not Views(VIEWS.items[:2], "arithmetic", 0).are_random
+
+
+def test_a_bundle_of_format_1_sees_the_image_as_it_is(bundle):
+    changed(bundle, {"format": 1, "views": ..., "temperature": ...})
+    assert read_description(bundle) == described()
+
+
+def test_a_rewritten_bundle_holds_the_same_weights(bundle, tmp_path):
+    before = bundle_digest(bundle)
+    rewrite_bundle(bundle, tmp_path / "final", None, 2.0)
+    assert read_description(tmp_path / "final") == described(temperature=2.0)
+    assert (tmp_path / "final/model.safetensors").read_bytes() == b"weights"
+    assert bundle_digest(bundle) == before != bundle_digest(tmp_path / "final")
+    rewrite_bundle(tmp_path / "final", tmp_path / "back", VIEWS, 1.5)
+    assert bundle_digest(tmp_path / "back") == before
+
+
+def test_nothing_is_rewritten_where_no_bundle_is(tmp_path):
+    with pytest.raises(PipelineError, match="is not a model bundle"):
+        rewrite_bundle(tmp_path / "none", tmp_path / "final", None, 1.0)
+    assert not (tmp_path / "final").exists()
+
+
+@pytest.mark.parametrize("found", [99, 0, "2", None])
+def test_a_bundle_of_another_format(bundle, found):
+    changed(bundle, {"format": found})
+    with pytest.raises(PipelineError, match=f"has format {found}, this Convoy reads 1 to 2"):
+        read_description(bundle)
+
+
+def views(**changes):
+    return {
+        "views": {"items": [{"hflip": {}}, {"vflip": {}}], "mean": "arithmetic", "seed": 0}
+        | changes
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": ["a"]}, "holds a wrong value: could not"),
+        ({"preparing": {}}, "holds a wrong value"),
+        ({"temperature": 0}, "holds a wrong value: temperature: got 0.0, need a number above 0"),
+        ({"temperature": -1.0}, "temperature: got -1.0, need"),
+        ({"temperature": math.nan}, "temperature: got nan, need"),
+        ({"temperature": math.inf}, "temperature: got inf, need"),
+        ({"temperature": "warm"}, "holds a wrong value: could not convert"),
+        ({"temperature": None}, "holds a wrong value"),
+        ({"temperature": ...}, "lacks 'temperature'"),
+        ({"views": ...}, "lacks 'views'"),
+        ({"views": []}, "holds a wrong value"),
+        ({"views": {"items": [{"hflip": {}}]}}, "lacks 'mean'"),
+        (views(items=[]), "views.items: need a list of views"),
+        (views(items="hflip"), "views.items: need a list of views"),
+        (views(items=[{"hflip": {}}, {"hflop": {}}]), "views.items[1]: unknown view hflop, did"),
+        (
+            views(items=[{"rotate": {"degrees": 720}}]),
+            "views.items[0].rotate.degrees: got 720, need a number from -180 to 180",
+        ),
+        (
+            views(items=[{"random": {"draws": 2, "policy": POLICY}}]),
+            "views.items[0].random.draw: missing, add it",
+        ),
+        (
+            views(items=[{"random": {"draw": 0, "policy": [{"Superimpose": {}}]}}]),
+            "views.items[0].random.policy[0].Superimpose: blends in",
+        ),
+        (views(mean="harmonic"), "views.mean: got harmonic, need arithmetic or geometric"),
+        (views(mean=[]), "views.mean: got [], need arithmetic or geometric"),
+        (views(seed=-1), "views.seed: got -1, need a whole number from 0 below 2^32"),
+        (views(seed=True), "views.seed: got True, need"),
+        (views(seed=1.0), "views.seed: got 1.0, need"),
+    ],
+)
+def test_a_bundle_with_wrong_values(bundle, change, message):
+    changed(bundle, change)
+    with pytest.raises(PipelineError) as caught:
+        read_description(bundle)
+    said = str(caught.value)
+    assert message in said
+    assert str(bundle / "bundle.json") in said
+    assert "\n" not in said
+
+
+def test_damaged_description(bundle):
+    (bundle / "bundle.json").write_text('{"format": 1, "netw')
+    with pytest.raises(PipelineError, match=r"bundle\.json is damaged"):
+        read_description(bundle)
