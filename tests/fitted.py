@@ -36,7 +36,7 @@ def fit_bundle(
     torch.manual_seed(seed)
     args = {"blocks": [BLOCK], "dense": []}
     info = images.info
-    description = Description("plain", args, info.classes, info.preparing, (0.3,), (0.3,))
+    description = Description("plain", args, info.classes, info.preprocessing, (0.3,), (0.3,))
     network = description.build()
     save_bundle(folder, description, network.state_dict())
     features = embeddings(load_bundle(folder), images.batches(256)).astype(np.float64)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 
 
@@ -14,7 +14,9 @@ def write_set(
 ) -> ImageSet:
     """Pack images (n x height x width x channels, uint8) and open them again."""
     height, width, channels = images.shape[1:]
-    info = SetInfo(classes, Preparing(height, width, channels, "stretch", 0, 8), str(images.dtype))
+    info = SetInfo(
+        classes, Preprocessing(height, width, channels, "stretch", 0, 8), str(images.dtype)
+    )
     ids = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     with ShardWriter(folder, info, 1024) as writer:
         paths = [f"{classes[label]}/{row}.png" for row, label in enumerate(labels)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.judging.disagreements import find_flips, flip_block
+from pipeline.evaluation.judging.disagreements import disagreement_block, find_disagreements
 from pipeline.evaluation.judging.gate import (
     check_baseline,
     check_calibration,
@@ -160,7 +160,7 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
         "comparison": comparison,
         "classes": recalls,
         "latency": {"candidate_ms": 1.08, "champion_ms": 1.0, "ratio": 1.08},
-        "flips": flip_block(find_flips(labels, old, new, classes, paths), 12),
+        "flips": disagreement_block(find_disagreements(labels, old, new, classes, paths), 12),
     }
 
 

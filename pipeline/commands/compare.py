@@ -10,16 +10,16 @@ import torch
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, some
-from pipeline.evaluation.judging.disagreements import Flip, find_flips
+from pipeline.evaluation.judging.disagreements import Disagreement, find_disagreements
 from pipeline.evaluation.judging.gate import compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.disagreements import draw_flips
+from pipeline.evaluation.plots.disagreements import draw_disagreements
 from pipeline.files import as_text, write_json
 from pipeline.params import Evaluate, Params
 from pipeline.runtime.registry.versions import find_bundle
 from pipeline.stages._paths import image_folder
-from pipeline.vision.application.paired_evaluation import Contest, hold
+from pipeline.vision.application.paired_evaluation import PairedEvaluation, hold
 from pipeline.vision.inference.bundle import load_bundle
 
 Block = dict[str, Any]
@@ -55,7 +55,9 @@ def run(
                 f" {some(packed.info.classes)}, found {some(bundle.classes)}"
             )
     contest = hold(bundles[0], bundles[1], packed, image_folder(params.data.root))
-    flips = find_flips(contest.labels, contest.first, contest.second, contest.classes, packed.paths)
+    flips = find_disagreements(
+        contest.labels, contest.first, contest.second, contest.classes, packed.paths
+    )
     sides = {
         key: {"model": name, "bundle": bundle.digest}
         for key, name, bundle in zip("ab", models, bundles, strict=True)
@@ -75,7 +77,7 @@ def _check_suffix(option: str, path: Path | None, suffix: str) -> None:
         raise PipelineError(f"{option} {path}: expected the name of a file that ends in {suffix}")
 
 
-def _judge(contest: Contest, sides: dict[str, Block], how: Evaluate) -> Block:
+def _judge(contest: PairedEvaluation, sides: dict[str, Block], how: Evaluate) -> Block:
     """Measure each side and the differences."""
     labels, classes = contest.labels, contest.classes
     answers = contest.first, contest.second
@@ -123,7 +125,7 @@ def _table(result: Block) -> Iterator[str]:
     )
 
 
-def _listed(flips: Sequence[Flip]) -> Iterator[str]:
+def _listed(flips: Sequence[Disagreement]) -> Iterator[str]:
     """Say which images changed sides, the wrong answers that are most sure first."""
     for title, mended in (("right in A, wrong in B", False), ("wrong in A, right in B", True)):
         found = [flip for flip in flips if flip.mended == mended]
@@ -138,7 +140,7 @@ def _listed(flips: Sequence[Flip]) -> Iterator[str]:
             yield f"  and {len(found) - _SHOWN_PATHS} more; --output writes all"
 
 
-def _draw(flips: Sequence[Flip], packed: ImageSet, sheet: Path) -> None:
+def _draw(flips: Sequence[Disagreement], packed: ImageSet, sheet: Path) -> None:
     shown = flips[:_SHOWN_IMAGES]
     images = packed.gather(np.array([flip.row for flip in shown], dtype=np.int64))
-    save(draw_flips(shown, list(images), len(flips), ("A", "B")), sheet)
+    save(draw_disagreements(shown, list(images), len(flips), ("A", "B")), sheet)

@@ -2,7 +2,7 @@
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.registry.aliases import PREVIOUS, roll_back
 from pipeline.runtime.tracking.store import shown, tracking_uri
 
@@ -16,7 +16,7 @@ def run(params: Params) -> None:
     name, alias = params.register_.name, params.register_.alias
     uri = tracking_uri(params.tracking)
     try:
-        aliases_at_a_glance(uri, name)
+        lookup_aliases(uri, name)
     except StoreGoneError as error:
         raise PipelineError(
             f"there is no MLflow store at {shown(uri)} yet: nothing was ever registered; run dvc"

@@ -13,12 +13,12 @@ def load_matching(folder: Path, info: SetInfo) -> Bundle:
     """Load a bundle, on the GPU if there is one, and make sure that it was trained for `info`.
 
     Raises:
-        PipelineError: no bundle there, or one for other classes or another preparing.
+        PipelineError: no bundle there, or one for other classes or another preprocessing.
     """
     bundle = load_bundle(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for what, expected, found in (
         ("classes", info.classes, bundle.classes),
-        ("preparing", info.preparing, bundle.preparing),
+        ("preprocessing", info.preprocessing, bundle.preprocessing),
     ):
         if expected != found:
             raise PipelineError(

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from pipeline.data.packing.pack import Source, pack
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import SetInfo
 from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
@@ -31,11 +31,11 @@ def _set_info(pack: Pack, table: pa.Table) -> SetInfo:
     bit_depth = pack.bit_depth
     if bit_depth == "auto":
         bit_depth = 16 if 16 in table["bits"].unique().to_pylist() else 8
-    preparing = Preparing(
+    preprocessing = Preprocessing(
         pack.height, pack.width, pack.channels, pack.resize, pack.background, bit_depth
     )
     classes = tuple(sorted(table["label"].unique().to_pylist()))
-    return SetInfo(classes, preparing, f"uint{bit_depth}")
+    return SetInfo(classes, preprocessing, f"uint{bit_depth}")
 
 
 def _sources_by_split(table: pa.Table, classes: tuple[str, ...]) -> dict[str, list[Source]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.files import read_json, read_report, write_json
 from pipeline.params import Params
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE, image_folder
 from pipeline.stages._results import judged_models
@@ -106,7 +106,7 @@ def _recall(memory: Path, key: str, params: Params) -> dict[str, Any] | None:
     if settled is None:
         return None
     try:
-        held = aliases_at_a_glance(tracking_uri(params.tracking), params.register_.name)
+        held = lookup_aliases(tracking_uri(params.tracking), params.register_.name)
     except StoreGoneError:
         return None
     except LookupError:

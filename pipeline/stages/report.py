@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import some
-from pipeline.evaluation.judging.disagreements import Flip
+from pipeline.evaluation.judging.disagreements import Disagreement
 from pipeline.evaluation.page import Page, count_split, find_pictures, render
 from pipeline.evaluation.reports.schema import FLIPS, check_shape
 from pipeline.evaluation.reports.schema import REPORTS as SHAPES
@@ -52,15 +52,15 @@ def _flips(register: Mapping[str, Any]) -> dict[str, bytes]:
     found = check_shape({"flips": register.get("flips")}, {"flips": FLIPS}, path)["flips"]
     if not found or not found["listed"]:
         return {}
-    from pipeline.evaluation.plots.disagreements import draw_flips
+    from pipeline.evaluation.plots.disagreements import draw_disagreements
 
     images = ImageSet.open(PACKED / "test")
-    flips = [Flip(**entry) for entry in found["listed"]]
+    flips = [Disagreement(**entry) for entry in found["listed"]]
     for flip in flips:
         if not 0 <= flip.row < len(images) or images.paths[flip.row] != flip.path:
             raise damaged(path, f"flips: {flip.path} is not row {flip.row} of {PACKED / 'test'}")
     shown = images.gather(np.array([flip.row for flip in flips], dtype=np.int64))
     buffer = io.BytesIO()
     total = found["mended"] + found["spoiled"]
-    draw_flips(flips, list(shown), total, ("was", "now")).savefig(buffer, format="png")
+    draw_disagreements(flips, list(shown), total, ("was", "now")).savefig(buffer, format="png")
     return {"report/flips": buffer.getvalue()}

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.packing.pack import Source, pack
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import SetInfo
 from pipeline.parallel import usable_cores
 
@@ -108,7 +108,7 @@ def make_jpegs(folder: Path, side: int, count: int) -> list[Source]:
 
 def info(side: int) -> SetInfo:
     """Describe the packed set."""
-    return SetInfo(("only",), Preparing(side, side, 3, "stretch", 0, 8), "uint8")
+    return SetInfo(("only",), Preprocessing(side, side, 3, "stretch", 0, 8), "uint8")
 
 
 def bare_loop(root: Path, sources: list[Source], side: int) -> None:

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.parallel import usable_cores
 from pipeline.params import load_params
@@ -37,7 +37,7 @@ from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.autotune import choose_compute, time_steps
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.trainer import Inputs, Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def report(rates: dict[str, list[float]]) -> None:
 class Bound:
     """The arithmetic alone: one batch, again and again."""
 
-    def __init__(self, case: Case, compute: Compute, device: torch.device) -> None:
+    def __init__(self, case: Case, compute: ComputeConfig, device: torch.device) -> None:
         self.threads = compute.threads
         self._case, self._compute, self._device = case, compute, device
         self._network = build_network(case.network, {}, case.shape, CLASSES).train()
@@ -164,7 +164,7 @@ class Convoy:
     """The product's loop, between epochs' ends: steady state."""
 
     def __init__(
-        self, case: Case, packed: ImageSet, compute: Compute, device: torch.device
+        self, case: Case, packed: ImageSet, compute: ComputeConfig, device: torch.device
     ) -> None:
         self.threads = compute.threads
         values = load_params(ROOT / "params.yaml").train.model_dump(mode="json")
@@ -278,8 +278,8 @@ def make_images(case: Case) -> tuple[np.ndarray, list[int]]:
 def write_packed(folder: Path, images: np.ndarray, labels: list[int]) -> ImageSet:
     """Write the images as `convoy pack` does."""
     names = tuple(f"class{label}" for label in range(CLASSES))
-    preparing = Preparing(*images.shape[1:], "stretch", 0, 8)
-    info = SetInfo(names, preparing, "uint8")
+    preprocessing = Preprocessing(*images.shape[1:], "stretch", 0, 8)
+    info = SetInfo(names, preprocessing, "uint8")
     rows = [f"{row:032x}" for row in range(len(images))]
     with ShardWriter(folder, info, 50_000) as writer:
         writer.write(images, labels, rows, [None] * len(images), rows)

@@ -36,7 +36,7 @@ from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
 
@@ -122,7 +122,7 @@ def with_recipe(job: Job, **changes: Any) -> Job:
     return replace(job, recipe=type(job.recipe).model_validate(values, strict=False))
 
 
-def show_cache(job: Job, compute: Compute) -> None:
+def show_cache(job: Job, compute: ComputeConfig) -> None:
     """Time an epoch of the head on cached features and with the extractor run each time."""
     # A mixup that changes next to nothing keeps the features from being cached.
     seconds = {}
@@ -137,12 +137,12 @@ def show_cache(job: Job, compute: Compute) -> None:
     print(f"cached is {seconds['extractor run again'] / seconds['cached']:.0f} times faster")
 
 
-def start(job: Job, compute: Compute) -> Trainer:
+def start(job: Job, compute: ComputeConfig) -> Trainer:
     """Build the trainer of a job."""
     return job.build(Share(), torch.device("cpu"), compute)
 
 
-def run(parts: list[tuple[Job, float]], compute: Compute) -> dict[str, Any]:
+def run(parts: list[tuple[Job, float]], compute: ComputeConfig) -> dict[str, Any]:
     """Train one job after the other, each within its seconds, and predict the test set."""
     began, epochs = time.perf_counter(), []
     weights: dict[str, torch.Tensor] | None = None
@@ -176,7 +176,7 @@ def predict(job: Job, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     test = ImageSet.open(job.validation.parent / "test")
     info = test.info
     description = Description(
-        job.network, job.args, info.classes, info.preparing, job.mean, job.std, {}, {}
+        job.network, job.args, info.classes, info.preprocessing, job.mean, job.std, {}, {}
     )
     network = description.build()
     network.load_state_dict(weights)

@@ -12,7 +12,7 @@ from pipeline.runtime.ray.fit import train_on_ray
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.training_state import read_progress
 
@@ -32,8 +32,8 @@ class News:
     def record(self, record):
         self.records.append(record)
 
-    def glance(self, glance):
-        self.glances.append(glance)
+    def epoch_progress(self, epoch_progress):
+        self.glances.append(epoch_progress)
 
 
 def make_job(params, sets, **changes):
@@ -70,7 +70,7 @@ def run(job, resources, folder, news=None, take_load=None):
 def chosen(folder):
     """Return how the workers of a run computed: other orders of memory round differently."""
     (file,) = folder.choices.iterdir()
-    return Compute(**json.loads(file.read_text()))
+    return ComputeConfig(**json.loads(file.read_text()))
 
 
 def alone(job, compute):

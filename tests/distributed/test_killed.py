@@ -130,7 +130,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     )
     diary = folder_in(tmp_path).diary
     first = subprocess.Popen([sys.executable, "-c", code])
-    while not diary.exists() or "glance" not in diary.read_text():
+    while not diary.exists() or "epoch_progress" not in diary.read_text():
         assert first.poll() is None
         time.sleep(0.02)
     time.sleep(random.Random(4).uniform(0.3, 1.5))

@@ -169,7 +169,7 @@ def write_params(**changes):
 
 
 def start_training():
-    """Start `convoy train` as a shell does, and wait until it trains."""
+    """InitialWeights `convoy train` as a shell does, and wait until it trains."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "train"],
         stderr=subprocess.PIPE,
@@ -177,7 +177,9 @@ def start_training():
         text=True,
         start_new_session=True,
     )
-    while not any("glance" in d.read_text() for d in Path(".convoy/runs").glob("*/diary.jsonl")):
+    while not any(
+        "epoch_progress" in d.read_text() for d in Path(".convoy/runs").glob("*/diary.jsonl")
+    ):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     return process

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.definitions import answers
@@ -34,7 +34,7 @@ from tests.shaped import made_up
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
-PREPARING = Preparing(16, 16, 1, "stretch", 0, 8)
+PREPARING = Preprocessing(16, 16, 1, "stretch", 0, 8)
 STAGES = (baseline, tta, evaluate, embed)
 
 

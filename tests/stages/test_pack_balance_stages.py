@@ -84,7 +84,7 @@ def test_pack_takes_16_bits_when_any_source_has_them(split, capsys):
     pq.write_table(pa.Table.from_pylist(table), "data/split.parquet")
     pack.run(params())
     assert "28x28x1 uint16" in capsys.readouterr().out
-    assert ImageSet.open(Path("data/packed/val")).info.preparing.bit_depth == 16
+    assert ImageSet.open(Path("data/packed/val")).info.preprocessing.bit_depth == 16
     pack.run(params(pack={"bit_depth": 8, "channels": 3, "width": 20}))
     assert "28x20x3 uint8" in capsys.readouterr().out
 

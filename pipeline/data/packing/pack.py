@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.data.images.decode import Pixels, UnusableImageError
-from pipeline.data.packing.preprocess import Preparing, prepare
+from pipeline.data.packing.preprocess import Preprocessing, prepare
 from pipeline.data.shards.shards import SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.parallel import map_chunks
@@ -87,11 +87,11 @@ def prepare_sources(sources: Sequence[Source], root: Path, info: SetInfo) -> Pix
     """
     images = np.empty((len(sources), *info.shape), info.dtype)
     for image, row in zip(images, sources, strict=True):
-        image[:] = _prepare_file(f"{root}/{row.path}", row, info.preparing)
+        image[:] = _prepare_file(f"{root}/{row.path}", row, info.preprocessing)
     return images
 
 
-def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
+def _prepare_file(path: str, source: Source, preprocessing: Preprocessing) -> Pixels:
     try:
         content = _read(path)
     except OSError as error:
@@ -102,7 +102,7 @@ def _prepare_file(path: str, source: Source, preparing: Preparing) -> Pixels:
     if hashlib.sha256(content).hexdigest() != source.sha256:
         raise PipelineError(f"{path} changed since it was indexed; run dvc repro")
     try:
-        return prepare(content, preparing)
+        return prepare(content, preprocessing)
     except UnusableImageError as error:
         raise PipelineError(f"{path}: {error}; mend or remove it and run dvc repro") from error
 

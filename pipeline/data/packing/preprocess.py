@@ -16,7 +16,7 @@ MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
-class Preparing:
+class Preprocessing:
     """How an image file becomes an array. It travels with the shards and with the model.
 
     Attributes:
@@ -35,12 +35,12 @@ class Preparing:
     bit_depth: Literal[8, 16]
 
 
-def prepare(content: bytes, preparing: Preparing) -> Pixels:
+def prepare(content: bytes, preprocessing: Preprocessing) -> Pixels:
     """Decode, orient and resize one image.
 
     Args:
         content: of an image file; `verify` it first unless it is known to be whole.
-        preparing: how.
+        preprocessing: how.
 
     Returns:
         height x width x channels, uint8 or uint16.
@@ -51,25 +51,25 @@ def prepare(content: bytes, preparing: Preparing) -> Pixels:
     try:
         pixels = decode(
             content,
-            preparing.background,
-            grey=preparing.channels == 1,
-            needed=(preparing.height, preparing.width),
+            preprocessing.background,
+            grey=preprocessing.channels == 1,
+            needed=(preprocessing.height, preprocessing.width),
         )
-        return fit_pixels(pixels, preparing)
+        return fit_pixels(pixels, preprocessing)
     except cv2.error as error:
         raise UnusableImageError(f"damaged: {error}") from error
 
 
-def fit_pixels(pixels: Pixels, preparing: Preparing) -> Pixels:
+def fit_pixels(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Bring decoded pixels (height x width x 1 or 3, uint8 or uint16) to the array's shape."""
-    pixels = _with_channels(pixels, preparing.channels)
-    pixels = _with_depth(pixels, preparing.bit_depth)
-    pixels = _FIT[preparing.resize](pixels, preparing)
+    pixels = _with_channels(pixels, preprocessing.channels)
+    pixels = _with_depth(pixels, preprocessing.bit_depth)
+    pixels = _FIT[preprocessing.resize](pixels, preprocessing)
     # OpenCV drops the axis of a single channel.
-    return pixels.reshape(preparing.height, preparing.width, preparing.channels)
+    return pixels.reshape(preprocessing.height, preprocessing.width, preprocessing.channels)
 
 
-def prepare_file(path: Path, preparing: Preparing, max_pixels: int = MAX_PIXELS) -> Pixels:
+def prepare_file(path: Path, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Verify and prepare one image file that was never indexed.
 
     Returns:
@@ -81,7 +81,7 @@ def prepare_file(path: Path, preparing: Preparing, max_pixels: int = MAX_PIXELS)
     try:
         content = read_content(path, max_pixels)
         verify(content, max_pixels)
-        return prepare(content, preparing)
+        return prepare(content, preprocessing)
     except UnusableImageError as error:
         raise UnusableImageError(f"{as_text(path)}: {error}") from error
 
@@ -125,11 +125,11 @@ def _average(pixels: Pixels, width: int, height: int) -> Pixels:
     return averaged
 
 
-def _stretch(pixels: Pixels, to: Preparing) -> Pixels:
+def _stretch(pixels: Pixels, to: Preprocessing) -> Pixels:
     return _resize(pixels, to.height, to.width)
 
 
-def _crop(pixels: Pixels, to: Preparing) -> Pixels:
+def _crop(pixels: Pixels, to: Preprocessing) -> Pixels:
     scale = max(to.height / pixels.shape[0], to.width / pixels.shape[1])
     # Of a line of a million pixels most is cut off in the end: do not enlarge that first.
     pixels = _middle(pixels, math.ceil(4 * to.height / scale), math.ceil(4 * to.width / scale))
@@ -144,7 +144,7 @@ def _middle(pixels: Pixels, height: int, width: int) -> Pixels:
     return pixels[top : top + height, left : left + width]
 
 
-def _pad(pixels: Pixels, to: Preparing) -> Pixels:
+def _pad(pixels: Pixels, to: Preprocessing) -> Pixels:
     height, width = pixels.shape[:2]
     scale = min(to.height / height, to.width / width)
     height, width = max(round(height * scale), 1), max(round(width * scale), 1)

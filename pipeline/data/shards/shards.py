@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.errors import PipelineError
 
 # A record batch is written as a whole: of large images few, so that memory stays flat.
@@ -35,18 +35,18 @@ class SetInfo:
 
     Attributes:
         classes: names in label order.
-        preparing: how each image file became an array.
+        preprocessing: how each image file became an array.
         dtype: 'uint8' or 'uint16'.
     """
 
     classes: tuple[str, ...]
-    preparing: Preparing
+    preprocessing: Preprocessing
     dtype: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Height, width, channels of one image."""
-        return self.preparing.height, self.preparing.width, self.preparing.channels
+        return self.preprocessing.height, self.preprocessing.width, self.preprocessing.channels
 
     @property
     def bytes_per_image(self) -> int:
@@ -74,7 +74,7 @@ class SetInfo:
     def from_schema(cls, schema: pa.Schema) -> Self:
         """Read the object back from a shard's schema."""
         raw = json.loads(schema.metadata[_METADATA_KEY])
-        return cls(tuple(raw["classes"]), Preparing(**raw["preparing"]), raw["dtype"])
+        return cls(tuple(raw["classes"]), Preprocessing(**raw["preprocessing"]), raw["dtype"])
 
 
 class ShardWriter:

@@ -11,7 +11,7 @@ from pipeline.evaluation.metrics.definitions import Floats
 
 
 @dataclass(frozen=True)
-class Flip:
+class Disagreement:
     """An image that one of two models has right, and the other wrong.
 
     Attributes:
@@ -38,13 +38,13 @@ class Flip:
         return self.second == self.true
 
 
-def find_flips(
+def find_disagreements(
     labels: npt.NDArray[np.integer],
     first: Floats,
     second: Floats,
     classes: Sequence[str],
     paths: Sequence[str],
-) -> list[Flip]:
+) -> list[Disagreement]:
     """List the flips from the first to the second model, those of whom the wrong one is surest.
 
     Args:
@@ -60,7 +60,7 @@ def find_flips(
     rows = np.flatnonzero(right[0] != right[1])
     wrong_sure = np.where(right[0], sure[1], sure[0])
     return [
-        Flip(
+        Disagreement(
             row=int(row),
             path=paths[row],
             true=classes[int(labels[row])],
@@ -73,7 +73,7 @@ def find_flips(
     ]
 
 
-def flip_block(flips: Sequence[Flip], most: int) -> dict[str, Any]:
+def disagreement_block(flips: Sequence[Disagreement], most: int) -> dict[str, Any]:
     """Return what a report holds of flips.
 
     Args:

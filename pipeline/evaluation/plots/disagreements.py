@@ -6,7 +6,7 @@ from typing import Any
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.judging.disagreements import Flip
+from pipeline.evaluation.judging.disagreements import Disagreement
 from pipeline.evaluation.plots._cells import (
     NOTE_SIZE,
     TITLE_SIZE,
@@ -22,8 +22,8 @@ from pipeline.evaluation.plots._text import ending, named
 _COLUMNS = 6
 
 
-def draw_flips(
-    flips: Sequence[Flip],
+def draw_disagreements(
+    flips: Sequence[Disagreement],
     images: Sequence[npt.NDArray[Any]],
     total: int,
     sides: tuple[str, str],
@@ -43,7 +43,7 @@ def draw_flips(
     return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
 
 
-def _cell(flip: Flip, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
+def _cell(flip: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
     width = text_width(_COLUMNS)
     # The mark says it without colours.
     mark, colour = ("✓ ", GREEN) if flip.mended else ("✗ ", ORANGE)

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.demand import Demand
-from pipeline.runtime.ray.worker_config import Order, carry_out
+from pipeline.runtime.ray.worker_config import WorkerConfig, run_worker
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.event_log import Reader, following
 from pipeline.runtime.session.interrupts import run_stoppable
@@ -97,7 +97,7 @@ def _ray_trainer(
     from pipeline.runtime.ray.trainer_overrides import LeanTrainer
 
     resources = cluster.resources
-    order = Order(
+    order = WorkerConfig(
         job=job,
         folder=folder,
         checkpoint_interval_s=resources.checkpoint_interval_s,
@@ -109,7 +109,7 @@ def _ray_trainer(
     )
     return LeanTrainer(
         private=cluster.private,
-        train_loop_per_worker=partial(carry_out, order),
+        train_loop_per_worker=partial(run_worker, order),
         backend_config=_backend(cluster),
         scaling_config=ScalingConfig(
             elastic_resize_monitor_interval_s=_GROW_INTERVAL_S,

@@ -21,7 +21,7 @@ _PATIENCE_S = 60.0
 _POLL_S = 0.5
 
 
-class RoomPolicy(ScalingPolicy):
+class CapacityPolicy(ScalingPolicy):
     """Takes as many workers as there is room for now, and gives up when there is none for long.
 
     Ray's own elastic policy counts all that the nodes have, whoever uses it, learns of changes

@@ -12,7 +12,7 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from pipeline.runtime.ray.policy import RoomPolicy
+from pipeline.runtime.ray.policy import CapacityPolicy
 
 # Actors that share out Ray data sets, which we do not use; and that give back what a dead
 # controller had reserved. The latter asks Ray's dashboard: without one it finds nothing out, says
@@ -32,7 +32,7 @@ class LeanTrainer(DataParallelTrainer):
         return [one for one in super()._create_default_callbacks() if type(one) not in _UNNEEDED]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        parts["scaling_policy"] = RoomPolicy(self.scaling_config, private=self._private)
+        parts["scaling_policy"] = CapacityPolicy(self.scaling_config, private=self._private)
         return super()._initialize_and_run_controller(**parts)
 
 

@@ -11,25 +11,25 @@ from torch.backends.cpu import get_cpu_capability
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray.group import loopback_group
-from pipeline.runtime.ray.worker_config import Order
+from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import (
     checkpoints,
     go_back_to,
     newest_checkpoint,
     save_checkpoint,
 )
-from pipeline.runtime.session.event_log import Diary
+from pipeline.runtime.session.compute_cache import remembered
+from pipeline.runtime.session.event_log import EventLog
 from pipeline.runtime.session.memory import peak_memory
-from pipeline.runtime.session.sync_schedule import Decision, Rhythm
+from pipeline.runtime.session.sync_schedule import Decision, SyncSchedule
 from pipeline.runtime.session.system_metrics import sampling
-from pipeline.runtime.training.compute_cache import remembered
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.trainer import Trainer
 
 
-def train(order: Order) -> dict[str, str]:
+def train(order: WorkerConfig) -> dict[str, str]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
@@ -73,10 +73,10 @@ class _Start:
 
     checkpoint: str
     meeting: str
-    compute: Compute
+    compute: ComputeConfig
 
 
-def _agree_on_start(order: Order, share: Share, device: torch.device) -> _Start:
+def _agree_on_start(order: WorkerConfig, share: Share, device: torch.device) -> _Start:
     """Have the first worker say from which checkpoint, where and how to start."""
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -96,7 +96,9 @@ def _agree_on_start(order: Order, share: Share, device: torch.device) -> _Start:
     return start
 
 
-def _build_together(order: Order, share: Share, device: torch.device, start: _Start) -> Trainer:
+def _build_together(
+    order: WorkerConfig, share: Share, device: torch.device, start: _Start
+) -> Trainer:
     """Build this worker's trainer; what one worker cannot do, none goes on with.
 
     Raises:
@@ -116,7 +118,7 @@ def _build_together(order: Order, share: Share, device: torch.device, start: _St
     return trainer
 
 
-def _choose_compute(order: Order, share: Share, device: torch.device) -> Compute:
+def _choose_compute(order: WorkerConfig, share: Share, device: torch.device) -> ComputeConfig:
     """Choose by trial, or as the last time that it was asked for."""
     job, recipe, on_gpu = order.job, order.job.recipe, device.type == "cuda"
     question = {
@@ -138,10 +140,10 @@ def _choose_compute(order: Order, share: Share, device: torch.device) -> Compute
     )
 
 
-def _open_diary(order: Order, trainer: Trainer, start: _Start, share: Share) -> Diary:
+def _open_diary(order: WorkerConfig, trainer: Trainer, start: _Start, share: Share) -> EventLog:
     """Start the driver's news: the epochs that are done already, and how this goes on."""
     progress = trainer.progress
-    diary = Diary(order.folder.diary, progress.history)
+    diary = EventLog(order.folder.diary, progress.history)
     workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
     diary.fact("compute", f"{workers}, {start.compute}")
     if start.checkpoint:
@@ -154,10 +156,10 @@ def _open_diary(order: Order, trainer: Trainer, start: _Start, share: Share) -> 
 
 
 def _train(
-    trainer: Trainer, order: Order, diary: Diary | None, device: torch.device
+    trainer: Trainer, order: WorkerConfig, diary: EventLog | None, device: torch.device
 ) -> dict[str, str]:
     """Train until it is done or stopped; only the first worker has a diary."""
-    rhythm, steps = Rhythm(order.checkpoint_interval_s), 1
+    schedule, steps = SyncSchedule(order.checkpoint_interval_s), 1
     while not trainer.done:
         record = trainer.advance(steps)
         # Looking up together costs the workers a message each, so that they do it about once a
@@ -168,8 +170,8 @@ def _train(
                 # Beside the record: the history is that of the same training on any machine.
                 diary.record(record | peak_memory(device))
             else:
-                diary.glance(trainer.glance())
-            mine = rhythm.decide(order.folder.stop.exists())
+                diary.epoch_progress(trainer.epoch_progress())
+            mine = schedule.decide(order.folder.stop.exists())
         decision, steps = trainer.agree(*mine)
         if decision != Decision.GO_ON or trainer.done:
             # All workers: one that found it alone would leave the others waiting.
@@ -177,7 +179,7 @@ def _train(
             if diary:
                 begin = time.monotonic()
                 save_checkpoint(trainer, order.folder.checkpoints)
-                rhythm.saved(time.monotonic() - begin)
+                schedule.saved(time.monotonic() - begin)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
     # The driver listens to the first worker alone; the others may be done before it has saved.

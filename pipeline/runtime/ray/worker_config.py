@@ -9,7 +9,7 @@ from pipeline.vision.training.job import Job
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerConfig:
     """All that a worker needs to know.
 
     Attributes:
@@ -32,7 +32,7 @@ class Order:
     samples_load: bool
 
 
-def carry_out(order: Order) -> dict[str, str]:
+def run_worker(order: WorkerConfig) -> dict[str, str]:
     """Run in each worker, see `worker.train`."""
     # As in __main__: imports make objects and no garbage. The first step comes 0.8 s sooner.
     gc.set_threshold(100_000, 50, 50)

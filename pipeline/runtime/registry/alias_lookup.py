@@ -17,7 +17,7 @@ class StoreGoneError(Exception):
     """The store that once was there is not there any more."""
 
 
-def aliases_at_a_glance(uri: str, name: str) -> dict[str, str]:
+def lookup_aliases(uri: str, name: str) -> dict[str, str]:
     """Return the version that each alias of a registered model points at.
 
     Args:

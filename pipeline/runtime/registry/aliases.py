@@ -7,16 +7,8 @@ leaves each alias at a whole version: what is pointed at was registered before, 
 people use moves in one step.
 """
 
-import getpass
-import hashlib
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
@@ -24,9 +16,9 @@ from pipeline.runtime.tracking.store import (
     BUNDLE_TAG,
     connect,
     explained,
+    one_at_a_time,
     open_client,
     shown,
-    store_file,
     tracking_uri,
 )
 
@@ -157,20 +149,6 @@ def roll_back(tracking: Tracking, name: str, alias: str) -> tuple[str, str]:
             " look at the registry and, if need be, run convoy rollback again"
         )
     return previous, champion
-
-
-@contextmanager
-def one_at_a_time(tracking: Tracking) -> Iterator[None]:
-    """Let one process at a time change a registry, of those of one user and machine."""
-    uri = tracking_uri(tracking)
-    file = store_file(uri)
-    if file is not None:
-        lock = Path(f"{file}.aliases.lock")
-    else:
-        digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        lock = Path(tempfile.gettempdir()) / f"convoy-{getpass.getuser()}-{digest}.lock"
-    with FileLock(lock):
-        yield
 
 
 def _aliases(client: Any, name: str) -> dict[str, str]:

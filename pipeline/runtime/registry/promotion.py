@@ -10,7 +10,7 @@ import torch
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.judging import gate
-from pipeline.evaluation.judging.disagreements import find_flips, flip_block
+from pipeline.evaluation.judging.disagreements import disagreement_block, find_disagreements
 from pipeline.evaluation.judging.gate import Check
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.params import Evaluate, Register, Tracking
@@ -31,7 +31,7 @@ from pipeline.runtime.registry.versions import (
 )
 from pipeline.runtime.tracking.results import record_result
 from pipeline.runtime.tracking.trained import Result
-from pipeline.vision.application.paired_evaluation import Contest, hold
+from pipeline.vision.application.paired_evaluation import PairedEvaluation, hold
 from pipeline.vision.bundle.digest import bundle_digest
 from pipeline.vision.inference.bundle import load_bundle
 
@@ -182,7 +182,7 @@ def _verdict(decision: str, reasons: list[str], checks: list[Check]) -> Block:
     }
 
 
-def _contest(candidate: Candidate, champion: Champion, registry: Registry) -> Contest:
+def _contest(candidate: Candidate, champion: Champion, registry: Registry) -> PairedEvaluation:
     rules = registry.rules
     if champion.bundle is None:
         raise PipelineError(
@@ -202,7 +202,9 @@ def _contest(candidate: Candidate, champion: Champion, registry: Registry) -> Co
     )
 
 
-def _compare(contest: Contest, champion: Champion, candidate: Candidate, how: Evaluate) -> Block:
+def _compare(
+    contest: PairedEvaluation, champion: Champion, candidate: Candidate, how: Evaluate
+) -> Block:
     """Measure what the checks are made of."""
     labels, new, old = contest.labels, contest.first, contest.second
     seconds_new, seconds_old = contest.seconds
@@ -213,8 +215,10 @@ def _compare(contest: Contest, champion: Champion, candidate: Candidate, how: Ev
         },
         "comparison": compare(labels, new, old, how),
         "classes": gate.compare_recalls(labels, new, old, contest.classes),
-        "flips": flip_block(
-            find_flips(labels, old, new, contest.classes, ImageSet.open(candidate.images).paths),
+        "flips": disagreement_block(
+            find_disagreements(
+                labels, old, new, contest.classes, ImageSet.open(candidate.images).paths
+            ),
             _FLIPS_LISTED,
         ),
         "latency": {

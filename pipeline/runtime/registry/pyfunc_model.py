@@ -22,7 +22,7 @@ from mlflow.pyfunc import PythonModelContext
 from pipeline.data.images.decode import UnusableImageError, verify
 from pipeline.data.packing.preprocess import (
     MAX_PIXELS,
-    Preparing,
+    Preprocessing,
     fit_pixels,
     prepare,
     prepare_file,
@@ -52,7 +52,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is
         images = []
         for position, value in enumerate(model_input[name]):
             try:
-                images.append(_READERS[name](value, self.bundle.preparing))
+                images.append(_READERS[name](value, self.bundle.preprocessing))
             except UnusableImageError as error:
                 message = f"image {position}: {error}"
                 raise MlflowException.invalid_parameter_value(message) from error
@@ -75,21 +75,21 @@ def _column(table: pd.DataFrame) -> str:
     return given[0]
 
 
-def _read_bytes(value: Any, preparing: Preparing) -> npt.NDArray[Any]:
+def _read_bytes(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     if not isinstance(value, bytes):
         raise UnusableImageError(f"expected bytes of an image file, found {type(value).__name__}")
     verify(value, MAX_PIXELS)
-    return prepare(value, preparing)
+    return prepare(value, preprocessing)
 
 
-def _read_file(value: Any, preparing: Preparing) -> npt.NDArray[Any]:
+def _read_file(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     if not isinstance(value, str):
         raise UnusableImageError(f"expected the path of a file, found {type(value).__name__}")
-    return prepare_file(Path(value), preparing)
+    return prepare_file(Path(value), preprocessing)
 
 
-def _read_pixels(value: Any, preparing: Preparing) -> npt.NDArray[Any]:
-    return fit_pixels(_as_pixels(value), preparing)
+def _read_pixels(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
+    return fit_pixels(_as_pixels(value), preprocessing)
 
 
 def _as_pixels(value: Any) -> npt.NDArray[np.uint8]:

@@ -18,11 +18,11 @@ import numpy as np
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.files import fresh_folder
 from pipeline.params import Tracking
-from pipeline.runtime.registry.aliases import one_at_a_time
 from pipeline.runtime.tracking.store import (
     BUNDLE_TAG,
     connect,
     explained,
+    one_at_a_time,
     open_client,
     shown,
     tracking_uri,
@@ -281,8 +281,8 @@ def _example(description: Description) -> Any:
     """Return a table with one grey image: nobody's picture is put into the registry."""
     import pandas as pd
 
-    preparing = description.preparing
-    grey = np.full((preparing.height, preparing.width), 128, np.uint8)
+    preprocessing = description.preprocessing
+    grey = np.full((preprocessing.height, preprocessing.width), 128, np.uint8)
     return pd.DataFrame({"image": [cv2.imencode(".png", grey)[1].tobytes()]})
 
 

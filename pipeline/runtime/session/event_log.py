@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.files import atomic_path
-from pipeline.vision.training.training_state import Glance, Record
+from pipeline.vision.training.training_state import EpochProgress, Record
 
 _POLL_S = 0.1
 
@@ -31,11 +31,11 @@ class Reader(Protocol):
     def record(self, record: Record) -> None:
         """Take in an epoch. After a restart, earlier ones come again."""
 
-    def glance(self, glance: Glance) -> None:
+    def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Take in how far the running epoch is."""
 
 
-class Diary:
+class EventLog:
     """Writes lines; `history` first, in place of what an earlier worker wrote."""
 
     def __init__(self, path: Path, history: Iterable[Record]) -> None:
@@ -51,9 +51,9 @@ class Diary:
         """Tell of an epoch that is done."""
         self._append("record", record)
 
-    def glance(self, glance: Glance) -> None:
+    def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Tell how far the running epoch is."""
-        self._append("glance", asdict(glance))
+        self._append("epoch_progress", asdict(epoch_progress))
 
     def _append(self, kind: str, value: Any) -> None:
         with self._path.open("a") as file:
@@ -102,8 +102,8 @@ def _hand_on(reader: Reader, kind: str, value: Any) -> None:
             reader.fact(*value)
         case "record":
             reader.record(value)
-        case "glance":
-            reader.glance(Glance(**value))
+        case "epoch_progress":
+            reader.epoch_progress(EpochProgress(**value))
 
 
 def _new_lines(path: Path, ended: threading.Event) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ class Decision(IntEnum):
     STOP = 2
 
 
-class Rhythm:
+class SyncSchedule:
     """Plans the next look about a second ahead, and checkpoints by their interval."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:

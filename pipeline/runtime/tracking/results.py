@@ -14,13 +14,19 @@ from pipeline.data.shards.statistics import images_digest
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params import Tracking
-from pipeline.runtime.registry.aliases import one_at_a_time
 from pipeline.runtime.tracking.journal import spool_folder
 from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.replay import Delivery, StoreAwayError
 from pipeline.runtime.tracking.run_logger import start_run
 from pipeline.runtime.tracking.run_metadata import WEIGHTS_TAG, best_metrics, gather_facts
-from pipeline.runtime.tracking.store import STAGE_TAG, explained, open_client, shown, tracking_uri
+from pipeline.runtime.tracking.store import (
+    STAGE_TAG,
+    explained,
+    one_at_a_time,
+    open_client,
+    shown,
+    tracking_uri,
+)
 from pipeline.runtime.tracking.trained import Result
 from pipeline.runtime.tracking.uploader import say, told
 from pipeline.vision.bundle.digest import weights_digest

@@ -313,3 +313,17 @@ def _migration_lock(uri: str) -> Path | None:
         return None
     digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"convoy-{getpass.getuser()}-{digest}.migration.lock"
+
+
+@contextmanager
+def one_at_a_time(tracking: Tracking) -> Iterator[None]:
+    """Let one process at a time change a registry, of those of one user and machine."""
+    uri = tracking_uri(tracking)
+    file = store_file(uri)
+    if file is not None:
+        lock = Path(f"{file}.aliases.lock")
+    else:
+        digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        lock = Path(tempfile.gettempdir()) / f"convoy-{getpass.getuser()}-{digest}.lock"
+    with FileLock(lock):
+        yield

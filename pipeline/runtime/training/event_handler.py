@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.tracking.run_logger import Recorder
-from pipeline.runtime.training.progress_bar import TrainingBar
-from pipeline.vision.training.training_state import Glance, Record
+from pipeline.runtime.training.progress_bar import ProgressBar
+from pipeline.vision.training.training_state import EpochProgress, Record
 
 
-class Watch:
+class EventHandler:
     """A reader of the diary."""
 
-    def __init__(self, bar: TrainingBar, recorder: Recorder, cluster: Cluster) -> None:
+    def __init__(self, bar: ProgressBar, recorder: Recorder, cluster: Cluster) -> None:
         self._bar, self._recorder, self._cluster = bar, recorder, cluster
         self._told: set[str] = set()
 
@@ -38,6 +38,6 @@ class Watch:
         metrics = {f"system/{node}/{name}": value for name, value in values.items()}
         self._recorder.log(metrics, number, time_ms)
 
-    def glance(self, glance: Glance) -> None:
+    def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Show how far the running epoch is."""
-        self._bar.glance(glance)
+        self._bar.epoch_progress(epoch_progress)

@@ -16,7 +16,7 @@ _WEIGHTS_FOLDER = "weights"
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialWeights:
     """The first weights of a training.
 
     Attributes:
@@ -31,7 +31,7 @@ class Start:
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
-def find_start(params: Params, recipe: Training) -> Start:
+def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     """Find the weights that `recipe` names, where every worker can read them.
 
     Raises:
@@ -39,7 +39,7 @@ def find_start(params: Params, recipe: Training) -> Start:
     """
     source = recipe.weights
     if source is None:
-        return Start(None, "random", None)
+        return InitialWeights(None, "random", None)
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
     if source.startswith(_REGISTRY):
         path = _fetched(source, params)
@@ -51,10 +51,10 @@ def find_start(params: Params, recipe: Training) -> Start:
     if params.resources.address is None:
         return start
     assert start.weights is not None
-    return Start(_shared(start.weights, storage), start.origin, start.normalization)
+    return InitialWeights(_shared(start.weights, storage), start.origin, start.normalization)
 
 
-def _published(network: str, name: str, storage: Path) -> Start:
+def _published(network: str, name: str, storage: Path) -> InitialWeights:
     from safetensors.torch import save_file  # torch, which takes a second
 
     from pipeline.vision.weights import is_published, published_weights
@@ -65,7 +65,7 @@ def _published(network: str, name: str, storage: Path) -> Start:
     file = storage / f"{network}-{name}.safetensors"
     with atomic_path(file) as temporary:
         save_file(published.tensors, temporary)
-    return Start(file, f"torchvision {network} {name}", (published.mean, published.std))
+    return InitialWeights(file, f"torchvision {network} {name}", (published.mean, published.std))
 
 
 def _fetched(uri: str, params: Params) -> Path:
@@ -76,14 +76,14 @@ def _fetched(uri: str, params: Params) -> Path:
     return fetch_bundle(uri, params.tracking)
 
 
-def _start_from(path: Path, source: str) -> Start:
+def _start_from(path: Path, source: str) -> InitialWeights:
     if (path / DESCRIPTION_FILE).is_file():
         before = read_description(path)
-        return Start(path, bundle_digest(path), (before.mean, before.std))
+        return InitialWeights(path, bundle_digest(path), (before.mean, before.std))
     file = _file_of(path)
     if not file.is_file():
         raise _nothing_there(source)
-    return Start(path, files_digest([file.parent], file.name), None)
+    return InitialWeights(path, files_digest([file.parent], file.name), None)
 
 
 def _file_of(weights: Path) -> Path:

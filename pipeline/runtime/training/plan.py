@@ -8,7 +8,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import channel_statistics, images_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params, Training
-from pipeline.runtime.training.initial_weights import Start, find_start
+from pipeline.runtime.training.initial_weights import InitialWeights, find_initial_weights
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.job import Job
@@ -43,13 +43,13 @@ def plan_training(
     """
     training_set, validation_set = ImageSet.open(*images), ImageSet.open(validation)
     _check_sets(training_set, validation_set)
-    start = find_start(params, recipe)
+    start = find_initial_weights(params, recipe)
     mean, std = _normalization(recipe, training_set, start)
     description = Description(
         network=params.model.name,
         args=dict(params.model.args),
         classes=training_set.info.classes,
-        preparing=training_set.info.preparing,
+        preprocessing=training_set.info.preprocessing,
         mean=mean,
         std=std,
         origin={
@@ -87,7 +87,7 @@ def _check_sets(images: ImageSet, validation: ImageSet) -> None:
 
 
 def _normalization(
-    recipe: Training, images: ImageSet, start: Start
+    recipe: Training, images: ImageSet, start: InitialWeights
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std per channel, of pixels in [0, 1]."""
     channels = images.info.shape[2]

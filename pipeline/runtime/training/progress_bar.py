@@ -6,12 +6,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.vision.training.training_state import Glance, Record
+from pipeline.vision.training.training_state import EpochProgress, Record
 
 _LINE_INTERVAL_S = 10.0
 
 
-class TrainingBar:
+class ProgressBar:
     """Shows how far a training is, its speed and the time left."""
 
     def __init__(self, label: str, epochs: int, images: int) -> None:
@@ -57,11 +57,11 @@ class TrainingBar:
             line = f"{self._label}: epoch {epoch}/{self._epochs}, {words}, {speed}"
             print(line, file=sys.stderr)
 
-    def glance(self, glance: Glance) -> None:
+    def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Move within the running epoch."""
-        if glance.loss is not None:
-            self._figures |= {"loss": f"{glance.loss:.3f}"}
-        self._move((glance.epoch - 1) * self._images + glance.images)
+        if epoch_progress.loss is not None:
+            self._figures |= {"loss": f"{epoch_progress.loss:.3f}"}
+        self._move((epoch_progress.epoch - 1) * self._images + epoch_progress.images)
 
     def _move(self, images: int) -> None:
         if self._bar.disable:

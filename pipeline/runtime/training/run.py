@@ -19,9 +19,9 @@ from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.run_logger import Recorder, start_run
 from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_facts
 from pipeline.runtime.tracking.trained import Trained
-from pipeline.runtime.training.event_handler import Watch
+from pipeline.runtime.training.event_handler import EventHandler
 from pipeline.runtime.training.plan import Plan, plan_training
-from pipeline.runtime.training.progress_bar import TrainingBar
+from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.description import write_bundle
 from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
@@ -68,11 +68,11 @@ def train_bundle(
 
 
 @contextmanager
-def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[Watch]:
+def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[EventHandler]:
     """Have the console and the tracking store watch a training."""
     images = len(ImageSet.open(*trained.images))
-    with closing(TrainingBar(trained.stage, trained.recipe.epochs, images)) as bar:
-        yield Watch(bar, recorder, cluster)
+    with closing(ProgressBar(trained.stage, trained.recipe.epochs, images)) as bar:
+        yield EventHandler(bar, recorder, cluster)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Itera
 
     def read(path: Path) -> npt.NDArray[np.generic] | UnusableImageError:
         try:
-            return prepare_file(path, bundle.preparing)
+            return prepare_file(path, bundle.preprocessing)
         except UnusableImageError as error:
             return error
 

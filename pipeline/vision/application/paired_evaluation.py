@@ -26,7 +26,7 @@ _TIMED_S = 1.0
 
 
 @dataclass(frozen=True)
-class Contest:
+class PairedEvaluation:
     """What two models say of n images.
 
     Attributes:
@@ -44,7 +44,7 @@ class Contest:
     seconds: tuple[float, float]
 
 
-def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> Contest:
+def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> PairedEvaluation:
     """Let both models answer, and time them in turns on the first images.
 
     Args:
@@ -64,7 +64,7 @@ def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> Conte
     batches = [
         next(iter(prepared(bundle, images, folder)))[:_TIMED_IMAGES] for bundle in (first, second)
     ]
-    return Contest(
+    return PairedEvaluation(
         classes,
         images.labels.astype(np.int64),
         posteriors[0],
@@ -75,10 +75,12 @@ def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> Conte
 
 def prepared(bundle: Bundle, images: ImageSet, folder: Path) -> Iterator[Pixels]:
     """Yield the images in order as the model wants them, from the shards or else from files."""
-    if bundle.preparing == images.info.preparing:
+    if bundle.preprocessing == images.info.preprocessing:
         yield from images.batches(BATCH_SIZE)
         return
-    info = SetInfo(images.info.classes, bundle.preparing, f"uint{bundle.preparing.bit_depth}")
+    info = SetInfo(
+        images.info.classes, bundle.preprocessing, f"uint{bundle.preprocessing.bit_depth}"
+    )
     rows = zip(images.paths, images.labels.tolist(), images.ids, strict=True)
     while piece := [Source(*row) for row in islice(rows, min(BATCH_SIZE, info.rows_per_batch))]:
         yield prepare_sources(piece, folder, info)

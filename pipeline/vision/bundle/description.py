@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import check_carried_views
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle
@@ -49,7 +49,7 @@ class Description:
         network: name, as in params.yaml.
         args: further arguments of the network.
         classes: names in the order of the outputs.
-        preparing: how an image file becomes an array.
+        preprocessing: how an image file becomes an array.
         mean, std: per channel, of pixels in [0, 1]; the network sees (pixel - mean) / std.
         origin: digests of data and params, and what the weights started from.
         validation: metrics on the validation split.
@@ -60,7 +60,7 @@ class Description:
     network: str
     args: dict[str, Any]
     classes: tuple[str, ...]
-    preparing: Preparing
+    preprocessing: Preprocessing
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: dict[str, Any] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Description:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width of the network's input."""
-        return self.preparing.channels, self.preparing.height, self.preparing.width
+        return self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
 
     def build(self) -> "Classifier":
         """Build the network with random weights."""
@@ -100,7 +100,7 @@ def read_description(folder: Path) -> Description:
             network=raw["network"],
             args=raw["args"],
             classes=tuple(raw["classes"]),
-            preparing=Preparing(**raw["preparing"]),
+            preprocessing=Preprocessing(**raw["preprocessing"]),
             mean=tuple(map(float, raw["mean"])),
             std=tuple(map(float, raw["std"])),
             origin=raw["origin"],

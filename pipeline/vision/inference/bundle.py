@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.vision.bundle.description import Description, read_description
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization, per_channel
@@ -37,9 +37,9 @@ class Bundle:
         return self.description.classes
 
     @property
-    def preparing(self) -> Preparing:
+    def preprocessing(self) -> Preprocessing:
         """How an image file becomes an array."""
-        return self.description.preparing
+        return self.description.preprocessing
 
     @cached_property
     def normalize(self) -> Normalization:

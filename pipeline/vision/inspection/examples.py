@@ -12,7 +12,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.plots.examples import Partner, TrainingExample
 from pipeline.params import Training
 from pipeline.vision.training.augment import build_augment
-from pipeline.vision.training.batches import Batches, Draw, Share, compose
+from pipeline.vision.training.batches import Batches, BatchPlan, Share, compose
 from pipeline.vision.training.losses import smooth
 from pipeline.vision.training.sources import MappedPixels, Normalizing
 
@@ -52,7 +52,7 @@ def training_examples(images: ImageSet, recipe: Training, count: int) -> list[Tr
     ]
 
 
-def _distinct(draws: Iterator[Draw], kinds: int) -> Iterator[Draw]:
+def _distinct(draws: Iterator[BatchPlan], kinds: int) -> Iterator[BatchPlan]:
     """Yield the first draw of each kind of mixing, as far as there is one."""
     seen: set[bool | None] = set()
     for draw in draws:
@@ -87,12 +87,12 @@ class _Reader:
         one_hot = torch.eye(len(images.info.classes))
         self._targets = smooth(one_hot, recipe.label_smoothing)
 
-    def draws(self) -> Iterator[Draw]:
+    def draws(self) -> Iterator[BatchPlan]:
         """Yield the first batches of the first epoch."""
         for step in range(min(_BATCHES, self._batches.steps_per_epoch)):
             yield next(self._batches.stream(Share(), 0, step))
 
-    def weights(self, draw: Draw) -> npt.NDArray[np.float64]:
+    def weights(self, draw: BatchPlan) -> npt.NDArray[np.float64]:
         """Return the weight of each row's own image: 1 without mixing."""
         if draw.mixing is None:
             return np.ones(draw.global_size)
@@ -105,7 +105,7 @@ class _Reader:
         return share
 
     def examples(
-        self, draw: Draw, rows: Sequence[int] | npt.NDArray[np.intp]
+        self, draw: BatchPlan, rows: Sequence[int] | npt.NDArray[np.intp]
     ) -> list[TrainingExample]:
         """Return the given rows of a batch."""
         classes, weights = self._images.info.classes, self.weights(draw)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Readback:
+class AsyncScalar:
     """Reads a value of the device one exchange late: by then it has long been computed.
 
     Attributes:

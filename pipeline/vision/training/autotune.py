@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.vision.networks import Classifier
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.error_translation import explained
 
 # A candidate is tried for this long, but for two steps at least.
@@ -23,7 +23,7 @@ _BF16_GAIN = 1.15
 # Less than this is noise: the first candidate, the usual one, stays.
 _GAIN = 1.03
 
-StepTimer = Callable[[Compute], float]
+StepTimer = Callable[[ComputeConfig], float]
 
 
 def choose_compute(
@@ -32,7 +32,7 @@ def choose_compute(
     precision: Literal["auto", "fp32", "bf16"],
     threads: int | Literal["auto"],
     most_threads: int,
-) -> Compute:
+) -> ComputeConfig:
     """Return the fastest way to compute among those that are asked for.
 
     Args:
@@ -43,10 +43,10 @@ def choose_compute(
     """
     first_precision: Literal["fp32", "bf16"] = "bf16" if precision == "bf16" else "fp32"
     first_threads = most_threads if threads == "auto" else threads
-    best = Compute(first_precision, first_threads, channels_last=False)
+    best = ComputeConfig(first_precision, first_threads, channels_last=False)
     best_s = timer(best)
 
-    def challenge(challengers: Iterable[Compute], gain: float) -> None:
+    def challenge(challengers: Iterable[ComputeConfig], gain: float) -> None:
         nonlocal best, best_s
         for challenger in challengers:
             seconds = timer(challenger)
@@ -56,14 +56,16 @@ def choose_compute(
             if seconds * gain < best_s:
                 best, best_s = challenger, seconds
 
-    challenge([Compute(first_precision, first_threads, channels_last=True)], _GAIN)
+    challenge([ComputeConfig(first_precision, first_threads, channels_last=True)], _GAIN)
     if precision == "auto":
-        challenge([Compute("bf16", first_threads, last) for last in (True, False)], _BF16_GAIN)
+        challenge(
+            [ComputeConfig("bf16", first_threads, last) for last in (True, False)], _BF16_GAIN
+        )
     if threads == "auto":
         fewer = most_threads // 2
         while fewer >= 1:
             before = best
-            challenge([Compute(best.precision, fewer, best.channels_last)], _GAIN)
+            challenge([ComputeConfig(best.precision, fewer, best.channels_last)], _GAIN)
             if best is before:
                 break
             fewer //= 2
@@ -86,7 +88,7 @@ def time_steps(
     images = torch.rand((max(rows, 2), *image_shape), generator=generator).to(device)
     targets = torch.zeros(len(images), dtype=torch.int64, device=device)
 
-    def timer(compute: Compute) -> float:
+    def timer(compute: ComputeConfig) -> float:
         with _threads(compute.threads), explained():
             twin = copy.deepcopy(network).to(device)
             twin.to(memory_format=compute.memory_format)  # type: ignore[call-overload]

@@ -65,7 +65,7 @@ class Mixing:
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchPlan:
     """One worker's share of a global batch, before it is prepared.
 
     Attributes:
@@ -97,19 +97,19 @@ class Batches:
         """Global batches of one epoch."""
         return count_steps(len(self._source.labels), self._recipe.global_batch_size)
 
-    def stream(self, share: Share, epoch: int, first_step: int) -> Iterator[Draw]:
+    def stream(self, share: Share, epoch: int, first_step: int) -> Iterator[BatchPlan]:
         """Yield this worker's share of each batch from `first_step` on, fetched ahead."""
         recipe = self._recipe
         rng = np.random.default_rng((recipe.seed, epoch))
         rows = epoch_rows(self._source.labels, sampler_at(recipe, epoch), rng)
         batches = global_batches(rows, recipe.global_batch_size)
 
-        def draw(step: int) -> Draw:
+        def draw(step: int) -> BatchPlan:
             return self._draw(batches[step], share, epoch, step)
 
         return map_ahead(draw, range(first_step, len(batches)))
 
-    def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> Draw:
+    def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> BatchPlan:
         # From 1: numpy fills up seeds with zeros, and (seed, epoch) has drawn the epoch's rows.
         rng = np.random.default_rng((self._recipe.seed, epoch, 1 + step))
         drawn = self._augment.draw(len(rows), rng) if self._augment else {}
@@ -117,7 +117,7 @@ class Batches:
         needed, mixing = own, None
         if self._recipe.mixup_alpha > 0 or self._recipe.cutmix_alpha > 0:
             needed, mixing = self._draw_mixing(rows, own, rng)
-        return Draw(
+        return BatchPlan(
             raw=self._source.fetch(rows[needed]),
             labels=torch.from_numpy(self._source.labels[rows[needed]]),
             augment={key: torch.from_numpy(values[needed]) for key, values in drawn.items()},
@@ -143,7 +143,7 @@ class Batches:
 
 
 def compose(
-    draw: Draw, source: Source, target_rows: Tensor, device: torch.device
+    draw: BatchPlan, source: Source, target_rows: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Turn a draw into inputs and soft targets on the device, without waiting for it.
 

@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Compute:
+class ComputeConfig:
     """One way to do the same arithmetic.
 
     Attributes:

@@ -5,7 +5,7 @@ from torch import nn
 
 from pipeline.params import Training
 from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.sources import Features, Source
 
 
@@ -24,7 +24,7 @@ def extract_features(
     share: Share,
     batch_size: int,
     device: torch.device,
-    compute: Compute,
+    compute: ComputeConfig,
 ) -> Features:
     """Run every row through `extractor`, each worker its share, and put the parts together.
 

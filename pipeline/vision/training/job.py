@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.vision.networks import Classifier
     from pipeline.vision.training.autotune import StepTimer
     from pipeline.vision.training.batches import Share
-    from pipeline.vision.training.compute_config import Compute
+    from pipeline.vision.training.compute_config import ComputeConfig
     from pipeline.vision.training.trainer import Trainer
     from pipeline.vision.weights import Loaded
 
@@ -68,7 +68,7 @@ class Job:
             _check_nothing_random_is_frozen(loaded, self.recipe.trainable)
         return network, loaded
 
-    def build(self, share: "Share", device: "torch.device", compute: "Compute") -> "Trainer":
+    def build(self, share: "Share", device: "torch.device", compute: "ComputeConfig") -> "Trainer":
         """Open the images and build the trainer of one worker.
 
         Raises:

@@ -16,12 +16,12 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.params import CrossEntropy, Training
 from pipeline.vision.networks import Classifier
-from pipeline.vision.training.async_scalar import Readback
+from pipeline.vision.training.async_scalar import AsyncScalar
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.averaging import AveragedModel
-from pipeline.vision.training.batches import Batches, Draw, Share, compose, starts_at
+from pipeline.vision.training.batches import Batches, BatchPlan, Share, compose, starts_at
 from pipeline.vision.training.checkpoint import plain, read_best, read_state, write_checkpoint
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.error_translation import explained
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import Freezing
@@ -34,7 +34,7 @@ from pipeline.vision.training.optimizers import (
 )
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import Normalizing, Source, open_pixels
-from pipeline.vision.training.training_state import Glance, Progress, Record, read_progress
+from pipeline.vision.training.training_state import EpochProgress, Progress, Record, read_progress
 from pipeline.vision.training.validation import validate
 
 # Input values of a validation batch: enough to be quick, few enough for a processor's caches.
@@ -73,7 +73,7 @@ class Trainer:
         *,
         share: Share,
         device: torch.device,
-        compute: Compute,
+        compute: ComputeConfig,
     ) -> None:
         self.progress = Progress()
         self.network = network.to(device, memory_format=compute.memory_format)  # type: ignore[call-overload]
@@ -85,10 +85,10 @@ class Trainer:
         self._average = AveragedModel(self._trained, decay) if decay else None
         self._judged = self._average.module if self._average else self._trained
         self.best_weights = self._weights()
-        self._stream: Iterator[Draw] | None = None
+        self._stream: Iterator[BatchPlan] | None = None
         self._wrapped, self._wrapped_from = self._trained, -1
         self._losses = torch.zeros(self._batches.steps_per_epoch, device=device)
-        self._readback = Readback(device)
+        self._readback = AsyncScalar(device)
 
     def _open(self, inputs: Inputs) -> None:
         """Set up where inputs and targets come from, and which module is trained on them."""
@@ -185,11 +185,11 @@ class Trainer:
             self._stream = None
         return loss
 
-    def glance(self) -> Glance:
+    def epoch_progress(self) -> EpochProgress:
         """Return how far the running epoch is, without waiting for the device."""
         images, progress = len(self._source.labels), self.progress
         done = images * progress.steps_done // self.steps_per_epoch
-        return Glance(progress.epochs_done + 1, done, images, self._readback.latest)
+        return EpochProgress(progress.epochs_done + 1, done, images, self._readback.latest)
 
     def agree(self, *values: int) -> tuple[int, ...]:
         """Return the first worker's `values` to all of them."""
@@ -199,7 +199,7 @@ class Trainer:
         torch.distributed.broadcast(decision, 0)
         return tuple(decision.tolist())
 
-    def _begin_epoch(self) -> Iterator[Draw]:
+    def _begin_epoch(self) -> Iterator[BatchPlan]:
         """Freeze what this epoch freezes, and open its batches where the last call left off."""
         epoch = self.progress.epochs_done
         self._freezing.apply(epoch)
@@ -216,7 +216,7 @@ class Trainer:
         self._stream = self._batches.stream(self._share, epoch, self.progress.steps_done)
         return self._stream
 
-    def _step(self, draw: Draw, step: int) -> Tensor:
+    def _step(self, draw: BatchPlan, step: int) -> Tensor:
         """Take one step; return this worker's part of the global batch's mean loss."""
         self._seed(step)
         inputs, targets = compose(draw, self._source, self._targets, self._device)

@@ -12,7 +12,7 @@ Record = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Glance:
+class EpochProgress:
     """How far the running epoch is.
 
     Attributes:

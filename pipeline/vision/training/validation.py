@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.training_state import Record
 
@@ -19,7 +19,7 @@ def validate(
     share: Share,
     batch_size: int,
     device: torch.device,
-    compute: Compute,
+    compute: ComputeConfig,
 ) -> Record:
     """Measure `network` on every row of `source` exactly once, whatever the number of workers.
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.data.packing.preprocess import Preparing, prepare_file
+from pipeline.data.packing.preprocess import Preprocessing, prepare_file
 from pipeline.params import Tracking
 from pipeline.runtime.registry.versions import register_bundle
 from pipeline.runtime.tracking.store import open_client
@@ -23,8 +23,8 @@ CLASSES = ("big cat", "dog")
 
 @pytest.fixture
 def bundle():
-    preparing = Preparing(28, 28, 1, "pad", 0, 8)
-    description = Description("lenet5", {}, CLASSES, preparing, (0.4,), (0.3,))
+    preprocessing = Preprocessing(28, 28, 1, "pad", 0, 8)
+    description = Description("lenet5", {}, CLASSES, preprocessing, (0.4,), (0.3,))
     save_bundle(Path("models/final"), description, description.build().state_dict())
     return load_bundle(Path("models/final"))
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
 
 
 def expected(bundle, images):
-    arrays = np.stack([prepare_file(path, bundle.preparing) for path in images])
+    arrays = np.stack([prepare_file(path, bundle.preprocessing) for path in images])
     return probabilities(bundle, [arrays])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.params import load_params
-from pipeline.runtime.registry.alias_lookup import aliases_at_a_glance
+from pipeline.runtime.registry.alias_lookup import lookup_aliases
 from pipeline.runtime.registry.aliases import promote
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
@@ -31,7 +31,7 @@ def test_there_and_back(params, capsys):
     assert run(["rollback"]) == 0
     said = capsys.readouterr().out
     assert "convoy-digits: champion is version 1 again; version 2 is previous now" in said
-    held = aliases_at_a_glance(params.tracking.uri, "convoy-digits")
+    held = lookup_aliases(params.tracking.uri, "convoy-digits")
     assert held == {"champion": "1", "previous": "2"}
 
 

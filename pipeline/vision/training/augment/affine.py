@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Affine(Item):
+class Affine(Transform):
     """Slants, scales and turns about the middle, then moves; one bilinear interpolation.
 
     Beyond its edge the image repeats its border, as with a crop.

@@ -14,7 +14,7 @@ from pipeline.vision.training.augment.color import Color
 from pipeline.vision.training.augment.erase import Erase
 from pipeline.vision.training.augment.moves import Crop, HorizontalFlip, Move, VerticalFlip, move
 from pipeline.vision.training.augment.noise import Noise
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Augment:
         items: each after a name of its own, 'position.name': one may come twice.
     """
 
-    items: tuple[tuple[str, Item], ...]
+    items: tuple[tuple[str, Transform], ...]
 
     def draw(self, count: int, rng: np.random.Generator) -> Draws:
         """Draw a few numbers for each image of a global batch.
@@ -95,7 +95,7 @@ def build_augment(
     )
 
 
-_BUILD: dict[str, Callable[[Mapping[str, Any], int, int], Item]] = {
+_BUILD: dict[str, Callable[[Mapping[str, Any], int, int], Transform]] = {
     "hflip": lambda values, _height, width: HorizontalFlip(p=values["p"], width=width),
     "vflip": lambda values, height, _width: VerticalFlip(p=values["p"], height=height),
     "crop": lambda values, height, width: Crop(

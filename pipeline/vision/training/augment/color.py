@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 # What red, green and blue add to the grey that is seen (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class Color(Item):
+class Color(Transform):
     """Each property is multiplied by a factor from 1 - x to 1 + x, the hue turned.
 
     Attributes:

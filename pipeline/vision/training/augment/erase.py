@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 # Height by width of the rectangle, from this to its inverse, as in the paper.
 _FLATTEST = 0.3
 
 
 @dataclass(frozen=True)
-class Erase(Item):
+class Erase(Transform):
     """A rectangle painted over with the image's mean, in a share `p` of the images.
 
     Attributes:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 
-class Move(Item):
+class Move(Transform):
     """A flip or a crop."""
 
     @abstractmethod

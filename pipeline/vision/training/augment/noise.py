@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.vision.training.augment.transform import Draws, Item
+from pipeline.vision.training.augment.transform import Draws, Transform
 
 
 @dataclass(frozen=True)
-class Noise(Item):
+class Noise(Transform):
     """Independent normal noise in each value, of standard deviation `std`."""
 
     std: float

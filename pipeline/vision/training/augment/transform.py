@@ -11,7 +11,7 @@ from torch import Tensor
 Draws = dict[str, npt.NDArray[Any]]
 
 
-class Item(Protocol):
+class Transform(Protocol):
     """One augmentation of the list in params.yaml."""
 
     def draw(self, count: int, rng: np.random.Generator) -> Draws:

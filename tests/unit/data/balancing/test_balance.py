@@ -12,10 +12,10 @@ from pipeline.data.balancing.balance import (
     spread_copies,
     write_balanced,
 )
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 
-INFO = SetInfo(("a", "b", "c"), Preparing(6, 6, 1, "stretch", 0, 8), "uint8")
+INFO = SetInfo(("a", "b", "c"), Preprocessing(6, 6, 1, "stretch", 0, 8), "uint8")
 POLICIES = Policies(
     default=[{"Affine": {"rotate": [-30, 30], "p": 1.0}}, {"Superimpose": {"p": 0.5}}],
     per_class={"c": [{"GaussNoise": {"p": 1.0}}]},

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.indexing import verify
 from pipeline.data.indexing.verify import Limits, measure, measure_file
-from pipeline.data.packing.preprocess import Preparing, prepare_file
+from pipeline.data.packing.preprocess import Preprocessing, prepare_file
 
 LIMITS = Limits(max_pixels=100_000_000, min_side=4)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -148,7 +148,7 @@ def test_the_index_and_prediction_say_the_same(tmp_path: Path, content: bytes) -
     (tmp_path / "a.png").write_bytes(content)
     problem = measure_file(tmp_path / "a.png", Limits(2400, 1)).problem
     with pytest.raises(UnusableImageError) as caught:
-        prepare_file(tmp_path / "a.png", Preparing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
+        prepare_file(tmp_path / "a.png", Preprocessing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
     expected = problem.replace("index.max_pixels", "the limit")
     assert str(caught.value) == f"{tmp_path / 'a.png'}: {expected}"
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from pipeline.data.packing.pack import Source, pack, rows_per_shard
-from pipeline.data.packing.preprocess import Preparing, prepare
+from pipeline.data.packing.preprocess import Preprocessing, prepare
 from pipeline.data.shards.shards import ImageSet, SetInfo
 from pipeline.errors import PipelineError
 
-INFO = SetInfo(("a", "b"), Preparing(8, 8, 3, "crop", 0, 8), "uint8")
+INFO = SetInfo(("a", "b"), Preprocessing(8, 8, 3, "crop", 0, 8), "uint8")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_rows_are_the_files_in_the_order_given(root, tmp_path):
     assert packed.parents == [None] * 40
     for row in (0, 17, 39):
         content = (root / sources[row].path).read_bytes()
-        expected = prepare(content, INFO.preparing)
+        expected = prepare(content, INFO.preprocessing)
         assert (packed.gather(np.array([row]))[0] == expected).all()
 
 
@@ -91,5 +91,5 @@ def test_a_file_that_cannot_be_decoded_is_named(root, tmp_path):
 
 def test_shards_are_few_and_large():
     assert rows_per_shard(INFO) * 192 == pytest.approx(128 * 2**20, rel=1e-3)
-    large = SetInfo(("a",), Preparing(20_000, 20_000, 3, "pad", 0, 16), "uint16")
+    large = SetInfo(("a",), Preprocessing(20_000, 20_000, 3, "pad", 0, 16), "uint16")
     assert rows_per_shard(large) == 1

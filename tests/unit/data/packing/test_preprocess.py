@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from pipeline.data.images.decode import UnusableImageError
-from pipeline.data.packing.preprocess import Preparing, prepare, prepare_file
+from pipeline.data.packing.preprocess import Preprocessing, prepare, prepare_file
 
-RGB = Preparing(4, 4, 3, "stretch", 0, 8)
+RGB = Preprocessing(4, 4, 3, "stretch", 0, 8)
 
 
 def png(pixels):
@@ -39,7 +39,7 @@ def test_grey_is_repeated_and_colour_becomes_luma():
 @pytest.mark.parametrize("bit_depth", [8, 16])
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 def test_shape_and_type_are_as_asked(channels, bit_depth, resize):
-    to = Preparing(5, 9, channels, resize, 0, bit_depth)
+    to = Preprocessing(5, 9, channels, resize, 0, bit_depth)
     for dtype in (np.uint8, np.uint16):
         for source in (1, 3):
             for size in ((3, 2), (2, 3), (50, 7), (5, 9), (1, 40)):
@@ -50,19 +50,19 @@ def test_shape_and_type_are_as_asked(channels, bit_depth, resize):
 
 def test_white_stays_white_between_depths():
     deep = np.array([[0, 257, 128, 129, 65535, 385, 386, 65406]], np.uint16)[..., None]
-    to = Preparing(1, 8, 1, "stretch", 0, 8)
+    to = Preprocessing(1, 8, 1, "stretch", 0, 8)
     # Nearest multiple of 257: 128 is below half of it, 129 above.
     assert prepare(png(deep), to).ravel().tolist() == [0, 1, 0, 1, 255, 1, 2, 254]
     shallow = np.array([[0, 1, 255]], np.uint8)[..., None]
-    to = Preparing(1, 3, 1, "stretch", 0, 16)
+    to = Preprocessing(1, 3, 1, "stretch", 0, 16)
     assert prepare(png(shallow), to).ravel().tolist() == [0, 257, 65535]
 
 
 def test_shrinking_averages():
     pixels = blocks([0, 100], [200, 40], size=3)
-    to = Preparing(2, 2, 1, "stretch", 0, 8)
+    to = Preprocessing(2, 2, 1, "stretch", 0, 8)
     assert prepare(png(pixels), to)[..., 0].tolist() == [[0, 100], [200, 40]]
-    to = Preparing(1, 1, 1, "stretch", 0, 8)
+    to = Preprocessing(1, 1, 1, "stretch", 0, 8)
     assert prepare(png(pixels), to).item() == 85
 
 
@@ -70,27 +70,27 @@ def test_shrinking_averages():
 def test_shrinking_colour_equals_opencv_on_bytes(size):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     expected = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    found = prepare(png(pixels), Preparing(*size, 3, "stretch", 0, 8))
+    found = prepare(png(pixels), Preprocessing(*size, 3, "stretch", 0, 8))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_a_side_that_shrinks_is_averaged_even_where_the_other_grows():
     stripes = np.tile(np.array([0, 200], np.uint8), (1, 50))[..., None]  # 1 x 100
-    to = Preparing(4, 10, 1, "stretch", 0, 8)
+    to = Preprocessing(4, 10, 1, "stretch", 0, 8)
     assert (prepare(png(stripes), to) == 100).all()
 
 
 def test_growing_interpolates_between_the_ends():
-    to = Preparing(1, 4, 1, "stretch", 0, 8)
+    to = Preprocessing(1, 4, 1, "stretch", 0, 8)
     row = prepare(png(np.array([[0, 200]], np.uint8)[..., None]), to).ravel().tolist()
     assert row == [0, 50, 150, 200]
 
 
 def test_crop_fills_and_cuts_the_middle():
     wide = blocks([10, 20, 30, 40])  # 2 x 8
-    to = Preparing(2, 4, 1, "crop", 0, 8)
+    to = Preprocessing(2, 4, 1, "crop", 0, 8)
     assert prepare(png(wide), to)[..., 0].tolist() == [[20, 20, 30, 30]] * 2
-    to = Preparing(1, 2, 1, "crop", 0, 8)
+    to = Preprocessing(1, 2, 1, "crop", 0, 8)
     assert prepare(png(wide), to)[..., 0].tolist() == [[20, 30]]
 
 
@@ -100,10 +100,10 @@ def test_crop_is_the_middle_of_the_whole_resized(size, to):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 1)).astype(np.uint8)
     scale = max(to[0] / size[0], to[1] / size[1])
     whole = [max(round(side * scale), t) for side, t in zip(size, to, strict=True)]
-    stretched = prepare(png(pixels), Preparing(*whole, 1, "stretch", 0, 8))
+    stretched = prepare(png(pixels), Preprocessing(*whole, 1, "stretch", 0, 8))
     top, left = (whole[0] - to[0]) // 2, (whole[1] - to[1]) // 2
     expected = stretched[top : top + to[0], left : left + to[1]]
-    found = prepare(png(pixels), Preparing(*to, 1, "crop", 0, 8))
+    found = prepare(png(pixels), Preprocessing(*to, 1, "crop", 0, 8))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -120,7 +120,7 @@ def test_a_line_of_a_million_pixels_takes_little_memory(resize, channels, monkey
     monkeypatch.setattr(cv2, "resize", resized)
     line = np.full((4, 900_000, channels), 70, np.uint8)
     for pixels in (line, line.transpose(1, 0, 2)):
-        array = prepare(png(pixels), Preparing(64, 64, channels, resize, 70, 8))
+        array = prepare(png(pixels), Preprocessing(64, 64, channels, resize, 70, 8))
         assert (array == 70).all()
     assert max(asked) <= 4 * 64 * 64
 
@@ -136,7 +136,7 @@ def test_what_opencv_refuses_is_an_unusable_image(monkeypatch):
 
 def test_pad_fits_and_fills_up_with_the_background():
     wide = blocks([10, 40])  # 2 x 4
-    to = Preparing(4, 4, 1, "pad", 7, 8)
+    to = Preprocessing(4, 4, 1, "pad", 7, 8)
     assert prepare(png(wide), to)[..., 0].tolist() == [
         [7, 7, 7, 7],
         [10, 10, 40, 40],
@@ -149,7 +149,7 @@ def test_pad_fits_and_fills_up_with_the_background():
 
 def test_a_line_padded_keeps_at_least_one_pixel():
     line = np.full((1, 1000, 1), 200, np.uint8)
-    array = prepare(png(line), Preparing(4, 4, 1, "pad", 0, 8))
+    array = prepare(png(line), Preprocessing(4, 4, 1, "pad", 0, 8))
     assert (array == 200).sum() == 4
 
 

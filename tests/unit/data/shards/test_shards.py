@@ -2,11 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
-INFO = SetInfo(("cat", "dog"), Preparing(2, 3, 1, "stretch", 0, 8), "uint8")
+INFO = SetInfo(("cat", "dog"), Preprocessing(2, 3, 1, "stretch", 0, 8), "uint8")
 
 
 def rows(count, seed=0):
@@ -68,14 +68,14 @@ def test_equal_rows_give_equal_bytes_however_they_arrive(tmp_path, pieces):
     [(28, "uint8", 256), (224, "uint8", 55), (1024, "uint8", 2), (4096, "uint16", 1)],
 )
 def test_record_batches_of_large_images_have_few_rows(side, dtype, batch):
-    info = SetInfo(("a",), Preparing(side, side, 3, "stretch", 0, 8), dtype)
+    info = SetInfo(("a",), Preprocessing(side, side, 3, "stretch", 0, 8), dtype)
     assert info.bytes_per_image == side * side * 3 * np.dtype(dtype).itemsize
     assert info.rows_per_batch == batch
     assert batch == 1 or batch * info.bytes_per_image <= 8 * 2**20
 
 
 def test_large_images_are_written_in_small_batches(tmp_path):
-    info = SetInfo(("a",), Preparing(1024, 1024, 3, "stretch", 0, 8), "uint8")
+    info = SetInfo(("a",), Preprocessing(1024, 1024, 3, "stretch", 0, 8), "uint8")
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(info.shape, np.uint8)
     with ShardWriter(tmp_path, info, 4) as writer:
         writer.write(images, [0] * 5, list("abcde"), [None] * 5, list("abcde"))
@@ -127,7 +127,7 @@ def test_any_arrow_reader_opens_a_shard(tmp_path):
 
 
 def test_16_bit_images(tmp_path):
-    info = SetInfo(("a",), Preparing(1, 2, 3, "stretch", 0, 16), "uint16")
+    info = SetInfo(("a",), Preprocessing(1, 2, 3, "stretch", 0, 16), "uint16")
     images = np.arange(12, dtype=np.uint16).reshape(2, 1, 2, 3) * 5000
     with ShardWriter(tmp_path, info, 1) as writer:
         writer.write(images, [0, 0], ["x", "y"], [None, None], ["x", "y"])
@@ -161,7 +161,7 @@ def test_a_foreign_arrow_file_is_named(tmp_path):
 
 def test_sets_that_do_not_match_are_refused(tmp_path):
     write(tmp_path / "a", rows(3), [3])
-    other = SetInfo(("cat", "elk"), INFO.preparing, "uint8")
+    other = SetInfo(("cat", "elk"), INFO.preprocessing, "uint8")
     with ShardWriter(tmp_path / "b", other, 512):
         pass
     with pytest.raises(PipelineError, match=r"a and .*b were packed with different classes"):

@@ -1,15 +1,19 @@
 import numpy as np
 
-from pipeline.evaluation.judging.disagreements import Flip, find_flips, flip_block
+from pipeline.evaluation.judging.disagreements import (
+    Disagreement,
+    disagreement_block,
+    find_disagreements,
+)
 from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.disagreements import draw_flips
+from pipeline.evaluation.plots.disagreements import draw_disagreements
 
 
 def test_flips_by_hand(tmp_path):
     labels = np.array([0, 0, 1, 1])
     first = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
     second = np.array([[0.8, 0.2], [0.6, 0.4], [0.9, 0.1], [0.55, 0.45]])
-    flips = find_flips(labels, first, second, ("a", "b"), ["0", "1", "2", "3"])
+    flips = find_disagreements(labels, first, second, ("a", "b"), ["0", "1", "2", "3"])
     # Row 0 is right twice, row 2 wrong twice; the surest wrong answer comes first.
     assert [(flip.path, flip.mended) for flip in flips] == [("1", True), ("3", False)]
     one = flips[1]
@@ -17,16 +21,16 @@ def test_flips_by_hand(tmp_path):
     assert (one.first_probability, one.second_probability) == (0.8, 0.55)
     images = [np.zeros((8, 8, 1), np.uint8)] * 2
     for shown in (flips, []):
-        save(draw_flips(shown, images[: len(shown)], 2, ("A", "B")), tmp_path / "sheet.png")
+        save(draw_disagreements(shown, images[: len(shown)], 2, ("A", "B")), tmp_path / "sheet.png")
         assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
 def test_a_report_lists_what_was_spoiled_first():
-    flips = [Flip(row, f"{row}.png", "a", *said) for row, said in enumerate(SAID)]
-    block = flip_block(flips, 1)
+    flips = [Disagreement(row, f"{row}.png", "a", *said) for row, said in enumerate(SAID)]
+    block = disagreement_block(flips, 1)
     assert (block["mended"], block["spoiled"]) == (1, 2)
     assert [entry["row"] for entry in block["listed"]] == [1, 0]
-    assert Flip(**block["listed"][0]) == flips[1]
+    assert Disagreement(**block["listed"][0]) == flips[1]
 
 
 SAID = (("b", 0.9, "a", 0.8), ("a", 0.6, "b", 0.7), ("a", 0.6, "b", 0.5))

@@ -31,7 +31,7 @@ def make_policy(workers):
         resources_per_worker={"CPU": 1.0},
         elastic_resize_monitor_interval_s=60.0,
     )
-    return ray_policy.RoomPolicy(scaling, private=True)
+    return ray_policy.CapacityPolicy(scaling, private=True)
 
 
 def group(*nodes, start_s=0.0):

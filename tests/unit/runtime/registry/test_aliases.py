@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.registry import aliases
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, aliases_at_a_glance
+from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.registry.aliases import (
     CHALLENGER,
     PREVIOUS,
@@ -53,7 +53,7 @@ def test_promotions_keep_the_one_before(tracking, name):
     assert (found.version, found.bundle) == ("2", "abc")
     assert aliases_of(tracking, name, "1") == [PREVIOUS]
     held = {"champion": "2", PREVIOUS: "1"}
-    assert aliases_at_a_glance(tracking.uri, name) == held
+    assert lookup_aliases(tracking.uri, name) == held
 
 
 def test_only_the_champion_that_was_met_is_replaced(tracking, name):
@@ -61,7 +61,7 @@ def test_only_the_champion_that_was_met_is_replaced(tracking, name):
     for supposed in (None, "3"):
         with pytest.raises(ChampionChangedError):
             promote(tracking, name, "2", "champion", supposed)
-    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "1"}
+    assert lookup_aliases(tracking.uri, name) == {"champion": "1"}
 
 
 def test_back_and_there_again(tracking, name):
@@ -69,7 +69,7 @@ def test_back_and_there_again(tracking, name):
     promote(tracking, name, "2", "champion", "1")
     assert roll_back(tracking, name, "champion") == ("1", "2")
     client = connect(tracking)
-    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "1", PREVIOUS: "2"}
+    assert lookup_aliases(tracking.uri, name) == {"champion": "1", PREVIOUS: "2"}
     assert ROLLED_BACK_TAG in client.get_model_version(name, "2").tags
     assert roll_back(tracking, name, "champion") == ("2", "1")
     assert ROLLED_BACK_TAG not in client.get_model_version(name, "2").tags
@@ -128,7 +128,7 @@ def test_a_promotion_killed_at_any_moment(tracking, name, monkeypatch):
     seen = []
 
     def look():
-        seen.append(aliases_at_a_glance(tracking.uri, name))
+        seen.append(lookup_aliases(tracking.uri, name))
         assert seen[-1]["champion"] in ("2", "3")
 
     def action():
@@ -142,7 +142,7 @@ def test_a_promotion_killed_at_any_moment(tracking, name, monkeypatch):
         {"champion": "2", PREVIOUS: "2", CHALLENGER: "3"},
         {"champion": "3", PREVIOUS: "2", CHALLENGER: "3"},
     ]
-    assert aliases_at_a_glance(tracking.uri, name) == {"champion": "3", PREVIOUS: "2"}
+    assert lookup_aliases(tracking.uri, name) == {"champion": "3", PREVIOUS: "2"}
 
 
 @pytest.mark.parametrize("changes", [0, 1, 2])
@@ -154,7 +154,7 @@ def test_a_rollback_killed_at_any_moment(tracking, name, monkeypatch, changes):
     monkeypatch.setattr(aliases, "connect", lambda _: Mortal(client, changes))
     with pytest.raises(Killed):
         roll_back(tracking, name, "champion")
-    held = aliases_at_a_glance(tracking.uri, name)
+    held = lookup_aliases(tracking.uri, name)
     assert held == {"champion": "1" if changes == 2 else "2", PREVIOUS: "1"}
     assert (ROLLED_BACK_TAG in client.get_model_version(name, "2").tags) == (changes > 0)
     monkeypatch.setattr(aliases, "connect", connect)
@@ -200,7 +200,7 @@ def test_two_promotions_at_once_end_in_one_champion(tracking, name):
     said = {version: racer.communicate(timeout=60)[0].strip() for version, racer in racers.items()}
     assert sorted(said.values()) == ["lost", "won"]
     (winner,) = (version for version, word in said.items() if word == "won")
-    assert aliases_at_a_glance(tracking.uri, name) == {"champion": winner, PREVIOUS: "1"}
+    assert lookup_aliases(tracking.uri, name) == {"champion": winner, PREVIOUS: "1"}
 
 
 def test_a_glance_at_a_server():
@@ -220,17 +220,17 @@ def test_a_glance_at_a_server():
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        assert aliases_at_a_glance(address, "m") == {"champion": "6", "previous": "1"}
-        assert aliases_at_a_glance(address, "nobody") == {}
+        assert lookup_aliases(address, "m") == {"champion": "6", "previous": "1"}
+        assert lookup_aliases(address, "nobody") == {}
         server.shutdown()
 
 
 def test_a_glance_at_what_is_not_there(tracking):
     open_client(tracking)
-    assert aliases_at_a_glance(tracking.uri, "nobody") == {}
+    assert lookup_aliases(tracking.uri, "nobody") == {}
     with pytest.raises(StoreGoneError):
-        aliases_at_a_glance("sqlite:////nowhere/mlflow.db", "nobody")
+        lookup_aliases("sqlite:////nowhere/mlflow.db", "nobody")
     for unknown in ("postgresql://host/db", "http://127.0.0.1:1"):
         with pytest.raises(LookupError):
-            aliases_at_a_glance(unknown, "nobody")
+            lookup_aliases(unknown, "nobody")
     assert not Path("mlflow.db").exists()

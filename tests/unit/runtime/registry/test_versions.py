@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.packing.preprocess import Preparing, prepare
+from pipeline.data.packing.preprocess import Preprocessing, prepare
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import promote
@@ -39,8 +39,8 @@ def tracking(tmp_path_factory):
 
 @pytest.fixture
 def bundle(tmp_path):
-    preparing = Preparing(28, 28, 1, "stretch", 0, 8)
-    description = Description("lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.3,))
+    preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
+    description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
     save_bundle(tmp_path / "bundle", description, description.build().state_dict())
     return tmp_path / "bundle"
 
@@ -125,7 +125,7 @@ def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path)
     served = mlflow.pyfunc.load_model("models:/served/1")
     loaded = load_bundle(bundle)
     images = [png(seed) for seed in range(300)]  # more than one batch
-    prepared = np.stack([prepare(image, loaded.preparing) for image in images])
+    prepared = np.stack([prepare(image, loaded.preprocessing) for image in images])
     expected = probabilities(loaded, [prepared])
     answers = served.predict(pd.DataFrame({"image": images}))
     assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected, abs=1e-6)

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from pipeline.runtime.session.event_log import Diary, following
-from pipeline.vision.training.training_state import Glance
+from pipeline.runtime.session.event_log import EventLog, following
+from pipeline.vision.training.training_state import EpochProgress
 
 FIRST, SECOND = {"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.25}
 
@@ -22,8 +22,8 @@ class Reader:
     def record(self, record):
         self.seen.append(record)
 
-    def glance(self, glance):
-        self.seen.append(glance)
+    def epoch_progress(self, epoch_progress):
+        self.seen.append(epoch_progress)
 
 
 def wait_until(condition):
@@ -39,10 +39,10 @@ def test_what_is_written_is_read(tmp_path):
     path.write_text('{"fact": ["old", "news"]}\n')
     with following(path, reader):
         assert not path.exists()
-        diary = Diary(path, [FIRST])
+        diary = EventLog(path, [FIRST])
         assert path.exists()
         diary.fact("compute", "fp32 \u00b1")
-        diary.glance(Glance(2, 10, 20, None))
+        diary.epoch_progress(EpochProgress(2, 10, 20, None))
         wait_until(lambda: len(reader.seen) == 3)
         with path.open("a") as file:
             file.write(json.dumps({"record": SECOND})[:9])  # half a line
@@ -50,15 +50,20 @@ def test_what_is_written_is_read(tmp_path):
             time.sleep(0.25)
             assert len(reader.seen) == 3
             file.write(json.dumps({"record": SECOND})[9:] + "\n")
-    assert reader.seen == [FIRST, ("compute", "fp32 \u00b1"), Glance(2, 10, 20, None), SECOND]
+    assert reader.seen == [
+        FIRST,
+        ("compute", "fp32 \u00b1"),
+        EpochProgress(2, 10, 20, None),
+        SECOND,
+    ]
 
 
 def test_a_restarted_worker_starts_a_new_diary(tmp_path):
     path, reader = tmp_path / "diary", Reader()
     with following(path, reader):
-        Diary(path, []).record(FIRST)
+        EventLog(path, []).record(FIRST)
         wait_until(lambda: reader.seen == [FIRST])
-        Diary(path, [FIRST]).record(SECOND)  # as long as before, and longer
+        EventLog(path, [FIRST]).record(SECOND)  # as long as before, and longer
     assert reader.seen == [FIRST, FIRST, SECOND]
 
 
@@ -66,4 +71,4 @@ def test_what_the_reader_raises_is_not_lost(tmp_path):
     reader = Reader()
     reader.record = None
     with pytest.raises(TypeError), following(tmp_path / "diary", reader):
-        Diary(tmp_path / "diary", [FIRST])
+        EventLog(tmp_path / "diary", [FIRST])

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.runtime.training.event_handler import Watch
-from pipeline.vision.training.training_state import Glance
+from pipeline.runtime.training.event_handler import EventHandler
+from pipeline.vision.training.training_state import EpochProgress
 
 CLUSTER = SimpleNamespace(logs="/logs")
 RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
@@ -26,7 +26,7 @@ def notes():
 
 @pytest.fixture
 def watch(notes):
-    return Watch(notes, notes, CLUSTER)
+    return EventHandler(notes, notes, CLUSTER)
 
 
 def test_an_epoch_is_shown_and_logged_under_its_number(watch, notes):
@@ -54,6 +54,6 @@ def test_facts_become_lines_and_tags(watch, notes):
 
 def test_the_run_opens_while_the_workers_start(watch, notes):
     watch.begin()
-    glance = Glance(1, 10, 20, None)
-    watch.glance(glance)
-    assert notes.calls == [("open",), ("glance", glance)]
+    epoch_progress = EpochProgress(1, 10, 20, None)
+    watch.epoch_progress(epoch_progress)
+    assert notes.calls == [("open",), ("epoch_progress", epoch_progress)]

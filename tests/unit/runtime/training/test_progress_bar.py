@@ -1,8 +1,8 @@
 import contextlib
 import io
 
-from pipeline.runtime.training.progress_bar import TrainingBar
-from pipeline.vision.training.training_state import Glance
+from pipeline.runtime.training.progress_bar import ProgressBar
+from pipeline.vision.training.training_state import EpochProgress
 
 
 def record(epoch):
@@ -21,9 +21,9 @@ class Terminal(io.StringIO):
 
 
 def test_lines_where_nobody_watches(capsys):
-    bar = TrainingBar("train", 3, 100)
+    bar = ProgressBar("train", 3, 100)
     bar.line("1 worker")
-    bar.glance(Glance(1, 50, 100, 0.7))
+    bar.epoch_progress(EpochProgress(1, 50, 100, 0.7))
     for epoch in (1, 2, 3):
         bar.record(record(epoch))
     bar.close()
@@ -47,18 +47,18 @@ def test_one_bar_over_all_images():
 
 
 def draw_one_bar():
-    bar = TrainingBar("train", 2, 100)
-    bar.glance(Glance(1, 50, 100, 0.75))
+    bar = ProgressBar("train", 2, 100)
+    bar.epoch_progress(EpochProgress(1, 50, 100, 0.75))
     bar.record(record(1))
-    bar.glance(Glance(2, 50, 100, 0.375))
+    bar.epoch_progress(EpochProgress(2, 50, 100, 0.375))
     bar.close()
 
 
 def test_a_resumed_training_counts_only_its_own_speed():
     with contextlib.redirect_stderr(Terminal()):
-        bar = TrainingBar("train", 10, 100)
+        bar = ProgressBar("train", 10, 100)
         bar.record(record(9))
         assert (bar._bar.n, bar._bar.initial) == (900, 900)
-        bar.glance(Glance(3, 0, 100, None))  # a restart from an older checkpoint
+        bar.epoch_progress(EpochProgress(3, 0, 100, None))  # a restart from an older checkpoint
         assert bar._bar.n == 200
         bar.close()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data.packing.preprocess import Preparing, prepare
+from pipeline.data.packing.preprocess import Preprocessing, prepare
 from pipeline.vision.application import classify
 from pipeline.vision.application.classify import classify_files
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
@@ -19,8 +19,8 @@ CLASSES = ("ant", "bee", "cat")
 @pytest.fixture
 def bundle(tmp_path):
     torch.manual_seed(0)
-    preparing = Preparing(16, 16, 1, "stretch", 0, 8)
-    description = Description("lenet5", {}, CLASSES, preparing, (0.4,), (0.3,))
+    preprocessing = Preprocessing(16, 16, 1, "stretch", 0, 8)
+    description = Description("lenet5", {}, CLASSES, preprocessing, (0.4,), (0.3,))
     save_bundle(tmp_path / "model", description, description.build().state_dict())
     return load_bundle(tmp_path / "model")
 
@@ -44,7 +44,7 @@ def written(folder, files):
 
 
 def expected(bundle, files):
-    arrays = np.stack([prepare(content, bundle.preparing) for content in files])
+    arrays = np.stack([prepare(content, bundle.preprocessing) for content in files])
     return probabilities(bundle, [arrays])
 
 

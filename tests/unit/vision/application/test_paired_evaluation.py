@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.packing.preprocess import Preparing, prepare_file
+from pipeline.data.packing.preprocess import Preprocessing, prepare_file
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.vision.application.paired_evaluation import hold, spread, time_in_turns
@@ -21,9 +21,9 @@ BLOCK = {"filters": 2, "kernel": 3, "pool": {"kind": "max", "size": 2}}
 
 def bundle(name, classes=BARS, size=16, filters=2):
     torch.manual_seed(len(name))
-    preparing = Preparing(size, size, 1, "stretch", 0, 8)
+    preprocessing = Preprocessing(size, size, 1, "stretch", 0, 8)
     args = {"blocks": [BLOCK | {"filters": filters}], "dense": []}
-    description = Description("plain", args, classes, preparing, (0.3,), (0.3,))
+    description = Description("plain", args, classes, preprocessing, (0.3,), (0.3,))
     save_bundle(Path(name), description, description.build().state_dict())
     return load_bundle(Path(name))
 
@@ -32,7 +32,7 @@ def bundle(name, classes=BARS, size=16, filters=2):
 def images():
     """Six images as PNG files below 'in', and packed."""
     pixels, labels = bars(6)
-    info = SetInfo(BARS, Preparing(16, 16, 1, "stretch", 0, 8), "uint8")
+    info = SetInfo(BARS, Preprocessing(16, 16, 1, "stretch", 0, 8), "uint8")
     ids, paths = [], [f"{row}.png" for row in range(6)]
     Path("in").mkdir()
     for path, image in zip(paths, pixels, strict=True):
@@ -67,7 +67,7 @@ def test_each_is_asked_and_timed_as_it_is_shipped(images):
 def test_another_preparing_reads_the_files(images):
     first, second = bundle("first"), bundle("second", size=20)
     contest = hold(first, second, images, Path("in"))
-    anew = np.stack([prepare_file(Path("in", path), second.preparing) for path in images.paths])
+    anew = np.stack([prepare_file(Path("in", path), second.preprocessing) for path in images.paths])
     assert contest.second == pytest.approx(probabilities(second, [anew]))
 
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import (
     Description,
@@ -23,9 +23,9 @@ VIEWS = Views(
 
 
 def described(**changes):
-    preparing = Preparing(28, 28, 1, "pad", 7, 8)
+    preprocessing = Preprocessing(28, 28, 1, "pad", 7, 8)
     return Description(
-        "lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.2,), {"data": "d"}, {}, **changes
+        "lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.2,), {"data": "d"}, {}, **changes
     )
 
 
@@ -116,7 +116,7 @@ def views(**changes):
     ("change", "message"),
     [
         ({"mean": ["a"]}, "holds a wrong value: could not"),
-        ({"preparing": {}}, "holds a wrong value"),
+        ({"preprocessing": {}}, "holds a wrong value"),
         ({"temperature": 0}, "holds a wrong value: temperature: got 0.0, need a number above 0"),
         ({"temperature": -1.0}, "temperature: got -1.0, need"),
         ({"temperature": math.nan}, "temperature: got nan, need"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import bundle_digest
@@ -11,8 +11,10 @@ from tests.bundles import save_bundle
 
 @pytest.fixture
 def description():
-    preparing = Preparing(28, 28, 1, "pad", 7, 8)
-    return Description("lenet5", {}, ("cat", "dog"), preparing, (0.3,), (0.2,), {"data": "d"}, {})
+    preprocessing = Preprocessing(28, 28, 1, "pad", 7, 8)
+    return Description(
+        "lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.2,), {"data": "d"}, {}
+    )
 
 
 def test_a_bundle_comes_back_as_it_was(description, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import gmean
 
-from pipeline.data.packing.preprocess import Preparing
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import Description, Views
 from pipeline.vision.inference.bundle import load_bundle
@@ -31,9 +31,9 @@ ITEMS = (
 def make(folder, channels=1, dtype=np.uint8, **changes):
     """Write and load a bundle of random weights, the same each time."""
     torch.manual_seed(0)
-    preparing = Preparing(16, 16, channels, "stretch", 0, 8 if dtype == np.uint8 else 16)
+    preprocessing = Preprocessing(16, 16, channels, "stretch", 0, 8 if dtype == np.uint8 else 16)
     description = Description(
-        "lenet5", {}, CLASSES, preparing, (0.4,) * channels, (0.2,) * channels, **changes
+        "lenet5", {}, CLASSES, preprocessing, (0.4,) * channels, (0.2,) * channels, **changes
     )
     network = description.build()
     with torch.no_grad():

@@ -8,7 +8,7 @@ from pipeline.params import load_params
 from pipeline.vision.inspection.examples import training_examples
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.trainer import Inputs, Trainer
 from tests.packed import BARS, bars, write_set
 
@@ -82,7 +82,7 @@ def test_they_are_what_the_trainer_steps_on(images, workers):
         share = Share(rank, workers)
         inputs = Inputs(images, images, (0.2,), (0.3,))
         trainer = Trainer(
-            network, inputs, how, share=share, device=torch.device("cpu"), compute=Compute()
+            network, inputs, how, share=share, device=torch.device("cpu"), compute=ComputeConfig()
         )
         network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
         # There is no process group that gradients could be exchanged in, nor any need.

@@ -10,7 +10,7 @@ from pipeline.params import load_params
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE, is_whole
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.sources import Features
 from pipeline.vision.training.trainer import Inputs, Trainer
 from pipeline.vision.training.training_state import read_progress
@@ -19,7 +19,7 @@ from tests.packed import BARS, bars, write_set
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
 ALL_STEPS = 10**6
-FP32 = Compute()
+FP32 = ComputeConfig()
 EVERYTHING = {
     "mixup_alpha": 0.3,
     "cutmix_alpha": 0.5,
@@ -153,14 +153,18 @@ def test_validation_figures_recomputed(inputs, monkeypatch, rows):
 @pytest.mark.parametrize(
     ("changes", "network", "compute"),
     [
-        ({"optimizer": optimizer("sgd", 0.01, 0.9, 0.01)}, "lenet5", Compute()),
-        ({"optimizer": optimizer("sgd", 0.01)}, "lenet5", Compute()),
+        ({"optimizer": optimizer("sgd", 0.01, 0.9, 0.01)}, "lenet5", ComputeConfig()),
+        ({"optimizer": optimizer("sgd", 0.01)}, "lenet5", ComputeConfig()),
         # dropout and batch norms, whose state must survive too
-        ({"mixup_alpha": 0.3}, "mobilenet_v3_small", Compute(channels_last=True)),
-        (EVERYTHING, "resnet20", Compute(channels_last=True)),
-        (EVERYTHING, "resnet20", Compute("bf16")),
-        ({"trainable": "gradual", "weights": "elsewhere"}, "resnet20", Compute()),
-        ({"trainable": "head", "weights": "elsewhere", "ema_decay": 0.9}, "resnet20", Compute()),
+        ({"mixup_alpha": 0.3}, "mobilenet_v3_small", ComputeConfig(channels_last=True)),
+        (EVERYTHING, "resnet20", ComputeConfig(channels_last=True)),
+        (EVERYTHING, "resnet20", ComputeConfig("bf16")),
+        ({"trainable": "gradual", "weights": "elsewhere"}, "resnet20", ComputeConfig()),
+        (
+            {"trainable": "head", "weights": "elsewhere", "ema_decay": 0.9},
+            "resnet20",
+            ComputeConfig(),
+        ),
     ],
 )
 @pytest.mark.parametrize("stops", [(6,), (2,), (6, 4)])
@@ -346,13 +350,13 @@ def test_the_learning_rate_follows_the_schedule(inputs):
 
 def test_a_glance_within_an_epoch(inputs):
     one = trainer(inputs, recipe())
-    assert one.glance().loss is None
+    assert one.epoch_progress().loss is None
     assert one.advance(4) is None
-    glance = one.glance()
-    assert (glance.epoch, glance.images, glance.of_images) == (1, 60, 90)
-    assert glance.loss == pytest.approx(math.log(3), abs=0.5)
+    epoch_progress = one.epoch_progress()
+    assert (epoch_progress.epoch, epoch_progress.images, epoch_progress.of_images) == (1, 60, 90)
+    assert epoch_progress.loss == pytest.approx(math.log(3), abs=0.5)
     assert one.advance(4)["epoch"] == 1
-    assert one.glance().epoch == 2
+    assert one.epoch_progress().epoch == 2
     assert one.agree(3, 5) == (3, 5)
 
 

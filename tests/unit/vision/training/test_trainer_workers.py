@@ -11,7 +11,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.params import load_params
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.trainer import Inputs, Trainer
 from tests.packed import BARS, bars, write_set
 
@@ -39,7 +39,7 @@ def train(folder, share, network="lenet5", **changes):
         type(RECIPE).model_validate(values, strict=False),
         share=share,
         device=torch.device("cpu"),
-        compute=Compute(),
+        compute=ComputeConfig(),
     )
     while not one.done:
         one.advance(2)

@@ -12,10 +12,12 @@ from typing import Any
 
 from pipeline.files import write_json
 from pipeline.vision.bundle.digest import values_digest
-from pipeline.vision.training.compute_config import Compute
+from pipeline.vision.training.compute_config import ComputeConfig
 
 
-def remembered(folder: Path, question: Mapping[str, Any], choose: Callable[[], Compute]) -> Compute:
+def remembered(
+    folder: Path, question: Mapping[str, Any], choose: Callable[[], ComputeConfig]
+) -> ComputeConfig:
     """Return what was chosen for `question` before, or else `choose()`, and remember that.
 
     Args:
@@ -25,7 +27,7 @@ def remembered(folder: Path, question: Mapping[str, Any], choose: Callable[[], C
     """
     file = folder / f"{values_digest(dict(question))[:16]}.json"
     try:
-        return Compute(**json.loads(file.read_text()))
+        return ComputeConfig(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):  # never asked, or damaged
         choice = choose()
     write_json(file, asdict(choice))

@@ -1,0 +1,25 @@
+from pipeline.runtime.session.compute_cache import remembered
+from pipeline.vision.training.compute_config import ComputeConfig
+
+
+def test_a_question_is_answered_once(tmp_path):
+    asked = []
+
+    def choose():
+        asked.append(1)
+        return ComputeConfig("bf16", len(asked), True)
+
+    first = remembered(tmp_path, {"network": "a"}, choose)
+    assert first == ComputeConfig("bf16", 1, True)
+    assert remembered(tmp_path, {"network": "a"}, choose) == first
+    assert remembered(tmp_path, {"network": "b"}, choose) == ComputeConfig("bf16", 2, True)
+
+
+def test_a_damaged_answer_is_asked_for_again(tmp_path):
+    remembered(tmp_path, {}, ComputeConfig)
+    (file,) = tmp_path.iterdir()
+    for text in ("", "{", '{"unknown": 1}', "[]"):
+        file.write_text(text)
+        assert remembered(tmp_path, {}, lambda: ComputeConfig(threads=3)) == ComputeConfig(
+            threads=3
+        )
