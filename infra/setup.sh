@@ -11,7 +11,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   exit 2
 fi
 
-wanted=$(cat infra/requirements.lock pyproject.toml | sha256sum)
+wanted=$(cat infra/requirements.lock infra/lock/*.txt pyproject.toml | sha256sum)
 if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
   echo "setup: installing the locked dependencies into .venv"
   [ -x .venv/bin/python ] || "$python" -m venv .venv

@@ -128,6 +128,6 @@ def _tracking(params: Params) -> str:
 
 
 def _cluster(params: Params) -> str:
-    from pipeline.runtime.ray.cluster import probe
+    from pipeline.runtime.ray.fit import probe
 
     return probe(params.resources)

@@ -2,7 +2,7 @@
 
 from pipeline.params import Params
 from pipeline.stages._paths import BASE
-from pipeline.stages._train import train_stage
+from pipeline.stages._training import train_stage
 
 
 def run(params: Params) -> None:

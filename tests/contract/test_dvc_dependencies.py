@@ -1,4 +1,8 @@
-"""Each DVC stage lists the modules that its result depends on, no more and no fewer."""
+"""Each DVC stage depends on the folders of code and the parts of the lock that its result needs.
+
+What a stage needs is read from the imports, beginning at its module. The walk ends where a module
+only starts, transports, records or shows: no result depends on it, whatever it imports.
+"""
 
 import re
 from pathlib import Path
@@ -7,62 +11,89 @@ import pytest
 import yaml
 
 from pipeline.cli import STAGES
-from tests.contract.imports import MODULES, PACKAGE, ROOT, reachable
+from tests.contract.imports import MODULES, PACKAGE, ROOT, own_imports, third_party
 
-# Modules on which no result depends, and why.
+# No result depends on these.
 PLUMBING = {
     "pipeline.errors": "messages",
-    "pipeline.params": "params.yaml states every value, and DVC tracks those",
-    "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
+    "pipeline.files": "how files are written, whatever is in them",
+    "pipeline.parquet": "the same",
     "pipeline.progress": "the console",
-    "pipeline.runtime.training.progress_bar": "the console",
-    "pipeline.runtime.tracking.store": "what is recorded of a training, not what comes out of it",
-    "pipeline.runtime.tracking.run_logger": "the same",
-    "pipeline.runtime.training.event_handler": "the same",
-    "pipeline.runtime.tracking.run_metadata": "the same",
-    "pipeline.runtime.tracking.provenance": "the same",
-    "pipeline.runtime.session.system_metrics": "the same",
-    "pipeline.runtime.tracking.trained": "the same",
-    "pipeline.evaluation.reports.run_metrics": "the same",
-    "pipeline.runtime.tracking.results": "the same",
-    "pipeline.stages._results": "the same",
-    "pipeline.runtime.ray": "how processes are run; what they compute is in vision",
-    "pipeline.runtime.session.run_folder": "where processes leave things for each other",
-    "pipeline.runtime.session.event_log": "the same",
-    "pipeline.runtime.session.checkpoint_store": "the same",
-    "pipeline.runtime.session.sync_schedule": "when they do",
-    "pipeline.runtime.session.interrupts": "what signals do",
+    "pipeline.parallel": "results are the same at any number of workers",
+    "pipeline.params": "params.yaml states every value, and DVC tracks those",
+    "pipeline.evaluation.reports": "the shape of reports, and how they are shown",
+    "pipeline.runtime": "starts, transports and records",
+    "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
+    "pipeline.stages._bundles": "opens a model, and refuses one that does not fit",
+    "pipeline.vision._torchvision": "makes torchvision importable",
 }
+# These only hand work on to what the walk finds behind them.
+STARTERS = {"pipeline.stages.train", "pipeline.stages.finetune", "pipeline.stages._training"}
+# These show results, so that only stages that draw depend on them.
+SHOWING = {"report": {"pipeline.evaluation.reports"}}
 # register changes what lies outside the repository and therefore runs every time.
 ALWAYS = {"register"}
-
-
-def _is_plumbing(module: str) -> bool:
-    if MODULES[module].name == "__init__.py":
-        return True  # docstrings and re-exports
-    parents = {".".join(module.split(".")[: n + 1]) for n in range(module.count(".") + 1)}
-    return bool(parents & set(PLUMBING))
-
-
-def expected_modules(stage: str) -> set[str]:
-    """Return the modules a stage depends on; a folder, where it depends on all within."""
-    needed = {m for m in reachable(f"pipeline.stages.{stage}") if not _is_plumbing(m)}
-    files = {MODULES[module] for module in needed}
-    folders = {folder for file in files for folder in file.parents if PACKAGE in folder.parents}
-    whole = {folder for folder in folders if _code_in(folder) <= files}
-    inside = {
-        path for folder in whole for path in _code_in(folder) | whole if folder in path.parents
-    }
-    return {str(path.relative_to(ROOT)) for path in (files | whole) - inside}
-
-
-def _code_in(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*.py") if path.name != "__init__.py"}
-
-
+# Files directly in these folders are units of their own.
+OPEN_FOLDERS = {PACKAGE, PACKAGE / "data", PACKAGE / "vision", PACKAGE / "stages"}
+# The parts of the lock, by the names under which their packages are imported.
+LOCK = ROOT / "infra" / "lock"
+PARTS = {
+    "numpy": "arrays",
+    "pyarrow": "arrays",
+    "cv2": "images",
+    "PIL": "images",
+    "albumentations": "augmentation",
+    "torch": "torch",
+    "torchvision": "torch",
+    "safetensors": "torch",
+    "scipy": "statistics",
+    "sklearn": "statistics",
+    "threadpoolctl": "statistics",
+    "matplotlib": "pictures",
+    "jinja2": "pictures",
+}
 # Besides what its own module takes from params, a stage may hand all of them on.
 HANDED_ON = {"train": {"model"}, "finetune": {"model"}}
 UNTRACKED = {"resources", "tracking"}
+
+STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+TRACKED = [name for name in STAGES if name not in ALWAYS]
+
+
+def is_plumbing(module: str, stage: str) -> bool:
+    names = set(PLUMBING) - SHOWING.get(stage, set())
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def needed_modules(stage: str) -> set[str]:
+    """Return the modules that decide the result of a stage."""
+    found, waiting = set(), [f"pipeline.stages.{stage}"]
+    while waiting:
+        module = waiting.pop()
+        if module in found or module == "pipeline" or is_plumbing(module, stage):
+            continue
+        found.add(module)
+        waiting += own_imports(module)
+    return found - STARTERS
+
+
+def needed_code(stage: str) -> set[str]:
+    """Return the folders, or single files, that hold those modules."""
+    units = set()
+    for path in (MODULES[module] for module in needed_modules(stage)):
+        if path.name == "__init__.py" and path.parent in OPEN_FOLDERS:
+            continue  # a docstring
+        unit = path
+        while unit.parent not in OPEN_FOLDERS | {PACKAGE / "evaluation"}:
+            unit = unit.parent
+        if unit != PACKAGE / "evaluation" / "__init__.py":
+            units.add(str(unit.relative_to(ROOT)))
+    return units
+
+
+def needed_locks(stage: str) -> set[str]:
+    used = {name for module in needed_modules(stage) for name in third_party(module)}
+    return {PARTS[name] for name in used & set(PARTS)}
 
 
 def used_sections(stage: str) -> set[str]:
@@ -72,21 +103,27 @@ def used_sections(stage: str) -> set[str]:
     return (found | HANDED_ON.get(stage, set())) - UNTRACKED
 
 
-STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-
-
 def test_dvc_stages_are_the_commands_in_their_order():
     assert list(STAGE_ENTRIES) == list(STAGES)
     assert all(entry["cmd"] == f"convoy {name}" for name, entry in STAGE_ENTRIES.items())
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_lists_the_modules_it_depends_on(stage):
+@pytest.mark.parametrize("stage", TRACKED)
+def test_a_stage_lists_the_code_it_depends_on(stage):
     listed = {dep for dep in STAGE_ENTRIES[stage]["deps"] if dep.startswith("pipeline/")}
-    # Templates and such beside the modules count too.
-    templates = {dep for dep in listed if Path(dep).suffix not in {".py", ""}}
-    assert listed - templates == expected_modules(stage)
-    assert all((ROOT / template).exists() for template in templates)
+    assert listed == needed_code(stage)
+
+
+@pytest.mark.parametrize("stage", TRACKED)
+def test_a_stage_lists_the_versions_it_depends_on(stage):
+    listed = {Path(dep) for dep in STAGE_ENTRIES[stage]["deps"] if dep.startswith("infra/")}
+    parts = {path.stem for path in listed}
+    if Path("infra/lock") in listed:
+        parts = {path.stem for path in LOCK.glob("*.txt")}
+    needed = needed_locks(stage)
+    # The whole folder stands for nearly all of its parts.
+    assert needed <= parts
+    assert len(parts - needed) <= (Path("infra/lock") in listed)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -99,10 +136,11 @@ def test_only_register_runs_every_time():
     assert always == ALWAYS
 
 
-def test_every_template_is_a_dependency_of_the_report():
-    templates = {
-        path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.suffix in {".html", ".css"}
-    }
-    named = {Path(dep) for dep in STAGE_ENTRIES["report"]["deps"]}
-    assert templates
-    assert all(named & {path, *path.parents} for path in templates)
+def test_every_part_of_the_lock_is_installed():
+    included = set(re.findall(r"^-r (.+)$", (ROOT / "infra/requirements.lock").read_text(), re.M))
+    assert included == {f"lock/{path.name}" for path in LOCK.glob("*.txt")}
+    assert {path.stem for path in LOCK.glob("*.txt")} == set(PARTS.values())
+
+
+def test_dvc_yaml_can_be_read_in_one_go():
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 220

@@ -1,13 +1,9 @@
 """Changing a value in params.yaml makes exactly the stages that depend on it out of date.
 
-DVC itself is asked: a copy of the pipeline with stand-ins for all outputs is committed as if it
-had run, then each value is changed in turn.
+DVC itself is asked, see `ask_dvc`.
 """
 
 import json
-import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -36,21 +32,6 @@ EXPECTED = {
 }
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
-# Runs in its own process: one DVC for all questions, and its imports stay out of the tests.
-ASK = """
-import json, sys, yaml
-from dvc.repo import Repo
-answers = {}
-for name, text in json.load(open("variants.json")).items():
-    open("params.yaml", "w").write(text)
-    changed = Repo(".").status()
-    answers[name] = sorted(
-        stage for stage, reasons in changed.items()
-        if any(isinstance(r, dict) and "changed deps" in r for r in reasons)
-    )
-print(json.dumps(answers))
-"""
-
 
 def _changed(value):
     """Return another value of the same kind."""
@@ -75,37 +56,10 @@ def _variants():
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def answers(ask_dvc):
     """What DVC says is out of date after each change."""
-    repo = tmp_path_factory.mktemp("pipeline")
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, repo / name)
-    shutil.copytree(ROOT / "pipeline", repo / "pipeline")
-    (repo / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", repo / ".dvc" / "config")
-    (repo / "other").mkdir()
-    outs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
-    for out in (out for stage in outs for out in stage["outs"]):
-        path = repo / out
-        if path.suffix:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(out)
-        else:
-            for part in ("train", "val", "test"):
-                (path / part).mkdir(parents=True)
-                (path / part / "stand-in").write_text(out)
-
-    def run(*command):
-        done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("git", "init", "-q")
-    run(sys.executable, "-m", "dvc", "commit", "-q", "--force")
-    variants = {f"{section}.{key}": text for section, key, text in _variants()}
-    variants["nothing"] = (repo / "params.yaml").read_text()
-    (repo / "variants.json").write_text(json.dumps(variants))
-    return json.loads(run(sys.executable, "-c", ASK))
+    variants = {f"{section}.{key}": {"params.yaml": text} for section, key, text in _variants()}
+    return ask_dvc(variants | {"nothing": {}})
 
 
 def test_nothing_changed_is_nothing_to_do(answers):

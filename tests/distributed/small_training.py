@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.runtime.ray.cluster import open_cluster
-from pipeline.runtime.ray.fit import train_on_ray
+from pipeline.runtime.ray.fit import fit
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE
@@ -23,7 +22,7 @@ class News:
     def __init__(self):
         self.begun, self.facts, self.records, self.glances = 0, [], [], []
 
-    def begin(self):
+    def begin(self, logs):  # noqa: ARG002
         self.begun += 1
 
     def fact(self, name, text):
@@ -63,8 +62,7 @@ def few(params, **changes):
 
 def run(job, resources, folder, news=None, take_load=None):
     """Train on Ray and return the last checkpoint."""
-    with open_cluster(resources) as cluster:
-        return train_on_ray(cluster, job, folder, news or News(), take_load)
+    return fit(job, resources, folder, news or News(), take_load)
 
 
 def chosen(folder):

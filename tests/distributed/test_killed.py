@@ -73,7 +73,7 @@ class Killer:
 
 @pytest.mark.parametrize(
     ("name", "workers", "epochs", "seed"),
-    [("RayTrainWorker", 1, 20, 1), ("RayTrainWorker", 2, 8, 2), ("TrainController", 1, 20, 3)],
+    [("RayTrainWorker", 2, 8, 1), ("RayTrainWorker", 2, 8, 2), ("TrainController", 2, 8, 3)],
 )
 def test_a_killed_process_is_replaced_and_nothing_is_lost(
     cluster, params, more, undisturbed, tmp_path, name, workers, epochs, seed
@@ -98,7 +98,12 @@ def test_workers_that_go_on_failing(cluster, params, more, tmp_path):
     job, news, folder = make_job(params, more, **LASTING), News(), folder_in(tmp_path)
     killer = Killer("RayTrainWorker", 5, news)
     with pytest.raises(PipelineError, match=r"gave up after 0 restarts: .*logs are in") as raised:
-        run(job, few(params, checkpoint_interval_s=INTERVAL_S, max_failures=0), folder, news)
+        run(
+            job,
+            few(params, workers=2, checkpoint_interval_s=INTERVAL_S, max_failures=0),
+            folder,
+            news,
+        )
     assert killer.killed
     logs = str(raised.value).split("logs are in ")[1].split(",")[0]
     assert list(Path(logs).glob("*raylet*"))
@@ -128,7 +133,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
         interval_s=INTERVAL_S,
         folder=str(tmp_path),
     )
-    diary = folder_in(tmp_path).diary
+    diary = folder_in(tmp_path).events
     first = subprocess.Popen([sys.executable, "-c", code])
     while not diary.exists() or "epoch_progress" not in diary.read_text():
         assert first.poll() is None

@@ -24,4 +24,4 @@ def test_a_local_training(cluster, params, sets, tmp_path):
 def test_who_does_not_ask_gets_no_samples(cluster, params, sets, tmp_path):
     folder = folder_in(tmp_path)
     run(make_job(params, sets, epochs=1), few(params), folder)
-    assert not folder.load.exists()
+    assert not folder.system.exists()

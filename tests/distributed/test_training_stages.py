@@ -169,7 +169,7 @@ def write_params(**changes):
 
 
 def start_training():
-    """InitialWeights `convoy train` as a shell does, and wait until it trains."""
+    """Start `convoy train` as a shell does, and wait until it trains."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "train"],
         stderr=subprocess.PIPE,
@@ -178,7 +178,7 @@ def start_training():
         start_new_session=True,
     )
     while not any(
-        "epoch_progress" in d.read_text() for d in Path(".convoy/runs").glob("*/diary.jsonl")
+        "epoch_progress" in d.read_text() for d in Path(".convoy/runs").glob("*/events.jsonl")
     ):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -250,7 +250,7 @@ def test_two_local_workers_one_of_them_killed(small, packed):
     assert {ip for _, ip in open_ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, open_ports
     workers[1].kill()
     told = ""
-    while "started anew" not in told:
+    while "restarted" not in told:
         told = process.stderr.readline()
     assert Path(told.split("Ray's logs: ")[1].strip()).is_dir()
     process.terminate()
@@ -287,7 +287,7 @@ def test_a_cluster_that_runs_already(packed, monkeypatch):
         assert done.returncode == 0, done.stderr
         assert "train: 2 epochs" in done.stdout
         assert "2 workers" in done.stderr
-        assert "started anew" not in done.stderr
+        assert "restarted" not in done.stderr
         assert load_bundle(Path("models/base")).classes == BARS
     finally:
         # Asked nicely, it would wait half a minute for work to drain.

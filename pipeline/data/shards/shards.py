@@ -72,9 +72,19 @@ class SetInfo:
 
     @classmethod
     def from_schema(cls, schema: pa.Schema) -> Self:
-        """Read the object back from a shard's schema."""
-        raw = json.loads(schema.metadata[_METADATA_KEY])
-        return cls(tuple(raw["classes"]), Preprocessing(**raw["preprocessing"]), raw["dtype"])
+        """Read the object back from a shard's schema.
+
+        Raises:
+            PipelineError: the shard was not written by this version of Convoy.
+        """
+        try:
+            raw = json.loads(schema.metadata[_METADATA_KEY])
+            return cls(tuple(raw["classes"]), Preprocessing(**raw["preprocessing"]), raw["dtype"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PipelineError(
+                "the packed images lack what this version of Convoy writes beside them"
+                f" ({type(error).__name__}: {error}); run dvc repro to pack them again"
+            ) from error
 
 
 class ShardWriter:

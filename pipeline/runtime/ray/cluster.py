@@ -155,17 +155,6 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
         cluster.wait_closed()
 
 
-def probe(resources: Resources) -> str:
-    """Connect as a training would, compare what is asked with what there is, and say it.
-
-    Raises:
-        PipelineError: no cluster answers, or it has too little.
-    """
-    with open_cluster(resources) as cluster:
-        demand = cluster.grant(patience_s=0.0)
-    return f"{resources.address or 'a local cluster'} has room for {demand}"
-
-
 def _set_environment(private: bool) -> None:
     """Set what Ray and its processes read from the environment, unless the user has."""
     values = {

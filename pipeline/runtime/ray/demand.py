@@ -34,12 +34,15 @@ class Demand:
         return f"{count} worker{'' if self.most == 1 else 's'} of {amounts}"
 
 
-def state_demand(resources: Resources, nodes: Sequence[Amounts]) -> Demand:
-    """Fill in what params leave open, and refuse what the cluster will never have.
+def state_demand(
+    resources: Resources, nodes: Sequence[Amounts], where: str = "the cluster"
+) -> Demand:
+    """Fill in what params leave open, and refuse what there will never be.
 
     Args:
         resources: as in params.yaml.
         nodes: what each node has in all.
+        where: what the nodes are called in an error.
 
     Raises:
         PipelineError: too few nodes, or too small ones.
@@ -52,7 +55,7 @@ def state_demand(resources: Resources, nodes: Sequence[Amounts]) -> Demand:
         gpus = 1.0 if count_fitting(nodes, {"GPU": 1.0}) >= fewest else 0.0
     amounts = {"CPU": float(cpus), "GPU": gpus}
     demand = Demand(fewest, most, {kind: amount for kind, amount in amounts.items() if amount})
-    _check_totals(demand, nodes)
+    _check_totals(demand, nodes, where)
     fitting = count_fitting(nodes, demand.per_worker)
     if fitting < fewest:
         raise PipelineError(
@@ -83,7 +86,7 @@ def _even_share(nodes: Sequence[Amounts], workers: int) -> int:
     return next(fits, 1)
 
 
-def _check_totals(demand: Demand, nodes: Sequence[Amounts]) -> None:
+def _check_totals(demand: Demand, nodes: Sequence[Amounts], where: str) -> None:
     total = _added(nodes, demand.per_worker)
     asked = {kind: amount * demand.fewest for kind, amount in demand.per_worker.items()}
     short = [kind for kind in asked if asked[kind] > total[kind]]
@@ -91,8 +94,7 @@ def _check_totals(demand: Demand, nodes: Sequence[Amounts]) -> None:
         wanted = " and ".join(f"{asked[kind]:g} {kind}s" for kind in short)
         found = " and ".join(f"{total[kind]:g} {kind}s" for kind in short)
         raise PipelineError(
-            f"resources asks for {wanted} ({demand.fewest} workers), the cluster has {found};"
-            f" {_REMEDY}"
+            f"resources asks for {wanted} ({demand.fewest} workers), {where} has {found}; {_REMEDY}"
         )
 
 

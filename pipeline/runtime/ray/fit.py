@@ -1,14 +1,20 @@
-"""A training as a Ray Train run that survives its processes."""
+"""A training as a Ray Train run: in this process, or in actors that replace each other."""
 
+import logging
+import os
 import shutil
+import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.ray.cluster import Cluster
-from pipeline.runtime.ray.demand import Demand
+from pipeline.parallel import usable_cores
+from pipeline.params import Resources
+from pipeline.runtime.ray.cluster import Cluster, open_cluster
+from pipeline.runtime.ray.demand import Demand, state_demand
 from pipeline.runtime.ray.worker_config import WorkerConfig, run_worker
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.event_log import Reader, following
@@ -21,18 +27,21 @@ from pipeline.vision.training.job import Job
 # Between two looks for room for more workers: to take them in costs some seconds.
 _GROW_INTERVAL_S = 60.0
 
+# Returns what the first worker returned, see `worker.train`.
+Fit = Callable[[], dict[str, str]]
 
-def train_on_ray(
-    cluster: Cluster, job: Job, folder: RunFolder, reader: Reader, take_load: Take | None
+
+def fit(
+    job: Job, resources: Resources, folder: RunFolder, reader: Reader, take_metrics: Take | None
 ) -> Path:
     """Train to the end and return the folder of the last checkpoint (see `Trainer.save`).
 
     Args:
-        cluster: where.
         job: what to train.
-        folder: for checkpoints and news; on several nodes all must see it.
-        reader: gets the news.
-        take_load: gets the load of each node; None: nobody wants to know.
+        resources: on what. One worker of this machine trains in this process.
+        folder: for checkpoints and events; on several nodes all must see it.
+        reader: gets the events.
+        take_metrics: gets the system metrics of each node; None: they are not sampled.
 
     Raises:
         PipelineError: not enough resources, a mistake found by a worker, or workers that went
@@ -40,26 +49,82 @@ def train_on_ray(
         KeyboardInterrupt: Ctrl-C or SIGTERM. The workers have saved a checkpoint, if there was
             time.
     """
-    # While the cluster starts: the import takes a second.
-    from pipeline.runtime.ray import trainer_overrides as parts  # noqa: F401
+    with nullcontext() if runs_here(resources) else open_cluster(resources) as cluster:
+        demand = cluster.grant() if cluster else grant_here(resources)
+        job.check_shares(demand.most)
+        config = WorkerConfig(
+            folder=folder,
+            checkpoint_interval_s=resources.checkpoint_interval_s,
+            precision=resources.precision,
+            threads=resources.threads,
+            cores=int(demand.per_worker["CPU"]),
+            gpu="GPU" in demand.per_worker,
+            in_actor=cluster is not None,
+            loopback=cluster is not None and cluster.private,
+            samples_system=take_metrics is not None,
+        )
+        function = partial(run_worker, job, config)
+        if cluster:
+            run = partial(_fit_actors, cluster, folder, demand, function)
+        else:
+            run = partial(_fit_here, folder, function)
+        return _follow(run, folder, reader, take_metrics, cluster)
 
-    demand = cluster.grant()
-    job.check_shares(demand.most)
+
+def runs_here(resources: Resources) -> bool:
+    """Whether a training needs no process but this one."""
+    alone = resources.most_workers == 1 and (resources.gpus_per_worker or 0) <= 1
+    return resources.address is None and alone
+
+
+def grant_here(resources: Resources) -> Demand:
+    """Say what the worker in this process gets.
+
+    Raises:
+        PipelineError: this machine does not have it.
+    """
+    import torch
+
+    machine = {"CPU": float(usable_cores()), "GPU": float(torch.cuda.device_count())}
+    return state_demand(resources, [machine], "this machine")
+
+
+def probe(resources: Resources) -> str:
+    """Look for the resources as a training would, and say what there is.
+
+    Raises:
+        PipelineError: no cluster answers, or it has too little.
+    """
+    if runs_here(resources):
+        return f"this process has room for {grant_here(resources)}"
+    with open_cluster(resources) as cluster:
+        demand = cluster.grant(patience_s=0.0)
+    return f"{resources.address or 'a local cluster'} has room for {demand}"
+
+
+def _follow(
+    run: Fit,
+    folder: RunFolder,
+    reader: Reader,
+    take_metrics: Take | None,
+    cluster: Cluster | None,
+) -> Path:
+    """Run a training, hand its events on, and let signals end it in order."""
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.stop.unlink(missing_ok=True)
-    reader.begin()
+    reader.begin(cluster.logs if cluster else None)
 
     def ask() -> None:
         reader.fact("stopped", "stops after a checkpoint; ask again to stop at once")
         folder.stop.touch()
 
-    fit = partial(_fit, cluster, job, folder, demand, take_load is not None)
-    load = collecting(folder.load, take_load) if take_load else nullcontext()
-    with load, following(folder.diary, reader):
-        # There is a diary as soon as a worker trains.
-        outcome = run_stoppable(
-            fit, ask=ask, worth_asking=lambda: folder.diary.exists() and cluster.alive
-        )
+    def worth_asking() -> bool:
+        # There is an event log as soon as a worker trains.
+        return folder.events.exists() and (cluster is None or cluster.alive)
+
+    sampled = collecting(folder.system, take_metrics) if take_metrics else nullcontext()
+    with sampled, following(folder.events, reader):
+        outcome = run_stoppable(run, ask=ask, worth_asking=worth_asking)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
@@ -67,16 +132,46 @@ def train_on_ray(
     return Path(outcome["checkpoint"])
 
 
-def _fit(
-    cluster: Cluster, job: Job, folder: RunFolder, demand: Demand, samples_load: bool
+def _fit_here(folder: RunFolder, function: Fit) -> dict[str, str]:
+    """Run the training in this process, by Ray Train's local mode.
+
+    Nobody restarts it: a failure that is no mistake of the user would come again.
+    """
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        function,
+        scaling_config=ScalingConfig(num_workers=0),
+        run_config=RunConfig(name=folder.name, storage_path=str(folder.storage)),
+    )
+    try:
+        return dict(trainer.fit().return_value)
+    except PipelineError:
+        raise
+    except Exception as error:
+        log = folder.path / "traceback.txt"
+        log.write_text(traceback.format_exc())
+        raise PipelineError(
+            f"training failed: {_last_line(error)}; the traceback is in {log}, checkpoints are in"
+            f" {folder.checkpoints}; mend the cause and run dvc repro to go on from there"
+        ) from error
+
+
+def _fit_actors(
+    cluster: Cluster, folder: RunFolder, demand: Demand, function: Fit
 ) -> dict[str, str]:
-    """Run Ray Train until the training has ended, and return what the first worker returned."""
+    """Run the training in actors of a cluster."""
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    from pipeline.runtime.ray.trainer_overrides import free_placement_groups
+
     limit = cluster.resources.max_failures
     for restarts in range(limit + 1):
-        trainer = _ray_trainer(cluster, job, folder, demand, samples_load)
+        trainer = _ray_trainer(cluster, folder, demand, function)
         try:
             return dict(trainer.fit().return_value)
         except TrainingFailedError as error:
@@ -85,31 +180,19 @@ def _fit(
             # Ray restarts workers; the actor that does so is not restarted by anybody.
             if restarts == limit or cluster.closing:
                 raise _failure(error, cluster, folder) from error
-            _free_places()
+            free_placement_groups()
     raise AssertionError("not reached")
 
 
-def _ray_trainer(
-    cluster: Cluster, job: Job, folder: RunFolder, demand: Demand, samples_load: bool
-) -> Any:
+def _ray_trainer(cluster: Cluster, folder: RunFolder, demand: Demand, function: Fit) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from pipeline.runtime.ray.trainer_overrides import LeanTrainer
 
-    resources = cluster.resources
-    order = WorkerConfig(
-        job=job,
-        folder=folder,
-        checkpoint_interval_s=resources.checkpoint_interval_s,
-        precision=resources.precision,
-        threads=resources.threads,
-        cores=int(demand.per_worker["CPU"]),
-        loopback=cluster.private,
-        samples_load=samples_load,
-    )
+    failures = cluster.resources.max_failures
     return LeanTrainer(
         private=cluster.private,
-        train_loop_per_worker=partial(run_worker, order),
+        train_loop_per_worker=function,
         backend_config=_backend(cluster),
         scaling_config=ScalingConfig(
             elastic_resize_monitor_interval_s=_GROW_INTERVAL_S,
@@ -121,9 +204,9 @@ def _ray_trainer(
             name=folder.name,
             storage_path=str(folder.storage),
             failure_config=FailureConfig(
-                max_failures=resources.max_failures,
-                controller_failure_limit=resources.max_failures,
-                max_preemption_failures=resources.max_failures,
+                max_failures=failures,
+                controller_failure_limit=failures,
+                max_preemption_failures=failures,
             ),
         ),
     )
@@ -135,25 +218,9 @@ def _backend(cluster: Cluster) -> Any:
         from pipeline.runtime.ray.trainer_overrides import NoBackend
 
         return NoBackend()
-    from ray.train.torch import TorchConfig  # it brings torch, which takes a second
+    from ray.train.torch import TorchConfig  # it imports torch, which takes a second
 
     return TorchConfig()
-
-
-def _free_places() -> None:
-    """Give back what a dead controller has reserved; Ray would only when this driver ends."""
-    import ray
-    from ray._raylet import PlacementGroupID
-    from ray.util.placement_group import (
-        PlacementGroup,
-        placement_group_table,
-        remove_placement_group,
-    )
-
-    job = ray.get_runtime_context().get_job_id()
-    for name in placement_group_table():
-        if name.endswith(job):  # of the job that made it
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
 def _mistake(message: str, folder: RunFolder) -> PipelineError:
@@ -173,16 +240,16 @@ def _failure(error: BaseException, cluster: Cluster, folder: RunFolder) -> Pipel
     inner = getattr(error, "controller_failure", None)
     if isinstance(inner, PipelineError):
         return inner
+    failures = getattr(error, "worker_failures", None)
+    cause: BaseException = next(iter(failures.values())) if failures else error
     return PipelineError(
-        f"training gave up after {cluster.resources.max_failures} restarts: {_cause(error)}; its"
-        f" logs are in {cluster.logs}, its checkpoints in {folder.checkpoints}; mend the cause and"
-        " run dvc repro to go on from there"
+        f"training gave up after {cluster.resources.max_failures} restarts: {_last_line(cause)};"
+        f" its logs are in {cluster.logs}, its checkpoints in {folder.checkpoints}; mend the cause"
+        " and run dvc repro to go on from there"
     )
 
 
-def _cause(error: BaseException) -> str:
-    """Find the last line of the innermost error."""
-    failures = getattr(error, "worker_failures", None)
-    inner: BaseException = next(iter(failures.values())) if failures else error
-    lines = [line for line in str(inner).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(inner).__name__
+def _last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, which names its cause."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

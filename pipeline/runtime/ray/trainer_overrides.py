@@ -16,7 +16,7 @@ from pipeline.runtime.ray.policy import CapacityPolicy
 
 # Actors that share out Ray data sets, which we do not use; and that give back what a dead
 # controller had reserved. The latter asks Ray's dashboard: without one it finds nothing out, says
-# so for ever, and holds up the end by 12 s. See `train._free_places`.
+# so for ever, and holds up the end by 12 s. See `free_placement_groups`.
 _UNNEEDED = {DatasetsCallback, PlacementGroupCleanerCallback}
 
 
@@ -34,6 +34,22 @@ class LeanTrainer(DataParallelTrainer):
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         parts["scaling_policy"] = CapacityPolicy(self.scaling_config, private=self._private)
         return super()._initialize_and_run_controller(**parts)
+
+
+def free_placement_groups() -> None:
+    """Give back what a dead controller has reserved; Ray would only when this driver ends."""
+    import ray
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import (
+        PlacementGroup,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+    job = ray.get_runtime_context().get_job_id()
+    for name in placement_group_table():
+        if name.endswith(job):  # of the job that made it
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
 class NoBackend(BackendConfig):

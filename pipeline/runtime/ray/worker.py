@@ -26,10 +26,11 @@ from pipeline.runtime.session.system_metrics import sampling
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
 
 
-def train(order: WorkerConfig) -> dict[str, str]:
+def train(job: Job, config: WorkerConfig) -> dict[str, str]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
@@ -37,28 +38,36 @@ def train(order: WorkerConfig) -> dict[str, str]:
         the user, which is returned because raising it would mean a restart.
     """
     import ray.train
-    import ray.train.torch
 
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # where NCCL, and whatever names no device, will work
+    device = _device(config, context.get_local_rank())
     try:
-        start = _agree_on_start(order, share, device)
+        start = _agree_on_start(job, config, share, device)
         torch.set_num_threads(start.compute.threads)
-        meet = share.workers > 1 and order.loopback
-        meeting = order.folder.path / f"meeting-{start.meeting}"
-        watches = order.samples_load and context.get_local_rank() == 0
+        meet = share.workers > 1 and config.loopback
+        meeting = config.folder.path / f"meeting-{start.meeting}"
+        watches = config.samples_system and context.get_local_rank() == 0
         with (
             loopback_group(share, meeting, device) if meet else nullcontext(),
-            sampling(order.folder.load, context.get_node_rank()) if watches else nullcontext(),
+            sampling(config.folder.system, context.get_node_rank()) if watches else nullcontext(),
         ):
-            trainer = _build_together(order, share, device, start)
-            diary = _open_diary(order, trainer, start, share) if share.rank == 0 else None
-            return _train(trainer, order, diary, device)
+            trainer = _build_together(job, config, share, device, start)
+            log = _open_log(job, config, trainer, start, share) if share.rank == 0 else None
+            return _train(trainer, config, log, device)
     except PipelineError as error:
         return {"error": str(error)}
+
+
+def _device(config: WorkerConfig, local_rank: int) -> torch.device:
+    """Return what this worker computes on; it becomes the current CUDA device."""
+    if not config.gpu:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    device = get_device() if config.in_actor else torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)  # where NCCL, and whatever names no device, will work
+    return device
 
 
 @dataclass(frozen=True)
@@ -76,20 +85,20 @@ class _Start:
     compute: ComputeConfig
 
 
-def _agree_on_start(order: WorkerConfig, share: Share, device: torch.device) -> _Start:
+def _agree_on_start(job: Job, config: WorkerConfig, share: Share, device: torch.device) -> _Start:
     """Have the first worker say from which checkpoint, where and how to start."""
-    from ray.train.collective import broadcast_from_rank_zero
-
     start, mistake = None, None
     if share.rank == 0:
         try:
-            checkpoint = newest_checkpoint(order.folder.checkpoints)
-            go_back_to(checkpoint, order.folder.checkpoints)
-            compute = _choose_compute(order, share, device)
+            checkpoint = newest_checkpoint(config.folder.checkpoints)
+            go_back_to(checkpoint, config.folder.checkpoints)
+            compute = _choose_compute(job, config, share, device)
             start = _Start(checkpoint.name if checkpoint else "", uuid4().hex, compute)
         except PipelineError as error:
             mistake = str(error)
     if share.workers > 1:
+        from ray.train.collective import broadcast_from_rank_zero
+
         start, mistake = broadcast_from_rank_zero((start, mistake))
     if start is None:
         raise PipelineError(mistake)
@@ -97,7 +106,7 @@ def _agree_on_start(order: WorkerConfig, share: Share, device: torch.device) -> 
 
 
 def _build_together(
-    order: WorkerConfig, share: Share, device: torch.device, start: _Start
+    job: Job, config: WorkerConfig, share: Share, device: torch.device, start: _Start
 ) -> Trainer:
     """Build this worker's trainer; what one worker cannot do, none goes on with.
 
@@ -106,9 +115,9 @@ def _build_together(
     """
     trainer, mistakes = None, [""] * share.workers
     try:
-        trainer = order.job.build(share, device, start.compute)
+        trainer = job.build(share, device, start.compute)
         if start.checkpoint:
-            trainer.restore(order.folder.checkpoints / start.checkpoint)
+            trainer.restore(config.folder.checkpoints / start.checkpoint)
     except PipelineError as error:
         mistakes[share.rank] = str(error)
     if share.workers > 1:
@@ -118,69 +127,73 @@ def _build_together(
     return trainer
 
 
-def _choose_compute(order: WorkerConfig, share: Share, device: torch.device) -> ComputeConfig:
+def _choose_compute(
+    job: Job, config: WorkerConfig, share: Share, device: torch.device
+) -> ComputeConfig:
     """Choose by trial, or as the last time that it was asked for."""
-    job, recipe, on_gpu = order.job, order.job.recipe, device.type == "cuda"
+    recipe, on_gpu = job.recipe, device.type == "cuda"
     question = {
         "network": [job.network, job.args, ImageSet.open(*job.images).info.shape],
         "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable],
-        "asked": [order.precision, order.threads, order.cores],
+        "asked": [config.precision, config.threads, config.cores],
         "device": torch.cuda.get_device_name(device) if on_gpu else get_cpu_capability(),
         "torch": torch.__version__,
     }
     return remembered(
-        order.folder.choices,
+        config.folder.choices,
         question,
         lambda: choose_compute(
             job.timer(share, device),
-            precision=order.precision,
-            threads=order.threads,
-            most_threads=order.cores,
+            precision=config.precision,
+            threads=config.threads,
+            most_threads=config.cores,
         ),
     )
 
 
-def _open_diary(order: WorkerConfig, trainer: Trainer, start: _Start, share: Share) -> EventLog:
+def _open_log(
+    job: Job, config: WorkerConfig, trainer: Trainer, start: _Start, share: Share
+) -> EventLog:
     """Start the driver's news: the epochs that are done already, and how this goes on."""
     progress = trainer.progress
-    diary = EventLog(order.folder.diary, progress.history)
+    log = EventLog(config.folder.events, progress.history)
     workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
-    diary.fact("compute", f"{workers}, {start.compute}")
+    log.fact("compute", f"{workers}, {start.compute}")
     if start.checkpoint:
         where = f"epoch {progress.epochs_done + 1}, step {progress.steps_done + 1}"
-        diary.fact("resumed", f"goes on from {where}")
-    elif order.job.weights:
-        _, loaded = order.job.build_network()
-        diary.fact("loaded", f"from {order.job.recipe.weights}: {loaded}")
-    return diary
+        log.fact("resumed", f"goes on from {where}")
+    elif job.weights:
+        _, loaded = job.build_network()
+        log.fact("loaded", f"from {job.recipe.weights}: {loaded}")
+    return log
 
 
 def _train(
-    trainer: Trainer, order: WorkerConfig, diary: EventLog | None, device: torch.device
+    trainer: Trainer, config: WorkerConfig, log: EventLog | None, device: torch.device
 ) -> dict[str, str]:
-    """Train until it is done or stopped; only the first worker has a diary."""
-    schedule, steps = SyncSchedule(order.checkpoint_interval_s), 1
+    """Train until it is done or stopped; only the first worker has a log."""
+    schedule, steps = SyncSchedule(config.checkpoint_interval_s), 1
     while not trainer.done:
         record = trainer.advance(steps)
         # Looking up together costs the workers a message each, so that they do it about once a
         # second, all after the same step.
         mine = (0, 0)
-        if diary:
+        if log:
             if record:
                 # Beside the record: the history is that of the same training on any machine.
-                diary.record(record | peak_memory(device))
+                log.record(record | peak_memory(device))
             else:
-                diary.epoch_progress(trainer.epoch_progress())
-            mine = schedule.decide(order.folder.stop.exists())
+                log.epoch_progress(trainer.epoch_progress())
+            mine = schedule.decide(config.folder.stop.exists())
         decision, steps = trainer.agree(*mine)
         if decision != Decision.GO_ON or trainer.done:
             # All workers: one that found it alone would leave the others waiting.
             trainer.check_finite()
-            if diary:
+            if log:
                 begin = time.monotonic()
-                save_checkpoint(trainer, order.folder.checkpoints)
+                save_checkpoint(trainer, config.folder.checkpoints)
                 schedule.saved(time.monotonic() - begin)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
     # The driver listens to the first worker alone; the others may be done before it has saved.
-    return {"checkpoint": str(checkpoints(order.folder.checkpoints)[0])} if diary else {}
+    return {"checkpoint": str(checkpoints(config.folder.checkpoints)[0])} if log else {}

@@ -10,33 +10,35 @@ from pipeline.vision.training.job import Job
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All that a worker needs to know.
+    """What a worker needs to know besides the job.
 
     Attributes:
-        job: what to train.
-        folder: where checkpoints and news go.
+        folder: where checkpoints and events go.
         checkpoint_interval_s: between two checkpoints, at least.
         precision, threads: as in params.yaml.
         cores: that this worker may use.
-        loopback: whether all workers are on this machine and meet here.
-        samples_load: whether a worker of each node watches its machine.
+        gpu: whether it computes on a GPU.
+        in_actor: whether Ray runs it in a process of its own, and chooses the GPU.
+        loopback: whether several workers are on this machine and meet here.
+        samples_system: whether a worker of each node samples its machine.
     """
 
-    job: Job
     folder: RunFolder
     checkpoint_interval_s: float
     precision: Literal["auto", "fp32", "bf16"]
     threads: int | Literal["auto"]
     cores: int
+    gpu: bool
+    in_actor: bool
     loopback: bool
-    samples_load: bool
+    samples_system: bool
 
 
-def run_worker(order: WorkerConfig) -> dict[str, str]:
+def run_worker(job: Job, config: WorkerConfig) -> dict[str, str]:
     """Run in each worker, see `worker.train`."""
     # As in __main__: imports make objects and no garbage. The first step comes 0.8 s sooner.
     gc.set_threshold(100_000, 50, 50)
-    # Not sooner: the driver, which imports this module too, starts 3 s earlier without torch.
+    # Not sooner: the driver of a cluster, which imports this module too, needs no torch.
     from pipeline.runtime.ray.worker import train
 
-    return train(order)
+    return train(job, config)

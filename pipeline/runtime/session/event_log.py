@@ -22,8 +22,12 @@ _POLL_S = 0.1
 class Reader(Protocol):
     """Gets the diary's lines, in a thread of their own, soon after they are written."""
 
-    def begin(self) -> None:
-        """Take note that workers are being started, which takes some seconds."""
+    def begin(self, logs: Path | None) -> None:
+        """Take note that workers are being started.
+
+        Args:
+            logs: folder of Ray's logs; None where this process is the worker.
+        """
 
     def fact(self, name: str, text: str) -> None:
         """Take in something that a user may want to know about the training."""

@@ -28,14 +28,14 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def diary(self) -> Path:
-        """What the first worker tells the driver."""
-        return self.path / "diary.jsonl"
+    def events(self) -> Path:
+        """The events that the first worker logs for the driver."""
+        return self.path / "events.jsonl"
 
     @property
-    def load(self) -> Path:
-        """The folder in which a worker of each node tells of its machine."""
-        return self.path / "load"
+    def system(self) -> Path:
+        """The folder of the system metrics of each node."""
+        return self.path / "system"
 
     @property
     def stop(self) -> Path:

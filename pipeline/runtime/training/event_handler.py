@@ -1,8 +1,8 @@
 """Hands a training's news to the console and to the tracking store."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.tracking.run_logger import Recorder
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.training.training_state import EpochProgress, Record
@@ -11,19 +11,21 @@ from pipeline.vision.training.training_state import EpochProgress, Record
 class EventHandler:
     """A reader of the diary."""
 
-    def __init__(self, bar: ProgressBar, recorder: Recorder, cluster: Cluster) -> None:
-        self._bar, self._recorder, self._cluster = bar, recorder, cluster
-        self._told: set[str] = set()
+    def __init__(self, bar: ProgressBar, recorder: Recorder) -> None:
+        self._bar, self._recorder = bar, recorder
+        self._logs: Path | None = None
+        self._seen: set[str] = set()
 
-    def begin(self) -> None:
+    def begin(self, logs: Path | None) -> None:
         """Open the run."""
+        self._logs = logs
         self._recorder.open()
 
     def fact(self, name: str, text: str) -> None:
         """Tell it, and tag the run."""
-        if name == "compute" and name in self._told:
-            self._bar.line(f"the workers were started anew; Ray's logs: {self._cluster.logs}")
-        self._told.add(name)
+        if name == "compute" and name in self._seen:
+            self._bar.line(f"the workers were restarted; Ray's logs: {self._logs}")
+        self._seen.add(name)
         self._bar.line(text)
         self._recorder.tag(f"convoy.{name}", text)
 

@@ -10,8 +10,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import files_digest
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.ray.cluster import Cluster
-from pipeline.runtime.ray.fit import train_on_ray
+from pipeline.runtime.ray.fit import fit
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.tracking.journal import spool_folder
@@ -28,9 +27,7 @@ from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.training_state import Progress, read_progress
 
 
-def train_bundle(
-    params: Params, cluster: Cluster, trained: Trained, *, bundle: Path, history: Path
-) -> Progress:
+def train_bundle(params: Params, trained: Trained, *, bundle: Path, history: Path) -> Progress:
     """Train, and write the best network as a bundle.
 
     A call with the same params, images and code as one that was killed goes on from its last
@@ -38,13 +35,12 @@ def train_bundle(
 
     Args:
         params: all of them; the model is used here.
-        cluster: where; it is closed once the training has ended.
         trained: how to train, and on what.
         bundle: the folder to write.
         history: the JSON file to write, one record per epoch.
 
     Raises:
-        PipelineError: see `plan_training` and `train_on_ray`.
+        PipelineError: see `plan_training` and `fit`.
     """
     with sigterm_interrupts():
         plan = plan_training(
@@ -53,10 +49,9 @@ def train_bundle(
         name = f"{trained.stage}-{_identity(plan)}"
         folder = RunFolder(Path(params.resources.storage).resolve(), name)
         with _recorded(params, trained, plan, folder) as recorder:
-            with _watching(cluster, trained, recorder) as watch:
+            with _watching(trained, recorder) as watch:
                 wanted = watch.load if params.tracking.system_metrics else None
-                checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
-            cluster.close()
+                checkpoint = fit(plan.job, params.resources, folder, watch, wanted)
             progress = read_progress(checkpoint)
             write_json(history, _lasting(progress))
             recorder.log(best_metrics(progress.history[progress.best_epoch - 1]), 0)
@@ -68,11 +63,11 @@ def train_bundle(
 
 
 @contextmanager
-def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[EventHandler]:
+def _watching(trained: Trained, recorder: Recorder) -> Iterator[EventHandler]:
     """Have the console and the tracking store watch a training."""
     images = len(ImageSet.open(*trained.images))
     with closing(ProgressBar(trained.stage, trained.recipe.epochs, images)) as bar:
-        yield EventHandler(bar, recorder, cluster)
+        yield EventHandler(bar, recorder)
 
 
 @contextmanager

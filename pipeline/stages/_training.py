@@ -1,7 +1,6 @@
 """What the two training stages share."""
 
 from pipeline.params import Params, Training
-from pipeline.runtime.ray.cluster import open_cluster
 from pipeline.runtime.tracking.store import check_address, tracking_uri
 from pipeline.runtime.training.run import train_bundle
 from pipeline.stages._paths import HISTORY, MODELS
@@ -18,15 +17,10 @@ def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> N
         name: of the bundle.
     """
     bundle = MODELS / name
-    check_address(tracking_uri(params.tracking))  # before Ray starts
-    with open_cluster(params.resources) as cluster:
-        progress = train_bundle(
-            params,
-            cluster,
-            trained(stage, recipe),
-            bundle=bundle,
-            history=HISTORY / f"{name}.json",
-        )
+    check_address(tracking_uri(params.tracking))
+    progress = train_bundle(
+        params, trained(stage, recipe), bundle=bundle, history=HISTORY / f"{name}.json"
+    )
     best = progress.history[progress.best_epoch - 1]
     print(
         f"{stage}: {progress.epochs_done} epochs, best {progress.best_epoch}: validation loss"
