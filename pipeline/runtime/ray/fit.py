@@ -1,5 +1,6 @@
 """A training as a Ray Train run: in this process, or in actors that replace each other."""
 
+import gc
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from pipeline.parallel import usable_cores
 from pipeline.params import Resources
 from pipeline.runtime.ray.cluster import Cluster, open_cluster
 from pipeline.runtime.ray.demand import Demand, state_demand
-from pipeline.runtime.ray.worker_config import WorkerConfig, run_worker
+from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.event_log import Reader, following
 from pipeline.runtime.session.interrupts import run_stoppable
@@ -63,7 +64,7 @@ def fit(
             loopback=cluster is not None and cluster.private,
             samples_system=take_metrics is not None,
         )
-        function = partial(run_worker, job, config)
+        function = partial(_run_worker, job, config)
         if cluster:
             run = partial(_fit_actors, cluster, folder, demand, function)
         else:
@@ -100,6 +101,16 @@ def probe(resources: Resources) -> str:
     with open_cluster(resources) as cluster:
         demand = cluster.grant(patience_s=0.0)
     return f"{resources.address or 'a local cluster'} has room for {demand}"
+
+
+def _run_worker(job: Job, config: WorkerConfig) -> dict[str, str]:
+    """Run in each worker, see `worker.train`."""
+    # As in __main__: imports make objects and no garbage. The first step comes 0.8 s sooner.
+    gc.set_threshold(100_000, 50, 50)
+    # Not sooner: the driver of a cluster, which imports this module too, needs no torch.
+    from pipeline.runtime.ray.worker import train
+
+    return train(job, config)
 
 
 def _follow(

@@ -1,11 +1,9 @@
 """What the driver hands to each worker."""
 
-import gc
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.runtime.session.run_folder import RunFolder
-from pipeline.vision.training.job import Job
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,3 @@ class WorkerConfig:
     in_actor: bool
     loopback: bool
     samples_system: bool
-
-
-def run_worker(job: Job, config: WorkerConfig) -> dict[str, str]:
-    """Run in each worker, see `worker.train`."""
-    # As in __main__: imports make objects and no garbage. The first step comes 0.8 s sooner.
-    gc.set_threshold(100_000, 50, 50)
-    # Not sooner: the driver of a cluster, which imports this module too, needs no torch.
-    from pipeline.runtime.ray.worker import train
-
-    return train(job, config)
