@@ -14,9 +14,11 @@ INSTALLED_AS = {
     "yaml": "pyyaml",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK_FILES = (ROOT / "infra" / "requirements.lock", *(ROOT / "infra" / "lock").glob("*.txt"))
 LOCKED = {
     re.sub(r"[-_.]+", "-", name).lower()
-    for name in re.findall(r"^([\w.-]+)==", (ROOT / "infra/requirements.lock").read_text(), re.M)
+    for path in LOCK_FILES
+    for name in re.findall(r"^([\w.-]+)==", path.read_text(), re.M)
 }
 
 

@@ -1,0 +1,242 @@
+"""README.md and docs/ say what is there: links, commands, options, params, files and folders."""
+
+import re
+import shlex
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from pipeline.cli import app
+from pipeline.params import load_params
+from tests.contract.imports import ROOT
+
+README = ROOT / "README.md"
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (README, *ROOT.glob("docs/*.md"))}
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+
+# What the pages name of programs that are not ours, by their first words.
+OTHERS = {
+    "dvc": {
+        "dag": set(),
+        "exp run": {"-S", "--queue", "--temp"},
+        "exp show": set(),
+        "metrics diff": set(),
+        "plots": set(),
+        "plots diff": set(),
+        "repro": {"-f"},
+    },
+    "mlflow": {
+        "models serve": {"--env-manager", "-m"},
+        "ui": {"--backend-store-uri"},
+    },
+}
+PROGRAMS = ("convoy", *OTHERS)
+# Keys that other tools read, and file names that look like a key of a section.
+SUFFIXES = {"csv", "html", "json", "lock", "md", "parquet", "png", "py", "safetensors", "yaml"}
+# Written beside what dvc.yaml lists.
+BESIDE = ("reports/lr_find/*", ".convoy/*")
+
+PROSE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.M | re.S)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```[ \t]*$", re.M | re.S)
+SPAN = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
+LINK = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+
+
+def prose(text: str) -> str:
+    """Return a page without its code blocks."""
+    return PROSE.sub("", text)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    """Return the code blocks in one of these languages; '' for those that name none."""
+    return [body for language, body in FENCE.findall(text) if language in languages]
+
+
+def spans(text: str) -> list[str]:
+    """Return the inline code."""
+    return [" ".join(span.split()) for span in SPAN.findall(prose(text))]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links(page: str) -> list[str]:
+    """Return the targets of a page's links and pictures that lead to files or headings."""
+    targets = LINK.findall(prose(PAGES[page].read_text()))
+    return [target for target in targets if not target.startswith(("https://", "http://"))]
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the commands of PROGRAMS that a page shows, as words."""
+    text = PAGES[page].read_text()
+    lines = [line for block in blocks(text, "") for line in block.replace("\\\n", " ").splitlines()]
+    found = []
+    for shown in (*lines, *spans(text)):
+        command = re.sub(r"^(\$ )?(\w+=\S+ )*(\.venv/bin/)?", "", shown.strip())
+        if command.partition(" ")[0] in PROGRAMS:
+            found.append(shlex.split(command.replace("[", "").replace("]", ""), comments=True))
+    return found
+
+
+def overrides(page: str) -> list[list[str]]:
+    """Return what each `dvc exp run` of a page sets."""
+    text = PAGES[page].read_text()
+    lines = [line for block in blocks(text, "") for line in block.replace("\\\n", " ").splitlines()]
+    shown = [shlex.split(line) for line in (*lines, *spans(text)) if "dvc exp run -S " in line]
+    return [[words[i + 1] for i, w in enumerate(words) if w == "-S"] for words in shown]
+
+
+def target_of(page: str, link: str) -> tuple[Path, str]:
+    path, _, anchor = link.partition("#")
+    return ((PAGES[page].parent / path).resolve() if path else PAGES[page], anchor)
+
+
+def test_the_readme_can_be_read_in_one_go():
+    assert len(README.read_text().splitlines()) <= 170
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page):
+    for link in links(page):
+        path, anchor = target_of(page, link)
+        assert path.is_relative_to(ROOT), link
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.read_text()), link
+
+
+def test_every_page_is_reachable_from_the_readme():
+    found, waiting = {"README.md"}, ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        paths = {target_of(page, link)[0] for link in links(page)}
+        new = {name for name, path in PAGES.items() if path in paths} - found
+        found |= new
+        waiting += new
+    assert found == set(PAGES)
+
+
+def test_the_picture_is_small():
+    assert 10_000 < (ROOT / "docs" / "page.png").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_shown_commands_exist(page):
+    for program, *words in commands(page):
+        given = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+        if program == "convoy":
+            if not words or words[0] in ("--help", "STAGE"):
+                continue
+            assert words[0] in app.commands, f"convoy {words[0]}"
+            assert set(given) <= options(app.commands[words[0]]), words
+        else:
+            known = OTHERS[program]
+            called = next((n for n in (2, 1) if " ".join(words[:n]) in known), None)
+            assert called, f"{program} {' '.join(words)}"
+            assert set(given) <= known[" ".join(words[:called])], words
+
+
+def options(command: click.Command) -> set[str]:
+    found = [name for param in command.params for name in param.opts if name.startswith("-")]
+    return {"--help", *found}
+
+
+def test_the_readme_lists_every_command_for_people():
+    folder = ROOT / "pipeline" / "commands"
+    names = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")}
+    shown = {words[1] for words in commands("README.md") if words[0] == "convoy" and words[1:]}
+    assert names <= shown
+    assert names < set(app.commands)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_params_exist(page):
+    text = PAGES[page].read_text()
+    sections = "|".join(PARAMS)
+    pattern = rf"(?<![\w/.*-])({sections})((?:\.[a-z][\w]*)+)(?![\w/(])"
+    for code in (*spans(text), *blocks(text, "")):
+        for section, rest in re.findall(pattern, code):
+            keys = rest.removeprefix(".").split(".")
+            if keys[-1] in SUFFIXES:
+                continue
+            value = PARAMS[section]
+            for key in keys:
+                # Below a key that is free, such as balance.per_class, keys are the user's.
+                assert value == {} or key in value, f"{section}{rest}"
+                value = value[key] if value else {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_yaml_of_params_is_valid(page, tmp_path):
+    """A shown part of params.yaml, put into the file, gives valid params."""
+    for block in blocks(PAGES[page].read_text(), "yaml"):
+        given = {name: dict(values) for name, values in PARAMS.items()}
+        for section, values in yaml.safe_load(block).items():
+            assert set(values) <= set(given[section]), section
+            given[section] |= values
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(given))
+        load_params(file)
+
+
+@pytest.mark.parametrize(
+    ("page", "settings"), [(page, settings) for page in PAGES for settings in overrides(page)]
+)
+def test_shown_experiments_have_valid_params(page, settings, tmp_path):
+    """DVC takes every `-S` that is shown, and what it makes of params.yaml is valid."""
+    file = tmp_path / "params.yaml"
+    file.write_text((ROOT / "params.yaml").read_text())
+    apply_overrides(file, settings)
+    load_params(file)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_files_exist(page):
+    """Code is where a page says that it is; what stages write is an output of dvc.yaml."""
+    text = PAGES[page].read_text()
+    outs = []
+    for stage in DVC_YAML["stages"].values():
+        outs += [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+    named = re.findall(
+        r"(?<![\w/.:-])(?:pipeline|tests|infra|docs|\.ci|models|reports|data|\.convoy)/[\w./*<>-]*",
+        "\n".join(spans(text)),
+    )
+    for name in named:
+        path = re.sub(r"<\w+>", "*", name.rstrip("/."))
+        if path.startswith(("pipeline", "tests", "infra", "docs", ".ci")):
+            assert list(ROOT.glob(path)), name
+        elif not any(fnmatch(path, known) for known in BESIDE):
+            assert any(
+                fnmatch(out, path) or path.startswith(f"{out}/") or out.startswith(f"{path}/")
+                for out in outs
+            ), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_leads_out_of_the_repository(page):
+    text = PAGES[page].read_text()
+    assert not re.findall(r"\.\./", text)
+    for place in re.findall(r"(?<![\w.:~/>)*-])/(?!path/to/)\w+/[\w./-]*", text):
+        raise AssertionError(place)
+    folders = r"(?<![\w.:~])/(work|tmp|home|root|usr|opt|var|etc|mnt|srv|data)\b"
+    assert not re.search(folders, text)
+
+
+def test_the_patterns_find_what_they_should():
+    """A pattern that finds nothing would let everything pass."""
+    every = [words for page in PAGES for words in commands(page)]
+    assert {words[0] for words in every} == set(PROGRAMS)
+    assert ["convoy", "lr-find", "--stage", "finetune"] in every
+    assert sum(len(overrides(page)) for page in PAGES) >= 8
+    assert "a-network-of-your-own" in anchors(PAGES["docs/networks.md"].read_text())
+    assert "docs/data.md" in links("README.md")
+    assert "index.max_bad_fraction" in spans(PAGES["docs/data.md"].read_text())
+    assert blocks(PAGES["docs/networks.md"].read_text(), "yaml")
