@@ -15,7 +15,10 @@ from pipeline.params import load_params
 from tests.contract.imports import ROOT
 
 README = ROOT / "README.md"
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in (README, *ROOT.glob("docs/*.md"))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path
+    for path in (README, *sorted((ROOT / "docs").rglob("*.md")))
+}
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 
@@ -36,7 +39,7 @@ OTHERS = {
     },
 }
 PROGRAMS = ("convoy", *OTHERS)
-# Keys that other tools read, and file names that look like a key of a section.
+# Of file names that look like a key of a section, such as index.html.
 SUFFIXES = {"csv", "html", "json", "lock", "md", "parquet", "png", "py", "safetensors", "yaml"}
 # Folders of code, and of what stages make.
 OURS, MADE = r"pipeline|tests|infra|docs|\.ci", r"models|reports|data|\.convoy"
