@@ -19,7 +19,7 @@ from pipeline.runtime.ray.demand import Demand, state_demand
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.event_log import Reader, following
-from pipeline.runtime.session.interrupts import run_stoppable
+from pipeline.runtime.session.interrupts import run_here, run_in_thread
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.session.system_metrics import Take, collecting
 from pipeline.vision.training.checkpoint import BEST_FILE
@@ -135,7 +135,9 @@ def _follow(
 
     sampled = collecting(folder.system, take_metrics) if take_metrics else nullcontext()
     with sampled, following(folder.events, reader):
-        outcome = run_stoppable(run, ask=ask, worth_asking=worth_asking)
+        # Ray waits without taking signals, so that the main thread must be free for them.
+        stoppable = run_in_thread if cluster else run_here
+        outcome = stoppable(run, ask=ask, worth_asking=worth_asking)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
