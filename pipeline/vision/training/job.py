@@ -151,11 +151,11 @@ class Job:
         from pipeline.vision.training.trainer import Trainer
         from pipeline.vision.training.worker import Worker
 
-        network, _ = self.build_network()
+        network, loaded = self.build_network()
         self.check_shares(share.workers)
         if share.workers > 1 and self.recipe.sync_batch_norm:
             synchronise_norms(network)
-        return Trainer(network, self, Worker(share, device, compute.arithmetic))
+        return Trainer(network, self, Worker(share, device, compute.arithmetic), loaded)
 
     def check_shares(self, workers: int) -> None:
         """Refuse batches that cannot be shared out: a part without images would stop the others.

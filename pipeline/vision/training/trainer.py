@@ -32,6 +32,7 @@ from pipeline.vision.training.training_state import (
 )
 from pipeline.vision.training.validation import validate
 from pipeline.vision.training.worker import Worker
+from pipeline.vision.weights.loading import Loaded
 
 # Input values of a validation batch: enough to be quick, few enough for a processor's caches.
 _VALIDATION_VALUES = 2**21
@@ -49,8 +50,14 @@ class Trainer:
         best_weights: of the best epoch so far, on the CPU.
     """
 
-    def __init__(self, network: Classifier, job: Job, worker: Worker) -> None:
-        """Open the images of `job`, and move `network` to the device to be trained on them."""
+    def __init__(
+        self, network: Classifier, job: Job, worker: Worker, loaded: Loaded | None = None
+    ) -> None:
+        """Open the images of `job`, and move `network` to the device to be trained on them.
+
+        `loaded` says what its first weights came from.
+        """
+        self.loaded = loaded
         recipe, info = job.recipe, job.training_set.info
         self.state, self._recipe, self._worker = TrainingState(), recipe, worker
         memory_format = worker.arithmetic.torch_format
