@@ -22,6 +22,7 @@ STAGES = {
     "pack": "Decode and resize the images once, into Arrow shards.",
     "balance": "Make synthetic images of the rare classes.",
     "baseline": "Train the hand-crafted classifier to beat.",
+    "autotune": "Choose precision and memory order by a short trial, once.",
     "train": "Train the network.",
     "finetune": "Fine-tune models/base.",
     "tta": "Choose views on the validation images; write models/final.",

@@ -10,10 +10,10 @@ from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots.lr_range import draw_lr_range
 from pipeline.files import write_json
 from pipeline.parallel import usable_cores
-from pipeline.params import Params, Resources, Training
+from pipeline.params import Params, Resources
 from pipeline.progress import progress_bar
-from pipeline.runtime.training.plan import plan_training
-from pipeline.stages._paths import PACKED, REPORTS, training_folders
+from pipeline.stages._paths import REPORTS
+from pipeline.stages._training import training_job, tuned_arithmetic
 from pipeline.vision.inspection.lr_range import (
     Point,
     lowest_point,
@@ -44,11 +44,8 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
     Raises:
         PipelineError: images or weights are not there or do not fit; or the loss does not fall.
     """
-    recipe: Training = {"train": params.train, "finetune": params.finetune}[stage]
-    plan = plan_training(
-        params, recipe, images=training_folders(recipe.images), validation=PACKED / "val"
-    )
-    trainer = _build(plan.job, params.resources)
+    job = training_job(params, stage)
+    trainer = _build(job, params.resources)
     points = []
     with progress_bar(steps, f"lr-find {stage}", "step") as bar:
         for point in range_test(rising_rates(lowest, highest, steps), trainer.step_at):
@@ -56,15 +53,16 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
             bar.update()
     found = lowest_point(points, steps)
     if points:
-        _write(stage, plan.job, points, suggest(found) if found else None)
+        _write(stage, job, points, suggest(found) if found else None)
     if found is None:
         end = points[-1].rate if points else lowest
         raise PipelineError(
             f"lr-find: the loss does not fall clearly between the rates {lowest:g} and {end:g}"
             f" ({_FOLDER / stage}.png); take more --steps, or a lower --lowest"
         )
+    now = job.recipe.optimizer.lr
     print(
-        f"{stage}.optimizer.lr: {suggest(found):.1g}   (params.yaml has {recipe.optimizer.lr:g};"
+        f"{stage}.optimizer.lr: {suggest(found):.1g}   (params.yaml has {now:g};"
         f" the loss is lowest at {found.rate:.1g})"
     )
     if found is points[-1]:
@@ -76,11 +74,13 @@ def _build(job: Job, resources: Resources) -> Trainer:
     """Build a trainer that computes as the stage's only worker would."""
     gpu = torch.cuda.is_available() and resources.gpus_per_worker != 0
     device = torch.device("cuda" if gpu else "cpu")
-    compute = choose_compute(
-        job.timer(Share(), device),
-        precision=resources.precision,
+    compute, _ = choose_compute(
+        job,
+        Share(),
+        device,
         threads=resources.threads,
         most_threads=resources.cpus_per_worker or usable_cores(),
+        known=tuned_arithmetic(job.stage),
     )
     torch.set_num_threads(compute.threads)
     return job.build(Share(), device, compute)

@@ -223,8 +223,6 @@ class Resources(Section):
     cpus_per_worker: Count | None
     gpus_per_worker: NonNegative | None
     threads: Annotated[Literal["auto"] | Count, Field(description="auto or a whole number from 1")]
-    precision: Literal["auto", "fp32", "bf16"]
-    sync_batch_norm: bool
     address: Name | None
     storage: Name
     checkpoint_interval_s: NonNegative

@@ -147,6 +147,8 @@ class Training(Section):
     epochs: Count
     global_batch_size: Count
     accumulate: Count
+    precision: Literal["auto", "fp32", "bf16"]
+    sync_batch_norm: bool
     optimizer: Optimizer
     schedule: Schedule
     loss: Loss

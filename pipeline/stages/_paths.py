@@ -23,6 +23,11 @@ PICTURES = REPORTS / "pictures"  # one folder per stage
 STATE = Path(".convoy")  # caches and checkpoints that DVC does not track
 
 
+def compute_file(stage: str) -> Path:
+    """Return where the stage autotune keeps its choice for 'train' or 'finetune'."""
+    return MODELS / "compute" / f"{stage}.json"
+
+
 def training_folders(images: str) -> list[Path]:
     """Return the folders that make up the training set that params name.
 

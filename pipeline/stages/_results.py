@@ -24,7 +24,7 @@ def judged_models(params: Params) -> dict[str, Result]:
     return {
         "train": Result(
             params=params,
-            trained=trained("train", params.train),
+            trained=trained(params, "train"),
             history=HISTORY / "base.json",
             bundle=BASE,
             metrics=network_metrics(evaluate["base"]),
@@ -32,7 +32,7 @@ def judged_models(params: Params) -> dict[str, Result]:
         ),
         "finetune": Result(
             params=params,
-            trained=trained("finetune", params.finetune),
+            trained=trained(params, "finetune"),
             history=HISTORY / "tuned.json",
             bundle=FINAL,
             metrics=network_metrics(evaluate["tuned"]) | final_metrics(evaluate, tta),

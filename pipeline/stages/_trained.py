@@ -1,15 +1,12 @@
-"""What the training stages learn from, for them and for whoever looks back at them."""
+"""What the training stages learn from."""
 
-from pipeline.params import Training
+from pipeline.params import Params, Training
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.stages._paths import PACKED, training_folders
 
 
-def trained(stage: str, recipe: Training) -> Trained:
-    """Return the training that a stage does.
-
-    Args:
-        stage: 'train' or 'finetune'.
-        recipe: its section of params.
-    """
+def trained(params: Params, stage: str) -> Trained:
+    """Return the training of a stage, 'train' or 'finetune', and its inputs."""
+    recipes: dict[str, Training] = {"train": params.train, "finetune": params.finetune}
+    recipe = recipes[stage]
     return Trained(stage, recipe, tuple(training_folders(recipe.images)), PACKED / "val")

@@ -1,28 +1,73 @@
-"""What the two training stages share."""
+"""What the stages train and finetune share."""
 
-from pipeline.params import Params, Training
+from pipeline.errors import PipelineError
+from pipeline.files import read_json
+from pipeline.params import Params
 from pipeline.runtime.tracking.store import check_address, tracking_uri
-from pipeline.runtime.training.run import train_bundle
-from pipeline.stages._paths import HISTORY, MODELS
+from pipeline.runtime.training.initial_weights import find_initial_weights
+from pipeline.runtime.training.run import run_training
+from pipeline.stages._paths import HISTORY, MODELS, compute_file
 from pipeline.stages._trained import trained
+from pipeline.vision.bundle.arithmetic import Arithmetic
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.make_job import make_job
 
 
-def train_stage(params: Params, *, stage: str, recipe: Training, name: str) -> None:
+def train_stage(params: Params, stage: str, name: str) -> None:
     """Train models/`name` and write its learning curve beside the reports.
 
     Args:
         params: all of them.
-        stage: what the console and MLflow call the training.
-        recipe: how to train.
+        stage: 'train' or 'finetune'.
         name: of the bundle.
     """
     bundle = MODELS / name
     check_address(tracking_uri(params.tracking))
-    progress = train_bundle(
-        params, trained(stage, recipe), bundle=bundle, history=HISTORY / f"{name}.json"
+    state = run_training(
+        params,
+        training_job(params, stage),
+        trained(params, stage),
+        tuned_arithmetic(stage),
+        bundle=bundle,
+        history=HISTORY / f"{name}.json",
     )
-    best = progress.history[progress.best_epoch - 1]
+    best = state.history[state.best_epoch - 1]
     print(
-        f"{stage}: {progress.epochs_done} epochs, best {progress.best_epoch}: validation loss"
+        f"{stage}: {state.epochs_done} epochs, best {state.best_epoch}: validation loss"
         f" {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.3f} -> {bundle}"
     )
+
+
+def training_job(params: Params, stage: str) -> Job:
+    """Return what a stage trains.
+
+    Raises:
+        PipelineError: images or weights that are not there, or do not fit.
+    """
+    inputs = trained(params, stage)
+    return make_job(
+        stage,
+        params.model,
+        inputs.recipe,
+        images=inputs.images,
+        validation=inputs.validation,
+        initial=find_initial_weights(params, inputs.recipe),
+    )
+
+
+def tuned_arithmetic(stage: str) -> Arithmetic | None:
+    """Return what the stage autotune has chosen; None where it has not run.
+
+    Raises:
+        PipelineError: its file is damaged.
+    """
+    file = compute_file(stage)
+    if not file.exists():
+        return None
+    try:
+        return Arithmetic.of(read_json(file)["arithmetic"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{file} does not hold a choice of the stage autotune ({error}); delete it and run dvc"
+            " repro to choose again"
+        ) from error

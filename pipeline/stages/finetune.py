@@ -6,5 +6,5 @@ from pipeline.stages._training import train_stage
 
 
 def run(params: Params) -> None:
-    """Write models/tuned."""
-    train_stage(params, stage="finetune", recipe=params.finetune, name=TUNED.name)
+    """Write models/tuned, as params.finetune says."""
+    train_stage(params, "finetune", TUNED.name)

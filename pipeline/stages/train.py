@@ -6,5 +6,5 @@ from pipeline.stages._training import train_stage
 
 
 def run(params: Params) -> None:
-    """Write models/base."""
-    train_stage(params, stage="train", recipe=params.train, name=BASE.name)
+    """Write models/base, as params.train says."""
+    train_stage(params, "train", BASE.name)

@@ -140,7 +140,7 @@ def test_an_empty_validation_set(small):
 
 
 def test_the_doctor_looks_at_the_cluster(cluster, small):
-    assert _cluster(small) == "a local cluster has room for 1 worker of 1 CPU"
+    assert _cluster(small) == "this process has room for 1 worker of 1 CPU"
 
 
 def test_threads_are_ours_again():

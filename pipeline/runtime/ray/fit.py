@@ -19,9 +19,10 @@ from pipeline.runtime.ray.demand import Demand, state_demand
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.event_log import Reader, following
-from pipeline.runtime.session.interrupts import run_stoppable
+from pipeline.runtime.session.interrupts import run_here, run_in_thread
 from pipeline.runtime.session.run_folder import RunFolder
-from pipeline.runtime.session.system_metrics import Take, collecting
+from pipeline.runtime.session.system_metrics import collecting
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
 
@@ -29,20 +30,27 @@ from pipeline.vision.training.job import Job
 _GROW_INTERVAL_S = 60.0
 
 # Returns what the first worker returned, see `worker.train`.
-Fit = Callable[[], dict[str, str]]
+Fit = Callable[[], dict[str, Any]]
 
 
 def fit(
-    job: Job, resources: Resources, folder: RunFolder, reader: Reader, take_metrics: Take | None
-) -> Path:
-    """Train to the end and return the folder of the last checkpoint (see `Trainer.save`).
+    job: Job,
+    arithmetic: Arithmetic | None,
+    resources: Resources,
+    folder: RunFolder,
+    reader: Reader,
+) -> tuple[Path, Arithmetic]:
+    """Train to the end.
 
     Args:
         job: what to train.
+        arithmetic: how the stage autotune has chosen to compute; None: the worker chooses.
         resources: on what. One worker of this machine trains in this process.
         folder: for checkpoints and events; on several nodes all must see it.
-        reader: gets the events.
-        take_metrics: gets the system metrics of each node; None: they are not sampled.
+        reader: gets the events, and the system metrics of each node if it wants them.
+
+    Returns:
+        The folder of the last checkpoint (see `Trainer.save`), and how it was computed.
 
     Raises:
         PipelineError: not enough resources, a mistake found by a worker, or workers that went
@@ -56,20 +64,20 @@ def fit(
         config = WorkerConfig(
             folder=folder,
             checkpoint_interval_s=resources.checkpoint_interval_s,
-            precision=resources.precision,
+            arithmetic=arithmetic,
             threads=resources.threads,
             cores=int(demand.per_worker["CPU"]),
             gpu="GPU" in demand.per_worker,
             in_actor=cluster is not None,
             loopback=cluster is not None and cluster.private,
-            samples_system=take_metrics is not None,
+            samples_system=reader.wants_system_metrics,
         )
         function = partial(_run_worker, job, config)
         if cluster:
             run = partial(_fit_actors, cluster, folder, demand, function)
         else:
             run = partial(_fit_here, folder, function)
-        return _follow(run, folder, reader, take_metrics, cluster)
+        return _follow(run, folder, reader, cluster)
 
 
 def runs_here(resources: Resources) -> bool:
@@ -90,6 +98,38 @@ def grant_here(resources: Resources) -> Demand:
     return state_demand(resources, [machine], "this machine")
 
 
+def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]]:
+    """Choose precision and memory order where a worker would train, see `choose_compute`.
+
+    Returns:
+        The choice, and what it was chosen from.
+
+    Raises:
+        PipelineError: not enough resources, or see `choose_compute`.
+    """
+    if runs_here(resources):
+        return _autotune(job, resources, grant_here(resources), in_actor=False)
+    with open_cluster(resources) as cluster:
+        demand = cluster.grant()
+        task = cluster.ray.remote(_autotune).options(
+            num_cpus=demand.per_worker["CPU"],
+            num_gpus=demand.per_worker.get("GPU", 0),
+            max_retries=0,
+        )
+        answer: tuple[Arithmetic, dict[str, Any]] = cluster.ray.get(
+            task.remote(job, resources, demand, in_actor=True)
+        )
+        return answer
+
+
+def _autotune(
+    job: Job, resources: Resources, demand: Demand, *, in_actor: bool
+) -> tuple[Arithmetic, dict[str, Any]]:
+    from pipeline.runtime.ray.worker import tune
+
+    return tune(job, resources, demand, in_actor=in_actor)
+
+
 def probe(resources: Resources) -> str:
     """Look for the resources as a training would, and say what there is.
 
@@ -103,7 +143,7 @@ def probe(resources: Resources) -> str:
     return f"{resources.address or 'a local cluster'} has room for {demand}"
 
 
-def _run_worker(job: Job, config: WorkerConfig) -> dict[str, str]:
+def _run_worker(job: Job, config: WorkerConfig) -> dict[str, Any]:
     """Run in each worker, see `worker.train`."""
     # As in __main__: imports make objects and no garbage. The first step comes 0.8 s sooner.
     gc.set_threshold(100_000, 50, 50)
@@ -114,12 +154,8 @@ def _run_worker(job: Job, config: WorkerConfig) -> dict[str, str]:
 
 
 def _follow(
-    run: Fit,
-    folder: RunFolder,
-    reader: Reader,
-    take_metrics: Take | None,
-    cluster: Cluster | None,
-) -> Path:
+    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None
+) -> tuple[Path, Arithmetic]:
     """Run a training, hand its events on, and let signals end it in order."""
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.stop.unlink(missing_ok=True)
@@ -133,17 +169,20 @@ def _follow(
         # There is an event log as soon as a worker trains.
         return folder.events.exists() and (cluster is None or cluster.alive)
 
-    sampled = collecting(folder.system, take_metrics) if take_metrics else nullcontext()
+    wanted = reader.wants_system_metrics
+    sampled = collecting(folder.system, reader.system_metrics) if wanted else nullcontext()
     with sampled, following(folder.events, reader):
-        outcome = run_stoppable(run, ask=ask, worth_asking=worth_asking)
+        # Ray waits without taking signals, so that the main thread must be free for them.
+        stoppable = run_in_thread if cluster else run_here
+        outcome = stoppable(run, ask=ask, worth_asking=worth_asking)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
         raise KeyboardInterrupt
-    return Path(outcome["checkpoint"])
+    return Path(outcome["checkpoint"]), Arithmetic.of(outcome["arithmetic"])
 
 
-def _fit_here(folder: RunFolder, function: Fit) -> dict[str, str]:
+def _fit_here(folder: RunFolder, function: Fit) -> dict[str, Any]:
     """Run the training in this process, by Ray Train's local mode.
 
     Nobody restarts it: a failure that is no mistake of the user would come again.
@@ -173,7 +212,7 @@ def _fit_here(folder: RunFolder, function: Fit) -> dict[str, str]:
 
 def _fit_actors(
     cluster: Cluster, folder: RunFolder, demand: Demand, function: Fit
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Run the training in actors of a cluster."""
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError

@@ -1,15 +1,18 @@
 """What runs in each worker: build the trainer, go on from the newest checkpoint, train."""
 
+import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 from uuid import uuid4
 
 import torch
 from torch.backends.cpu import get_cpu_capability
 
-from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
+from pipeline.params import Resources
+from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.group import loopback_group
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import (
@@ -18,30 +21,32 @@ from pipeline.runtime.session.checkpoint_store import (
     newest_checkpoint,
     save_checkpoint,
 )
-from pipeline.runtime.session.compute_cache import remembered
+from pipeline.runtime.session.compute_cache import cached_compute
 from pipeline.runtime.session.event_log import EventLog
 from pipeline.runtime.session.memory import peak_memory
 from pipeline.runtime.session.sync_schedule import Decision, SyncSchedule
 from pipeline.runtime.session.system_metrics import sampling
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.training.compute_config import ComputeConfig, supported
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.worker import Worker
 
 
-def train(job: Job, config: WorkerConfig) -> dict[str, str]:
+def train(job: Job, config: WorkerConfig) -> dict[str, Any]:
     """Train to the end, or until the driver asks to stop.
 
     Returns:
-        'checkpoint': the last one (by the first worker); or 'stopped'; or 'error': a mistake of
-        the user, which is returned because raising it would mean a restart.
+        'checkpoint': the last one (by the first worker), or 'stopped', with 'arithmetic'; or
+        'error': a mistake of the user, which is returned because raising it would mean a restart.
     """
     import ray.train
 
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
-    device = _device(config, context.get_local_rank())
+    device = _device(config.gpu, config.in_actor, context.get_local_rank())
     try:
         start = _agree_on_start(job, config, share, device)
         torch.set_num_threads(start.compute.threads)
@@ -53,19 +58,44 @@ def train(job: Job, config: WorkerConfig) -> dict[str, str]:
             sampling(config.folder.system, context.get_node_rank()) if watches else nullcontext(),
         ):
             trainer = _build_together(job, config, share, device, start)
-            log = _open_log(job, config, trainer, start, share) if share.rank == 0 else None
-            return _train(trainer, config, log, device)
+            worker = Worker(share, device, start.compute.arithmetic)
+            log = None if share.rank else _open_log(job, config, trainer, start, worker)
+            return _train(trainer, config, log, device) | {
+                "arithmetic": asdict(start.compute.arithmetic)
+            }
     except PipelineError as error:
         return {"error": str(error)}
 
 
-def _device(config: WorkerConfig, local_rank: int) -> torch.device:
+def tune(
+    job: Job, resources: Resources, demand: Demand, *, in_actor: bool
+) -> tuple[Arithmetic, dict[str, Any]]:
+    """Choose how one of the workers of a training computes.
+
+    Args:
+        job: what will be trained.
+        resources: as in params.yaml.
+        demand: what each worker gets.
+        in_actor: whether Ray chooses the GPU.
+    """
+    chosen, trial = choose_compute(
+        job,
+        Share(0, demand.most),
+        _device("GPU" in demand.per_worker, in_actor, 0),
+        threads=resources.threads,
+        most_threads=int(demand.per_worker["CPU"]),
+        report=lambda text: print(f"autotune: {job.stage}: {text}", file=sys.stderr, flush=True),
+    )
+    return chosen.arithmetic, trial
+
+
+def _device(gpu: bool, in_actor: bool, local_rank: int) -> torch.device:
     """Return what this worker computes on; it becomes the current CUDA device."""
-    if not config.gpu:
+    if not gpu:
         return torch.device("cpu")
     from ray.train.torch import get_device
 
-    device = get_device() if config.in_actor else torch.device("cuda", local_rank)
+    device = get_device() if in_actor else torch.device("cuda", local_rank)
     torch.cuda.set_device(device)  # where NCCL, and whatever names no device, will work
     return device
 
@@ -130,41 +160,46 @@ def _build_together(
 def _choose_compute(
     job: Job, config: WorkerConfig, share: Share, device: torch.device
 ) -> ComputeConfig:
-    """Choose by trial, or as the last time that it was asked for."""
+    """Choose threads, and arithmetic where it is not known, by a trial or as the last time."""
     recipe, on_gpu = job.recipe, device.type == "cuda"
     question = {
-        "network": [job.network, job.args, ImageSet.open(*job.images).info.shape],
-        "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable],
-        "asked": [config.precision, config.threads, config.cores],
+        "network": [job.network, job.args, job.training_set.info.shape],
+        "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable, share.workers],
+        "asked": [recipe.precision, config.threads, config.cores],
+        "known": asdict(config.arithmetic) if config.arithmetic else None,
         "device": torch.cuda.get_device_name(device) if on_gpu else get_cpu_capability(),
         "torch": torch.__version__,
     }
-    return remembered(
-        config.folder.choices,
-        question,
-        lambda: choose_compute(
-            job.timer(share, device),
-            precision=config.precision,
+
+    def choose() -> ComputeConfig:
+        chosen, _ = choose_compute(
+            job,
+            share,
+            device,
             threads=config.threads,
             most_threads=config.cores,
-        ),
-    )
+            known=config.arithmetic,
+        )
+        return chosen
+
+    return cached_compute(config.folder.compute, question, choose)
 
 
 def _open_log(
-    job: Job, config: WorkerConfig, trainer: Trainer, start: _Start, share: Share
+    job: Job, config: WorkerConfig, trainer: Trainer, start: _Start, worker: Worker
 ) -> EventLog:
-    """Start the driver's news: the epochs that are done already, and how this goes on."""
-    progress = trainer.progress
-    log = EventLog(config.folder.events, progress.history)
-    workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
+    """Log the epochs that are done already, and how this goes on."""
+    state, known = trainer.state, config.arithmetic
+    log = EventLog(config.folder.events, state.history)
+    workers = "1 worker" if worker.share.workers == 1 else f"{worker.share.workers} workers"
     log.fact("compute", f"{workers}, {start.compute}")
+    if known and (impossible := supported(known, worker.device)):
+        log.fact("tuned", f"{known}, as tuned, is impossible here: {impossible}")
     if start.checkpoint:
-        where = f"epoch {progress.epochs_done + 1}, step {progress.steps_done + 1}"
+        where = f"epoch {state.epochs_done + 1}, step {state.steps_done + 1}"
         log.fact("resumed", f"goes on from {where}")
-    elif job.weights:
-        _, loaded = job.build_network()
-        log.fact("loaded", f"from {job.recipe.weights}: {loaded}")
+    elif trainer.loaded:
+        log.fact("loaded", f"from {job.recipe.weights}: {trainer.loaded}")
     return log
 
 

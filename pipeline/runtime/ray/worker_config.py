@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.runtime.session.run_folder import RunFolder
+from pipeline.vision.bundle.arithmetic import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class WorkerConfig:
     Attributes:
         folder: where checkpoints and events go.
         checkpoint_interval_s: between two checkpoints, at least.
-        precision, threads: as in params.yaml.
+        arithmetic: that the stage autotune has chosen; None: the worker chooses.
+        threads: as in params.yaml.
         cores: that this worker may use.
         gpu: whether it computes on a GPU.
         in_actor: whether Ray runs it in a process of its own, and chooses the GPU.
@@ -23,7 +25,7 @@ class WorkerConfig:
 
     folder: RunFolder
     checkpoint_interval_s: float
-    precision: Literal["auto", "fp32", "bf16"]
+    arithmetic: Arithmetic | None
     threads: int | Literal["auto"]
     cores: int
     gpu: bool

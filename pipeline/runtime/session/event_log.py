@@ -7,7 +7,7 @@ still there after a crash.
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,13 @@ _POLL_S = 0.1
 
 
 class Reader(Protocol):
-    """Gets the diary's lines, in a thread of their own, soon after they are written."""
+    """Gets the events of a training, in a thread of their own, soon after they are written.
+
+    Attributes:
+        wants_system_metrics: whether those of the nodes are sampled.
+    """
+
+    wants_system_metrics: bool
 
     def begin(self, logs: Path | None) -> None:
         """Take note that workers are being started.
@@ -37,6 +43,11 @@ class Reader(Protocol):
 
     def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Take in how far the running epoch is."""
+
+    def system_metrics(
+        self, node: str, number: int, time_ms: int, values: Mapping[str, float]
+    ) -> None:
+        """Take in a sample of a node, see `session.system_metrics`."""
 
 
 class EventLog:

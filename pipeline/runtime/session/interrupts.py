@@ -47,12 +47,15 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def _handling(handler: Callable[..., None]) -> Iterator[None]:
-    """Handle both signals by `handler`; in another than the main thread, leave them alone."""
+def _handling(handler: Callable[..., None], *signals: signal.Signals) -> Iterator[None]:
+    """Handle signals (both, if none is named) by `handler`; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, handler)
+        for number in signals or (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -60,7 +63,34 @@ def _handling(handler: Callable[..., None]) -> Iterator[None]:
             signal.signal(number, action)
 
 
-def run_stoppable(
+def run_here(
+    function: Callable[[], T], *, ask: Callable[[], object], worth_asking: Callable[[], bool]
+) -> T:
+    """Run a function in this thread; the first signal asks it to end, as in `run_in_thread`.
+
+    Raises:
+        KeyboardInterrupt: there was nothing to lose, the function took too long to end, or a
+            second signal came.
+    """
+    asked = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or not worth_asking():
+            _interrupt(number, frame)
+            return
+        asked = True
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
+        ask()
+
+    with _handling(on_signal), _handling(_interrupt, signal.SIGALRM):
+        try:
+            return function()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def run_in_thread(
     function: Callable[[], T], *, ask: Callable[[], object], worth_asking: Callable[[], bool]
 ) -> T:
     """Run a function in a thread, so that the main one is free to take signals.

@@ -43,6 +43,6 @@ class RunFolder:
         return self.path / "stop"
 
     @property
-    def choices(self) -> Path:
-        """The folder in which trainings remember the outcome of trials; of all runs."""
-        return self.storage / "choices"
+    def compute(self) -> Path:
+        """The folder of the compute cache, which all runs share."""
+        return self.storage / "compute"

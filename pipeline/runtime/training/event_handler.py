@@ -11,8 +11,9 @@ from pipeline.vision.training.training_state import EpochProgress, Record
 class EventHandler:
     """A reader of the diary."""
 
-    def __init__(self, bar: ProgressBar, recorder: Recorder) -> None:
+    def __init__(self, bar: ProgressBar, recorder: Recorder, wants_system_metrics: bool) -> None:
         self._bar, self._recorder = bar, recorder
+        self.wants_system_metrics = wants_system_metrics
         self._logs: Path | None = None
         self._seen: set[str] = set()
 
@@ -35,8 +36,10 @@ class EventHandler:
         metrics = {name: value for name, value in record.items() if name != "epoch"}
         self._recorder.log(metrics, int(record["epoch"]))
 
-    def load(self, node: str, number: int, time_ms: int, values: Mapping[str, float]) -> None:
-        """Log a sample of a node's load, where MLflow's UI looks for it."""
+    def system_metrics(
+        self, node: str, number: int, time_ms: int, values: Mapping[str, float]
+    ) -> None:
+        """Log a sample of a node, where MLflow's UI looks for it."""
         metrics = {f"system/{node}/{name}": value for name, value in values.items()}
         self._recorder.log(metrics, number, time_ms)
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import check_carried_views
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle
 
 if TYPE_CHECKING:
     from pipeline.vision.networks import Classifier
 
-# Format 1 knew neither views nor temperature.
-FORMAT = 2
-_READ = (1, 2)
+# Format 1 knew neither views nor temperature; formats 1 and 2 said `preparing` for
+# `preprocessing` and nothing of the arithmetic.
+FORMAT = 3
+_READ = (1, 2, 3)
 
 Mean = Literal["arithmetic", "geometric"]
 
@@ -26,7 +28,7 @@ class Views:
     """The views whose posteriors are averaged, for test-time augmentation.
 
     Attributes:
-        items: one view each, such as {"rotate": {"degrees": 7.0}}; see `vision.tta.expand`.
+        items: one view each, such as {"rotate": {"degrees": 7.0}}; see `vision.inference.views`.
         mean: of the posteriors.
         seed: of random views.
     """
@@ -55,6 +57,7 @@ class Description:
         validation: metrics on the validation split.
         views: that an image is seen in; None is the image as it is, once.
         temperature: that posteriors are tempered with at last; 1 leaves them as they are.
+        compute: precision and memory order of the training; None where they are unknown.
     """
 
     network: str
@@ -67,6 +70,7 @@ class Description:
     validation: dict[str, float] = field(default_factory=dict)
     views: Views | None = None
     temperature: float = 1.0
+    compute: Arithmetic | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,12 +104,15 @@ def read_description(folder: Path) -> Description:
             network=raw["network"],
             args=raw["args"],
             classes=tuple(raw["classes"]),
-            preprocessing=Preprocessing(**raw["preprocessing"]),
+            preprocessing=Preprocessing(
+                **raw["preprocessing" if raw["format"] > 2 else "preparing"]
+            ),
             mean=tuple(map(float, raw["mean"])),
             std=tuple(map(float, raw["std"])),
             origin=raw["origin"],
             validation=raw["validation"],
             **(_answering(raw) if raw["format"] > 1 else {}),
+            compute=_compute(raw.get("compute")),
         )
     except KeyError as error:
         raise no_bundle(folder, f"{path} lacks {error}") from error
@@ -113,12 +120,23 @@ def read_description(folder: Path) -> Description:
         raise no_bundle(folder, f"{path} holds a wrong value: {error}") from error
 
 
+def _preprocessing_key(format_: int) -> str:
+    return "preprocessing" if format_ > 2 else "preparing"
+
+
 def _answering(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return what format 2 added: how an answer is made of what the network says."""
+    """Return what format 2 added: how an answer is made of what the network returns."""
     temperature = float(raw["temperature"])
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: got {temperature}, need a number above 0")
     return {"views": _views(raw["views"]), "temperature": temperature}
+
+
+def _compute(raw: Any) -> Arithmetic | None:
+    try:
+        return None if raw is None else Arithmetic.of(raw)
+    except ValueError as error:
+        raise ValueError(f"compute: {error}") from error
 
 
 def _views(raw: Any) -> Views | None:

@@ -27,14 +27,21 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Normalization:
-    """From integers to (pixel - mean) / std.
+    """From integers to (pixel - mean) / std, per channel.
 
     Attributes:
-        mean, std: per channel, of pixels in [0, 1], on the network's device; 1 x channels x 1 x 1.
+        mean, std: of pixels in [0, 1], on the network's device; 1 x channels x 1 x 1.
     """
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def of(
+        cls, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    ) -> "Normalization":
+        """Normalise on `device`."""
+        return cls(per_channel(mean, device), per_channel(std, device))
 
     def __call__(self, images: npt.NDArray[Any]) -> Tensor:
         """Turn n x height x width x channels integers to n x channels x height x width floats."""

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.vision.bundle.description import Description, read_description
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
-from pipeline.vision.bundle.inputs import Normalization, per_channel
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.inference.views import View, build_views
 from pipeline.vision.networks import Classifier
 
@@ -45,8 +45,7 @@ class Bundle:
     def normalize(self) -> Normalization:
         """From prepared images to the network's input, on the network's device."""
         device = next(self.network.parameters()).device
-        mean, std = self.description.mean, self.description.std
-        return Normalization(per_channel(mean, device), per_channel(std, device))
+        return Normalization.of(self.description.mean, self.description.std, device)
 
     @cached_property
     def views(self) -> list[View]:

@@ -11,10 +11,11 @@ from torch import Tensor
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.plots.examples import Partner, TrainingExample
 from pipeline.params import Training
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, Share, compose
 from pipeline.vision.training.losses import smooth
-from pipeline.vision.training.sources import MappedPixels, Normalizing
+from pipeline.vision.training.sources import MappedPixels, PixelTransform
 
 # Batches that are looked through for one of mixup and one of cutmix, where each draws.
 _BATCHES = 16
@@ -25,7 +26,7 @@ Images = npt.NDArray[Any]
 def training_examples(images: ImageSet, recipe: Training, count: int) -> list[TrainingExample]:
     """Return images of the first batches of a training.
 
-    They are those very batches: the trainer's own code draws them, from the recipe's seed, and
+    They are those very batches: the trainer's own code plans them, from the recipe's seed, and
     they are the same at any number of workers. Where images are mixed, those shown are spread
     evenly over the weights of a batch, which shows how often it is hardly mixed at all; with both
     mixup and cutmix, half of them come from the first batch of each.
@@ -42,24 +43,24 @@ def training_examples(images: ImageSet, recipe: Training, count: int) -> list[Tr
     if not mixes and not recipe.augment:
         return []
     reader = _Reader(images, recipe)
-    draws = list(
-        _distinct(reader.draws(), 2 if min(recipe.mixup_alpha, recipe.cutmix_alpha) else 1)
+    plans = list(
+        _distinct(reader.plans(), 2 if min(recipe.mixup_alpha, recipe.cutmix_alpha) else 1)
     )
     return [
         example
-        for draw in draws
-        for example in reader.examples(draw, _spread(reader.weights(draw), count // len(draws)))
+        for plan in plans
+        for example in reader.examples(plan, _spread(reader.weights(plan), count // len(plans)))
     ]
 
 
-def _distinct(draws: Iterator[BatchPlan], kinds: int) -> Iterator[BatchPlan]:
-    """Yield the first draw of each kind of mixing, as far as there is one."""
+def _distinct(plans: Iterator[BatchPlan], kinds: int) -> Iterator[BatchPlan]:
+    """Yield the first plan of each kind of mixing, as far as there is one."""
     seen: set[bool | None] = set()
-    for draw in draws:
-        kind = draw.mixing.cut if draw.mixing else None
+    for plan in plans:
+        kind = plan.mixing.cut if plan.mixing else None
         if kind not in seen:
             seen.add(kind)
-            yield draw
+            yield plan
         if len(seen) == kinds:
             return
 
@@ -78,26 +79,24 @@ class _Reader:
         self._images, self._recipe = images, recipe
         height, width, channels = images.info.shape
         augment = build_augment(recipe.augment, images.info.shape) if recipe.augment else None
-        device = torch.device("cpu")
-        as_they_are = Normalizing.of(
-            images, (0.0,) * channels, (1.0,) * channels, device, torch.contiguous_format
-        )
-        self._source = MappedPixels(images, as_they_are, augment, pin=False)
+        unchanged = Normalization.of((0.0,) * channels, (1.0,) * channels, torch.device("cpu"))
+        transform = PixelTransform.of(images.info, unchanged, augment)
+        self._source = MappedPixels(images, transform, pin=False)
         self._batches = Batches(self._source, recipe, augment, (height, width))
         one_hot = torch.eye(len(images.info.classes))
         self._targets = smooth(one_hot, recipe.label_smoothing)
 
-    def draws(self) -> Iterator[BatchPlan]:
+    def plans(self) -> Iterator[BatchPlan]:
         """Yield the first batches of the first epoch."""
         for step in range(min(_BATCHES, self._batches.steps_per_epoch)):
             yield next(self._batches.stream(Share(), 0, step))
 
-    def weights(self, draw: BatchPlan) -> npt.NDArray[np.float64]:
+    def weights(self, plan: BatchPlan) -> npt.NDArray[np.float64]:
         """Return the weight of each row's own image: 1 without mixing."""
-        if draw.mixing is None:
-            return np.ones(draw.global_size)
-        how: npt.NDArray[np.float64] = draw.mixing.how.numpy().astype(np.float64)
-        if not draw.mixing.cut:
+        if plan.mixing is None:
+            return np.ones(plan.global_size)
+        how: npt.NDArray[np.float64] = plan.mixing.how.numpy().astype(np.float64)
+        if not plan.mixing.cut:
             return how
         top, left, bottom, right = how.T
         height, width, _ = self._images.info.shape
@@ -105,26 +104,26 @@ class _Reader:
         return share
 
     def examples(
-        self, draw: BatchPlan, rows: Sequence[int] | npt.NDArray[np.intp]
+        self, plan: BatchPlan, rows: Sequence[int] | npt.NDArray[np.intp]
     ) -> list[TrainingExample]:
         """Return the given rows of a batch."""
-        classes, weights = self._images.info.classes, self.weights(draw)
-        raw = draw.raw.numpy().astype(self._images.info.dtype)
-        augmented = self._pixels(self._source.prepare(draw.raw, draw.augment))
-        inputs, targets = compose(draw, self._source, self._targets, torch.device("cpu"))
+        classes, weights = self._images.info.classes, self.weights(plan)
+        raw = plan.raw.numpy().astype(self._images.info.dtype)
+        augmented = self._pixels(self._source.prepare(plan.raw, plan.augment))
+        inputs, targets = compose(plan, self._source, self._targets, torch.device("cpu"))
         pixels, found = self._pixels(inputs), []
         for row in rows:
             partner = None
-            if draw.mixing:
-                other = int(draw.mixing.partners[row])
-                kind = "cutmix" if draw.mixing.cut else "mixup"
-                name = classes[int(draw.labels[other])]
+            if plan.mixing:
+                other = int(plan.mixing.partners[row])
+                kind = "cutmix" if plan.mixing.cut else "mixup"
+                name = classes[int(plan.labels[other])]
                 partner = Partner(augmented[other], name, kind, float(weights[row]))
-            own = int(draw.mixing.own[row]) if draw.mixing else row
+            own = int(plan.mixing.own[row]) if plan.mixing else row
             found.append(
                 TrainingExample(
                     image=raw[own],
-                    label=classes[int(draw.labels[own])],
+                    label=classes[int(plan.labels[own])],
                     augmented=augmented[own] if self._recipe.augment else None,
                     partner=partner,
                     trained_on=pixels[row],

@@ -69,6 +69,7 @@ class BatchPlan:
     """One worker's share of a global batch, before it is prepared.
 
     Attributes:
+        epoch, step: that the batch is for, both from 0.
         raw: what the source fetched.
         labels: of the rows fetched.
         augment: draws of the augmentation for the rows fetched.
@@ -76,6 +77,8 @@ class BatchPlan:
         global_size: rows of the global batch.
     """
 
+    epoch: int
+    step: int
     raw: Tensor
     labels: Tensor
     augment: Mapping[str, Tensor]
@@ -93,9 +96,14 @@ class Batches:
         self._source, self._recipe, self._augment, self._shape = source, recipe, augment, shape
 
     @property
+    def images_per_epoch(self) -> int:
+        """Rows of one epoch."""
+        return len(self._source.labels)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Global batches of one epoch."""
-        return count_steps(len(self._source.labels), self._recipe.global_batch_size)
+        return count_steps(self.images_per_epoch, self._recipe.global_batch_size)
 
     def stream(self, share: Share, epoch: int, first_step: int) -> Iterator[BatchPlan]:
         """Yield this worker's share of each batch from `first_step` on, fetched ahead."""
@@ -118,6 +126,8 @@ class Batches:
         if self._recipe.mixup_alpha > 0 or self._recipe.cutmix_alpha > 0:
             needed, mixing = self._draw_mixing(rows, own, rng)
         return BatchPlan(
+            epoch=epoch,
+            step=step,
             raw=self._source.fetch(rows[needed]),
             labels=torch.from_numpy(self._source.labels[rows[needed]]),
             augment={key: torch.from_numpy(values[needed]) for key, values in drawn.items()},
@@ -143,30 +153,30 @@ class Batches:
 
 
 def compose(
-    draw: BatchPlan, source: Source, target_rows: Tensor, device: torch.device
+    plan: BatchPlan, source: Source, target_rows: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Turn a draw into inputs and soft targets on the device, without waiting for it.
+    """Turn a plan into inputs and soft targets on the device, without waiting for it.
 
     Args:
-        draw: of a worker's share of a batch.
-        source: that fetched it.
+        plan: of a worker's share of a batch.
+        source: that it was fetched from.
         target_rows: classes x classes, the target of each class; rows sum to 1.
-        device: where to.
+        device: that computes.
     """
 
     def here(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    augment = {key: here(values) for key, values in draw.augment.items()}
-    inputs = source.prepare(here(draw.raw), augment)
-    targets = target_rows.index_select(0, here(draw.labels))
-    if draw.mixing is None:
+    augment = {key: here(values) for key, values in plan.augment.items()}
+    inputs = source.prepare(here(plan.raw), augment)
+    targets = target_rows.index_select(0, here(plan.labels))
+    if plan.mixing is None:
         return inputs, targets
-    own, partners = here(draw.mixing.own), here(draw.mixing.partners)
+    own, partners = here(plan.mixing.own), here(plan.mixing.partners)
     images = inputs.index_select(0, own), inputs.index_select(0, partners)
     labels = targets.index_select(0, own), targets.index_select(0, partners)
-    how = here(draw.mixing.how)
-    if not draw.mixing.cut:
+    how = here(plan.mixing.how)
+    if not plan.mixing.cut:
         return mix(*images, how), mix(*labels, how)
     pasted, weights = paste(*images, how)
     return pasted, mix(*labels, weights)

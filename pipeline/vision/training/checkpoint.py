@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that can tell whether it is whole.
+"""A checkpoint as a folder that shows whether it is whole.
 
 Its manifest, written last, holds the digest of every other file: a folder that a crash left
 half written, or a disk that lost a block, is noticed before anything is restored from it.
@@ -12,55 +12,55 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.files import atomic_path
 
-if TYPE_CHECKING:  # whoever only asks whether a checkpoint is whole needs no torch
+if TYPE_CHECKING:  # to check that a checkpoint is whole takes no torch
     from torch import Tensor
 
 BEST_FILE = "best.safetensors"
-_STATE_FILE = "state.safetensors"
-_PROGRESS_FILE = "progress.json"
+_TENSORS_FILE = "state.safetensors"
+_VALUES_FILE = "training_state.json"
 _MANIFEST_FILE = "manifest.json"
 
 
 def write_checkpoint(
     folder: Path,
-    state: "Mapping[str, Mapping[str, Tensor]]",
+    tensors: "Mapping[str, Mapping[str, Tensor]]",
     best: "Mapping[str, Tensor]",
-    progress: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint.
 
     Args:
         folder: made if need be.
-        state: named groups of named tensors.
+        tensors: named groups of named tensors.
         best: the best weights so far, a file of their own that any safetensors reader opens.
-        progress: JSON values.
+        values: JSON values.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    flat = {f"{group}/{key}": value for group in state for key, value in state[group].items()}
-    save_file({name: plain(tensor) for name, tensor in flat.items()}, folder / _STATE_FILE)
+    flat = {f"{group}/{key}": value for group in tensors for key, value in tensors[group].items()}
+    save_file({name: plain(tensor) for name, tensor in flat.items()}, folder / _TENSORS_FILE)
     save_file(dict(best), folder / BEST_FILE)
-    (folder / _PROGRESS_FILE).write_text(json.dumps(progress))
-    digests = {name: _digest(folder / name) for name in (_STATE_FILE, BEST_FILE, _PROGRESS_FILE)}
+    (folder / _VALUES_FILE).write_text(json.dumps(values))
+    digests = {name: _digest(folder / name) for name in (_TENSORS_FILE, BEST_FILE, _VALUES_FILE)}
     with atomic_path(folder / _MANIFEST_FILE) as manifest:
         manifest.write_text(json.dumps(digests))
 
 
 def plain(tensor: "Tensor") -> "Tensor":
-    """Copy a tensor to the CPU in plain memory order, apart from the one that goes on changing."""
+    """Copy a tensor to the CPU, in contiguous memory of its own."""
     return tensor.detach().cpu().contiguous().clone()
 
 
-def read_state(folder: Path) -> "dict[str, dict[str, Tensor]]":
+def read_tensors(folder: Path) -> "dict[str, dict[str, Tensor]]":
     """Read the groups of tensors."""
     from safetensors.torch import load_file
 
-    state: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / _STATE_FILE).items():
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / _TENSORS_FILE).items():
         group, _, rest = name.partition("/")
-        state.setdefault(group, {})[rest] = tensor
-    return state
+        tensors.setdefault(group, {})[rest] = tensor
+    return tensors
 
 
 def read_best(folder: Path) -> "dict[str, Tensor]":
@@ -71,9 +71,9 @@ def read_best(folder: Path) -> "dict[str, Tensor]":
     return best
 
 
-def read_progress_values(folder: Path) -> dict[str, Any]:
+def read_values(folder: Path) -> dict[str, Any]:
     """Read the JSON values."""
-    values: dict[str, Any] = json.loads((folder / _PROGRESS_FILE).read_text())
+    values: dict[str, Any] = json.loads((folder / _VALUES_FILE).read_text())
     return values
 
 

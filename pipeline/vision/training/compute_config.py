@@ -1,38 +1,45 @@
-"""How the arithmetic of a training is done: precision, threads and memory format."""
+"""How a training computes: what is part of its result, and what is a matter of the machine."""
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+from pipeline.vision.bundle.arithmetic import Arithmetic
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """One way to do the same arithmetic.
+    """One way to compute the same training.
 
     Attributes:
-        precision: of activations and products; weights, losses and updates stay fp32.
-        threads: of torch in this process.
-        channels_last: whether images lie in memory pixel by pixel instead of plane by plane.
+        arithmetic: part of the result.
+        threads: of torch in this process; a matter of the machine.
     """
 
-    precision: Literal["fp32", "bf16"] = "fp32"
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
     threads: int = 1
-    channels_last: bool = False
 
     def __str__(self) -> str:
         plural = "" if self.threads == 1 else "s"
-        order = "channels last" if self.channels_last else "channels first"
-        return f"{self.precision}, {self.threads} thread{plural}, {order}"
+        return f"{self.arithmetic}, {self.threads} thread{plural}"
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The memory format of images and convolutions."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Within it, torch computes in this precision."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
+def supported(arithmetic: Arithmetic, device: "torch.device") -> str | None:
+    """Return why `arithmetic` is impossible on `device`; None where it is possible.
+
+    Where there are no instructions for bf16, torch emulates it: right, but many times slower.
+    """
+    if arithmetic.precision == "fp32":
+        return None
+    import torch
+
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return None
+        name = torch.cuda.get_device_name(device)
+        return f"{name} has no bf16 arithmetic (compute capability 8.0 or higher has)"
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    return "this processor has no bf16 arithmetic (AVX-512 has)"

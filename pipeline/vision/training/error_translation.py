@@ -1,4 +1,4 @@
-"""What torch refuses to do, in terms of params.yaml."""
+"""Errors of torch, translated into terms of params.yaml."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from pipeline.errors import PipelineError
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn the refusals that a recipe may meet into mistakes with a remedy."""
+def translate_errors() -> Iterator[None]:
+    """Turn the errors of torch that a recipe may cause into a PipelineError with a remedy."""
     try:
         yield
     except torch.OutOfMemoryError as error:

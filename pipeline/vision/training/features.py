@@ -1,12 +1,12 @@
 """What a frozen extractor makes of every image, computed once instead of in every epoch."""
 
 import torch
-from torch import nn
 
 from pipeline.params import Training
-from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.networks import Classifier
+from pipeline.vision.training.batches import map_ahead, own_rows
 from pipeline.vision.training.sources import Features, Source
+from pipeline.vision.training.worker import Worker
 
 
 def features_suffice(recipe: Training) -> bool:
@@ -17,31 +17,23 @@ def features_suffice(recipe: Training) -> bool:
 
 @torch.no_grad()
 def extract_features(
-    extractor: nn.Module,
-    source: Source,
-    *,
-    width: int,
-    share: Share,
-    batch_size: int,
-    device: torch.device,
-    compute: ComputeConfig,
+    source: Source, network: Classifier, *, batch_size: int, worker: Worker
 ) -> Features:
-    """Run every row through `extractor`, each worker its share, and put the parts together.
+    """Run every row through the extractor, each worker its share, and put the parts together.
 
     Args:
-        extractor: n x channels x height x width to n x width.
-        source: of fewer rows than there are workers, perhaps.
-        width: features of an image.
-        share: this worker's.
+        source: of images; perhaps fewer than there are workers.
+        network: whose extractor is frozen.
         batch_size: rows at a time.
-        device: where the features stay.
-        compute: how to compute.
+        worker: this one; all features stay on its device.
     """
+    device, share = worker.device, worker.share
+    extractor, width = network.extractor, network.head.in_features
     extractor.eval()
     rows = own_rows(len(source.labels), share, batch_size)
     features = torch.zeros(len(source.labels), width, device=device)
     for at, raw in zip(rows, map_ahead(source.fetch, rows), strict=True):
-        with compute.autocast(device):
+        with worker.autocast():
             part = extractor(source.prepare(raw.to(device, non_blocking=True), {}))
         features[torch.from_numpy(at).to(device)] = part.float()
     if share.workers > 1:

@@ -30,11 +30,6 @@ class Freezing:
             for group in self._groups[first:]
         ]
 
-    @property
-    def settled_at(self) -> int:
-        """The first epoch (from 0) after which nothing more is unfrozen."""
-        return math.ceil(self._recipe.epochs / 2) if self._recipe.trainable == "gradual" else 0
-
     def first_trained(self, epoch: int) -> int:
         """Return the position of the first group that `epoch` (from 0) trains."""
         last = len(self._groups) - 1
@@ -55,3 +50,8 @@ class Freezing:
             for module in group:
                 module.requires_grad_(position >= first)
                 module.train(position >= first)
+
+
+def settled_at(recipe: Training) -> int:
+    """Return the first epoch (from 0) after which nothing more is unfrozen."""
+    return math.ceil(recipe.epochs / 2) if recipe.trainable == "gradual" else 0

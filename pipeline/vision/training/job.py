@@ -1,68 +1,140 @@
 """A training as plain values that travel to a worker, and the trainer built from them there.
 
-The driver, which only hands a job on, needs no torch: the methods that do import it themselves.
+The process that only hands a job on needs no torch: the methods that do import it themselves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, some
 from pipeline.params import Training
+from pipeline.vision.bundle.arithmetic import Arithmetic
+from pipeline.vision.bundle.description import Description
+from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.sampling import count_steps
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.vision.networks import Classifier
-    from pipeline.vision.training.autotune import StepTimer
     from pipeline.vision.training.batches import Share
     from pipeline.vision.training.compute_config import ComputeConfig
     from pipeline.vision.training.trainer import Trainer
-    from pipeline.vision.weights import Loaded
+    from pipeline.vision.weights.loading import Loaded
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training.
+    """One training, see `make_job`.
 
     Attributes:
+        stage: 'train' or 'finetune'.
         images: folders of packed training images, absolute.
         validation: folder of packed validation images, absolute.
+        images_digest, validation_digest: of their content, sha256, hex.
+        classes: names in the order of the outputs.
+        preprocessing: how an image file becomes an array.
+        mean, std: per channel, of pixels in [0, 1].
         network, args: as in params.yaml.
         weights: .safetensors file or bundle folder to start from, absolute; None: random.
-        mean, std: per channel, of pixels in [0, 1].
-        sync_norms: whether batch norms see the global batch when several workers share it.
+        origin: what identifies these weights, wherever they lie.
         recipe: how to train.
     """
 
+    stage: str
     images: tuple[Path, ...]
     validation: Path
+    images_digest: str
+    validation_digest: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     network: str
     args: dict[str, Any]
     weights: Path | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    sync_norms: bool
+    origin: str
     recipe: Training
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: sets that are open here stay here."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def training_set(self) -> ImageSet:
+        """The training images, opened once in each process."""
+        return ImageSet.open(*self.images)
+
+    @cached_property
+    def validation_set(self) -> ImageSet:
+        """The validation images, opened once in each process."""
+        return ImageSet.open(self.validation)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of one epoch."""
+        return count_steps(len(self.training_set), self.recipe.global_batch_size)
+
+    def description(
+        self, validation: Mapping[str, float], compute: Arithmetic | None
+    ) -> Description:
+        """Describe the model that comes out.
+
+        Args:
+            validation: its metrics on the validation split.
+            compute: precision and memory order of the training.
+        """
+        model = {"name": self.network, "args": self.args}
+        return Description(
+            network=self.network,
+            args=self.args,
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            mean=self.mean,
+            std=self.std,
+            origin={
+                "data": self.images_digest,
+                "validation": self.validation_digest,
+                "params": values_digest([model, self.recipe.model_dump(mode="json")]),
+                "weights": self.origin,
+            },
+            validation=dict(validation),
+            compute=compute,
+        )
+
+    def identity(self, compute: Arithmetic | None, versions: Mapping[str, str], code: str) -> str:
+        """Digest all that the outcome depends on: sha256, hex.
+
+        Where files lie and what the stage is called are no part of it.
+
+        Args:
+            compute: precision and memory order; None if the training itself is to choose them.
+            versions: of the libraries that compute, see `library_versions`.
+            code: digest of the code that decides the outcome, see `code_digest`.
+        """
+        described = asdict(self.description({}, compute))
+        recipe = self.recipe.model_dump(mode="json")
+        return values_digest([described, recipe, dict(versions), code])
 
     def build_network(self) -> "tuple[Classifier, Loaded | None]":
         """Build the network with its first weights, seeded.
 
         Raises:
-            PipelineError: images, network or weights that are not there or do not fit.
+            PipelineError: network or weights that are not there or do not fit.
         """
         import torch
 
         from pipeline.vision.networks import build_network
-        from pipeline.vision.weights import load_weights
+        from pipeline.vision.weights.loading import load_weights
 
-        info = ImageSet.open(*self.images).info
-        height, width, channels = info.shape
         torch.manual_seed(self.recipe.seed)
-        shape, classes = (channels, height, width), len(info.classes)
-        network = build_network(self.network, self.args, shape, classes)
+        shape = self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
+        network = build_network(self.network, self.args, shape, len(self.classes))
         loaded = load_weights(network, self.weights) if self.weights else None
         if loaded and self.recipe.trainable != "all":
             _check_nothing_random_is_frozen(loaded, self.recipe.trainable)
@@ -72,29 +144,18 @@ class Job:
         """Open the images and build the trainer of one worker.
 
         Raises:
-            PipelineError: see `build_network`; or fewer images than workers.
+            PipelineError: see `build_network`; or images that are not there, or fewer than
+                workers.
         """
         from pipeline.vision.training.sync_norm import synchronise_norms
-        from pipeline.vision.training.trainer import Inputs, Trainer
+        from pipeline.vision.training.trainer import Trainer
+        from pipeline.vision.training.worker import Worker
 
-        network, _ = self.build_network()
-        images, validation = ImageSet.open(*self.images), ImageSet.open(self.validation)
+        network, loaded = self.build_network()
         self.check_shares(share.workers)
-        if share.workers > 1 and self.sync_norms:
+        if share.workers > 1 and self.recipe.sync_batch_norm:
             synchronise_norms(network)
-        inputs = Inputs(images, validation, self.mean, self.std)
-        return Trainer(network, inputs, self.recipe, share=share, device=device, compute=compute)
-
-    def timer(self, share: "Share", device: "torch.device") -> "StepTimer":
-        """Return a timer of one worker's training steps, see `choose_compute`."""
-        from pipeline.vision.training.autotune import time_steps
-        from pipeline.vision.training.freezing import Freezing
-
-        network, _ = self.build_network()
-        Freezing(network, self.recipe).apply(self.recipe.epochs)
-        height, width, channels = ImageSet.open(*self.images).info.shape
-        rows = -(-self.recipe.global_batch_size // (share.workers * self.recipe.accumulate))
-        return time_steps(network, (rows, channels, height, width), device)
+        return Trainer(network, self, Worker(share, device, compute.arithmetic), loaded)
 
     def check_shares(self, workers: int) -> None:
         """Refuse batches that cannot be shared out: a part without images would stop the others.
@@ -102,9 +163,8 @@ class Job:
         Raises:
             PipelineError: fewer images in a batch than `workers` times its parts.
         """
-        images = len(ImageSet.open(*self.images))
-        recipe = self.recipe
-        smallest = images // count_steps(images, recipe.global_batch_size)
+        images, recipe = len(self.training_set), self.recipe
+        smallest = images // self.steps_per_epoch
         if smallest < workers * recipe.accumulate:
             raise PipelineError(
                 f"batches of {smallest} images cannot be shared out to {workers} workers in"

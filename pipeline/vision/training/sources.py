@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.data.shards.shards import ImageSet
-from pipeline.vision.bundle.inputs import per_channel
+from pipeline.data.shards.shards import ImageSet, SetInfo
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import Augment
 
 Rows = npt.NDArray[np.int64]
@@ -40,47 +40,55 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Normalizing:
-    """How pixels become the network's input: (pixel / full scale - mean) / std per channel."""
+class PixelTransform:
+    """From the integers of packed images to the network's input: augmented, then normalised.
 
-    mean: Tensor
-    std: Tensor
+    Attributes:
+        normalization: on the device that trains.
+        full_scale: the integer that stands for 1.
+        augment: None without.
+        memory_format: of the network's input.
+    """
+
+    normalization: Normalization
     full_scale: float
+    augment: Augment | None
     memory_format: torch.memory_format
 
     @classmethod
     def of(
         cls,
-        images: ImageSet,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        device: torch.device,
-        memory_format: torch.memory_format,
-    ) -> "Normalizing":
-        """Normalise the pixels of `images` on `device`."""
-        full_scale = float(np.iinfo(images.info.dtype).max)
-        return cls(per_channel(mean, device), per_channel(std, device), full_scale, memory_format)
+        info: SetInfo,
+        normalization: Normalization,
+        augment: Augment | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> "PixelTransform":
+        """Transform the images of sets that `info` describes."""
+        return cls(normalization, float(np.iinfo(info.dtype).max), augment, memory_format)
 
-    def __call__(self, raw: Tensor, augment: Augment | None, draws: Mapping[str, Tensor]) -> Tensor:
-        """Map n x height x width x channels integers to n x channels x height x width floats."""
+    def __call__(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Map n x height x width x channels integers to n x channels x height x width floats.
+
+        Args:
+            raw: on the device.
+            draws: of the augmentation, see `Augment.draw`.
+        """
+        mean, std = self.normalization.mean, self.normalization.std
         images = raw.permute(0, 3, 1, 2).to(torch.float32)
-        if augment is not None:
-            images = augment.apply(images.div_(self.full_scale), draws)
-            images = (images - self.mean).div_(self.std)
+        if self.augment is not None:
+            images = self.augment.apply(images.div_(self.full_scale), draws)
+            images = (images - mean).div_(std)
         else:  # the same in one pass less
-            images.sub_(self.mean * self.full_scale).div_(self.std * self.full_scale)
+            images.sub_(mean * self.full_scale).div_(std * self.full_scale)
         return images.contiguous(memory_format=self.memory_format)
 
 
 class MappedPixels:
     """Pixels in memory-mapped shards: a batch is copied out of the map, nothing is decoded."""
 
-    def __init__(
-        self, images: ImageSet, normalizing: Normalizing, augment: Augment | None, pin: bool
-    ) -> None:
+    def __init__(self, images: ImageSet, transform: PixelTransform, pin: bool) -> None:
         self.labels = images.labels.astype(np.int64)
-        self._images, self._normalizing, self._augment = images, normalizing, augment
-        self._pin = pin
+        self._images, self._transform, self._pin = images, transform, pin
 
     def fetch(self, rows: Rows) -> Tensor:
         """Copy the images at `rows`: n x height x width x channels."""
@@ -89,21 +97,14 @@ class MappedPixels:
 
     def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Augment and normalise: n x channels x height x width."""
-        return self._normalizing(raw, self._augment, draws)
+        return self._transform(raw, draws)
 
 
 class ResidentPixels:
     """Pixels on the device: only row numbers travel there."""
 
-    def __init__(
-        self,
-        images: ImageSet,
-        normalizing: Normalizing,
-        augment: Augment | None,
-        device: torch.device,
-    ) -> None:
-        self.labels = images.labels.astype(np.int64)
-        self._normalizing, self._augment = normalizing, augment
+    def __init__(self, images: ImageSet, transform: PixelTransform, device: torch.device) -> None:
+        self.labels, self._transform = images.labels.astype(np.int64), transform
         size = (len(images), *images.info.shape)
         self._pixels = torch.empty(size, dtype=_torch_dtype(images), device=device)
         filled = 0
@@ -120,7 +121,7 @@ class ResidentPixels:
 
     def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Gather, augment and normalise: n x channels x height x width."""
-        return self._normalizing(self._pixels.index_select(0, raw), self._augment, draws)
+        return self._transform(self._pixels.index_select(0, raw), draws)
 
 
 class Features:
@@ -139,15 +140,15 @@ class Features:
 
 
 def open_pixels(
-    images: ImageSet, normalizing: Normalizing, augment: Augment | None, device: torch.device
+    images: ImageSet, transform: PixelTransform, device: torch.device
 ) -> MappedPixels | ResidentPixels:
     """Keep the pixels on the device if it has its own memory and they fit."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         needed = len(images) * int(np.prod(images.info.shape)) * _torch_dtype(images).itemsize
         if needed < _RESIDENT_SHARE * free:
-            return ResidentPixels(images, normalizing, augment, device)
-    return MappedPixels(images, normalizing, augment, pin=device.type == "cuda")
+            return ResidentPixels(images, transform, device)
+    return MappedPixels(images, transform, pin=device.type == "cuda")
 
 
 def _torch_dtype(images: ImageSet) -> torch.dtype:

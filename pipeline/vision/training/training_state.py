@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.params import EarlyStopping
-from pipeline.vision.training.checkpoint import read_progress_values
+from pipeline.vision.training.checkpoint import read_values
 
 Record = dict[str, float]
 
@@ -19,7 +19,7 @@ class EpochProgress:
         epoch: from 1.
         images: trained on so far in this epoch, over all workers.
         of_images: of the whole epoch.
-        loss: mean training loss of late; None before the first steps.
+        loss: mean training loss of the latest steps; None before the first.
     """
 
     epoch: int
@@ -29,7 +29,7 @@ class EpochProgress:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training is.
 
     Attributes:
@@ -53,7 +53,7 @@ class Progress:
     epochs_without_gain: int = 0
     history: list[Record] = field(default_factory=list)
 
-    def begin_anew(self) -> None:
+    def forget_best(self) -> None:
         """Forget the best so far: from now on something else is learnt.
 
         A loss or sampler that takes over late may cost validation loss and still be what was
@@ -63,7 +63,7 @@ class Progress:
         self.epochs_without_gain = 0
 
     def end_epoch(self, record: Record, stopping: EarlyStopping, settled: bool) -> bool:
-        """Take note of an epoch and return whether it is the best so far.
+        """Record an epoch and return whether it is the best so far.
 
         Args:
             record: of the epoch.
@@ -85,10 +85,10 @@ class Progress:
         return True
 
     def values(self) -> dict[str, Any]:
-        """Return JSON values that `read_progress` understands."""
+        """Return JSON values that `read_training_state` understands."""
         return asdict(self)
 
 
-def read_progress(folder: Path) -> Progress:
+def read_training_state(folder: Path) -> TrainingState:
     """Read how far the training that wrote the checkpoint `folder` was."""
-    return Progress(**read_progress_values(folder))
+    return TrainingState(**read_values(folder))

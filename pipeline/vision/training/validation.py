@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.vision.training.batches import Share, map_ahead, own_rows
-from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.training.batches import map_ahead, own_rows
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.training_state import Record
+from pipeline.vision.training.worker import Worker
 
 
 @torch.inference_mode()
@@ -16,23 +16,29 @@ def validate(
     source: Source,
     *,
     classes: int,
-    share: Share,
     batch_size: int,
-    device: torch.device,
-    compute: ComputeConfig,
+    worker: Worker,
 ) -> Record:
     """Measure `network` on every row of `source` exactly once, whatever the number of workers.
+
+    Args:
+        network: equal on all workers.
+        source: of the inputs of `network`.
+        classes: number of classes.
+        batch_size: rows at a time.
+        worker: this one; it measures its share of the rows.
 
     Returns:
         val_loss (cross-entropy, nats), val_accuracy, val_balanced_accuracy.
     """
+    device, share = worker.device, worker.share
     network.eval()
     # Per class: rows, hits; then the sum of losses.
     counts = torch.zeros(2 * classes + 1, dtype=torch.float64, device=device)
     rows = own_rows(len(source.labels), share, batch_size)
     for at, raw in zip(rows, map_ahead(source.fetch, rows), strict=True):
         truth = torch.from_numpy(source.labels[at]).to(device, non_blocking=True)
-        with compute.autocast(device):
+        with worker.autocast():
             logits = network(source.prepare(raw.to(device, non_blocking=True), {}))
         counts += _count(logits.double(), truth, classes)
     if share.workers > 1:

@@ -14,11 +14,6 @@ from pipeline.errors import PipelineError, did_you_mean
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks.families import REPLACED
 
-# Of ImageNet's training images, per channel (red, green, blue) of pixels in [0, 1]: what nearly all
-# published networks were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 # DenseNet's file is from before 2018 and says norm.1 where its layers are now called norm1.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
@@ -39,16 +34,6 @@ class Published(NamedTuple):
 def is_published(source: str) -> bool:
     """Whether a value of train.weights is a name of published weights, such as IMAGENET1K_V1."""
     return re.fullmatch(r"[A-Z][A-Z0-9_]*", source) is not None
-
-
-def per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Return mean or std for images of another number of channels: the average, for each.
-
-    That goes with `adapt_kernels`, which treats new channels alike, too.
-    """
-    if len(values) == channels:
-        return values
-    return (sum(values) / len(values),) * channels
 
 
 def published_weights(network: str, name: str) -> Published:

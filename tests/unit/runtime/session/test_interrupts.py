@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from pipeline.runtime.session import interrupts as stopping
-from pipeline.runtime.session.interrupts import run_stoppable, sigterm_interrupts
+from pipeline.runtime.session import interrupts
+from pipeline.runtime.session.interrupts import run_here, run_in_thread, sigterm_interrupts
+
+BOTH = pytest.mark.parametrize("run", [run_here, run_in_thread])
 
 
 def soon(act, seconds=0.1):
@@ -19,26 +21,35 @@ def tell(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
 
-def test_results_and_errors_come_back():
+@BOTH
+def test_results_and_errors_come_back(run):
     nothing = {"ask": lambda: None, "worth_asking": lambda: True}
-    assert run_stoppable(lambda: 3, **nothing) == 3
+    assert run(lambda: 3, **nothing) == 3
     with pytest.raises(ZeroDivisionError):
-        run_stoppable(lambda: 1 / 0, **nothing)
+        run(lambda: 1 / 0, **nothing)
 
 
+@BOTH
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_asks_and_waits(number):
+def test_a_signal_asks_and_waits(number, run):
     asked = threading.Event()
     before = signal.getsignal(number)
     soon(lambda: tell(number))
-    found = run_stoppable(lambda: asked.wait(5), ask=asked.set, worth_asking=lambda: True)
+    found = run(lambda: asked.wait(5), ask=asked.set, worth_asking=lambda: True)
     assert found is True
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("case", ["nothing to lose", "asked twice", "too slow", "nobody left"])
-def test_what_does_not_end_in_order_is_left(case, monkeypatch):
-    monkeypatch.setattr(stopping, "_PATIENCE_S", 0.3 if case == "too slow" else 100.0)
+@pytest.mark.parametrize(
+    ("run", "case"),
+    [
+        *((run_here, case) for case in ("nothing to lose", "asked twice", "too slow")),
+        *((run_in_thread, case) for case in ("nothing to lose", "asked twice", "too slow")),
+        (run_in_thread, "nobody left"),
+    ],
+)
+def test_what_does_not_end_in_order_is_left(run, case, monkeypatch):
+    monkeypatch.setattr(interrupts, "_PATIENCE_S", 0.3 if case == "too slow" else 100.0)
     ended, asked = threading.Event(), []
     worth = {"nothing to lose": lambda: False, "nobody left": lambda: not asked}
     soon(tell)
@@ -46,7 +57,7 @@ def test_what_does_not_end_in_order_is_left(case, monkeypatch):
         soon(tell, 0.4)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_stoppable(
+        run(
             lambda: ended.wait(5),
             ask=lambda: asked.append(1),
             worth_asking=worth.get(case, lambda: True),
@@ -64,12 +75,11 @@ def test_sigterm_interrupts_within_the_block():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_another_thread_leaves_signals_alone():
+@BOTH
+def test_another_thread_leaves_signals_alone(run):
     found = []
     thread = threading.Thread(
-        target=lambda: found.append(
-            run_stoppable(lambda: 1, ask=lambda: None, worth_asking=lambda: True)
-        )
+        target=lambda: found.append(run(lambda: 1, ask=lambda: None, worth_asking=lambda: True))
     )
     thread.start()
     thread.join()
