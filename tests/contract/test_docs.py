@@ -222,6 +222,16 @@ def test_named_files_exist(page):
             ), name
 
 
+def test_every_folder_of_the_package_is_described():
+    block = next(text for text in blocks("docs/development.md") if text.startswith("pipeline/\n"))
+    described, above = set(), []
+    for indent, name in re.findall(r"^( *)(\w+)/", block, re.M):
+        above = [*above[: len(indent) // 2], name]
+        described.add("/".join(above))
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "pipeline").rglob("__init__.py")}
+    assert described == {str(path) for path in folders if len(path.parts) <= 3}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_names_a_path_outside_the_repository(page):
     text = PAGES[page].read_text()
