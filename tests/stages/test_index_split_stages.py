@@ -89,7 +89,7 @@ def test_the_bytes_depend_neither_on_workers_nor_on_the_cache(
     params = _params(data={"root": str(_folder(project / "in"))})
     index.run(params)
     first = _digests()
-    monkeypatch.setattr(measure, "_FILES_PER_PIECE", 4)
+    monkeypatch.setattr(measure, "_IMAGES_PER_PIECE", 4)
     monkeypatch.setattr("pipeline.parallel.usable_cores", lambda: 2)
     (cache,) = Path(".convoy/index").iterdir()
     cache.unlink()
