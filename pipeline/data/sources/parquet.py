@@ -324,8 +324,10 @@ class _Reader:
         self._column = _image_column(Path(file), self._file.schema_arrow)
         groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
         self._ends = np.cumsum([group.num_rows for group in groups], dtype=np.int64)
-        bytes_per_row = max(sum(g.total_byte_size for g in groups) // max(self._ends[-1:], 1), 1)
-        self._rows_per_batch = int(np.clip(_BYTES_PER_BATCH // bytes_per_row, 1, 1024))
+        bytes_per_row = sum(g.total_byte_size for g in groups) / max(
+            self._file.metadata.num_rows, 1
+        )
+        self._rows_per_batch = int(np.clip(_BYTES_PER_BATCH / max(bytes_per_row, 1), 1, 256))
         self._group = -1
         self._start = 0  # row of the file with which the batch starts
         self._batch = pa.array([], pa.binary())
@@ -333,6 +335,12 @@ class _Reader:
 
     def read(self, row: int) -> bytes:
         """Return the image bytes of a row, counted from 0; no bytes for a null."""
+        if not self._start <= row < self._start + len(self._batch):
+            self._seek(row)
+        return self._batch[row - self._start].as_py() or b""
+
+    def _seek(self, row: int) -> None:
+        """Make the batch that holds `row` the current one."""
         group = int(np.searchsorted(self._ends, row, side="right"))
         if group == len(self._ends):
             raise UnusableImageError("unreadable: the file has fewer rows")
@@ -343,8 +351,10 @@ class _Reader:
             self._following = self._batches(group)
         while row >= self._start + len(self._batch):
             self._start += len(self._batch)
-            self._batch = self._column_of(next(self._following))
-        return self._batch[row - self._start].as_py() or b""
+            batch = next(self._following, None)
+            if batch is None:
+                raise UnusableImageError("unreadable: the row group has fewer rows than it says")
+            self._batch = self._column_of(batch)
 
     def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
         return self._file.iter_batches(  # type: ignore[no-any-return]
