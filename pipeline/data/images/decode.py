@@ -90,8 +90,8 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     if not content:
         raise UnusableImageError("empty: 0 bytes")
     # For the whole process and not restored, for threads do this at the same time. Pillow's own
-    # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like are of
-    # no use to whoever waits for 100,000 files.
+    # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like would
+    # fill the screen, and name no file.
     Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -150,7 +150,7 @@ def bits_per_sample(image: Image.Image) -> int:
     Raises:
         UnusableImageError: 32-bit integers or floats, of which nobody knows what white is.
     """
-    # Pillow opens 16-bit RGB in the 8-bit mode RGB; only the raw mode of its tiles tells.
+    # Pillow opens 16-bit RGB in the 8-bit mode RGB; only the raw mode of its tiles shows it.
     raw = " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
     if ";16" in image.mode or ";16" in raw:
         return 16
@@ -219,7 +219,7 @@ def _jpeg_flags(frame: tuple[int, int, int], grey: bool, needed: tuple[int, int]
 
 
 def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
-    """Decode without alpha; OpenCV applies the EXIF orientation unless told otherwise."""
+    """Decode without alpha; OpenCV applies the EXIF orientation unless a flag forbids it."""
     pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise UnusableImageError("damaged: OpenCV does not read it")

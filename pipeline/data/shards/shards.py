@@ -167,7 +167,7 @@ class ShardWriter:
         if kind is None and self._columns[0]:
             self._write_batch(np.concatenate(self._images))
         if kind is None and self._shards == 0 and self._writer is None:
-            # An empty set still has a schema, so that whoever reads it learns the classes.
+            # An empty set still has a schema, from which the classes can be read.
             self._writer = pa.ipc.new_file(str(self._folder / "shard-00000.arrow"), self._schema)
         self._end_shard()
 
@@ -212,7 +212,7 @@ class ImageSet:
                 )
         return cls(infos[0], tables)
 
-    # As Python strings only when asked for: whoever needs only pixels opens a set at no cost.
+    # As Python strings only when asked for: opening a set for its pixels alone costs nothing.
     @cached_property
     def ids(self) -> list[str]:
         """Content hashes, n."""

@@ -18,8 +18,11 @@ class FolderSource:
     """Image files in class folders: `cat/1.png`, or `train/cat/1.png` with given splits.
 
     Symbolic links to files and to folders are followed, also to outside the data folder. One that
-    leads nowhere or in a circle is listed with an obstacle. DVC, which hashes the data folder,
-    follows links likewise.
+    leads nowhere or in a circle is listed with an obstacle.
+
+    DVC 3.67, which hashes the data folder, follows links to files, but not to folders: a change
+    below a linked folder does not re-run the index. It fails on a link to a file that leads
+    nowhere or to itself, unless `.dvcignore` names the link.
 
     Attributes:
         folder: of the class folders.

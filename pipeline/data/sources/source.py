@@ -64,7 +64,7 @@ class ImageSource(Protocol):
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Return the content of one image file.
 
-        Whoever reads in the order of the listing reads at the speed of the disk.
+        The order of the listing is the fastest: some sources read sequentially.
 
         Args:
             path: from the listing.
