@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.data.shards.shards import ImageSet
+from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError, some
 from pipeline.evaluation.judging.disagreements import Disagreement, find_disagreements
 from pipeline.evaluation.judging.gate import compare_recalls
@@ -18,7 +19,6 @@ from pipeline.evaluation.plots.disagreements import draw_disagreements
 from pipeline.files import as_text, write_json
 from pipeline.params import Evaluate, Params
 from pipeline.runtime.registry.versions import find_bundle
-from pipeline.stages._paths import image_folder
 from pipeline.vision.application.paired_evaluation import PairedEvaluation, hold
 from pipeline.vision.inference.bundle import load_bundle
 
@@ -54,7 +54,7 @@ def run(
                 f"{name} knows none of the classes of {images}: expected some of"
                 f" {some(packed.info.classes)}, found {some(bundle.classes)}"
             )
-    contest = hold(bundles[0], bundles[1], packed, image_folder(params.data.root))
+    contest = hold(bundles[0], bundles[1], packed, open_source(params.data.root))
     flips = find_disagreements(
         contest.labels, contest.first, contest.second, contest.classes, packed.paths
     )

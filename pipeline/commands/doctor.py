@@ -105,15 +105,15 @@ def _disk() -> str:
 
 
 def _data(params: Params) -> str:
-    """Find images, without opening any."""
+    """Find images, without reading any."""
     root = Path(params.data.root)
     if not root.exists():
         if root == Path("data/sample"):
             return f"{root} is made by the first dvc repro"
         raise PipelineError(f"data.root: there is no {root}; set it in params.yaml")
-    from pipeline.data.sources.scan import scan
+    from pipeline.data.sources.open import open_source
 
-    return f"{scan(root).files.num_rows} files under {root}"
+    return f"{open_source(root).list_images().images.num_rows} images under {root}"
 
 
 def _tracking(params: Params) -> str:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.data.indexing.tables import SPLIT
+from pipeline.data.tables import SPLIT
 from pipeline.errors import PipelineError, some
 
 SPLITS = ("train", "val", "test")

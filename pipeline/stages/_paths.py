@@ -35,9 +35,3 @@ def training_folders(images: str) -> list[Path]:
     """
     packed = PACKED / "train"
     return [packed] if Path(images) == packed else [packed, BALANCED]
-
-
-def image_folder(root: str) -> Path:
-    """Return what the paths of images are relative to: `root`, or the folder of a manifest."""
-    path = Path(root)
-    return path if path.is_dir() else path.parent

@@ -1,6 +1,5 @@
-"""Stage index: check and measure every image file."""
+"""Stage index: check and measure every image."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -8,7 +7,7 @@ import pyarrow.parquet as pq
 from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
 from pipeline.data.indexing.measurements import measure_all
 from pipeline.data.indexing.verify import Limits
-from pipeline.data.sources.scan import scan
+from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError, some
 from pipeline.files import atomic_path, write_json
 from pipeline.params import Params
@@ -18,12 +17,13 @@ from pipeline.stages import _paths
 def run(params: Params) -> None:
     """Write data/index.parquet and reports/data.json."""
     section = params.index
-    found = scan(Path(params.data.root))
+    source = open_source(params.data.root)
+    listing = source.list_images()
     limits = Limits(section.max_pixels, section.min_side)
-    measured = measure_all(found, limits, _paths.STATE / "index")
+    measured = measure_all(source, listing.images, limits, _paths.STATE / "index")
     index = build_index(measured, section.near_duplicate_bits)
-    report = index_report(index, found.ignored)
-    # Before anything stops the run: whoever has to repair the data needs the list.
+    report = index_report(index, listing.ignored)
+    # Before anything stops the run, since repairing the data takes the list.
     write_json(_paths.DATA_REPORT, report)
     check_classes(index, _paths.DATA_REPORT)
     bad = bad_rows(index)

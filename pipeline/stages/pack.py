@@ -2,13 +2,14 @@
 
 import pyarrow as pa
 
-from pipeline.data.packing.pack import Source, pack
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.packing.pack import PackRow, pack
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo
+from pipeline.data.sources.open import open_source
 from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import PACKED, SPLIT, image_folder
+from pipeline.stages._paths import PACKED, SPLIT
 
 SPLITS = ("train", "val", "test")
 
@@ -17,12 +18,12 @@ def run(params: Params) -> None:
     """Write data/packed/{train,val,test}."""
     table = read_table(SPLIT, ["path", "label", "sha256", "bits", "split"])
     info = _set_info(params.pack, table)
-    sources = _sources_by_split(table, info.classes)
-    folder = image_folder(params.data.root)
+    rows = _rows_by_split(table, info.classes)
+    source = open_source(params.data.root)
     with fresh_folder(PACKED) as packed:
         for split in SPLITS:
-            pack(sources[split], folder, info, packed / split)
-    counts = ", ".join(f"{split} {len(sources[split])}" for split in SPLITS)
+            pack(rows[split], source, info, packed / split)
+    counts = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
     size = "x".join(map(str, info.shape))
     print(f"pack: {counts} images of {size} {info.dtype} -> {PACKED}")
 
@@ -38,12 +39,12 @@ def _set_info(pack: Pack, table: pa.Table) -> SetInfo:
     return SetInfo(classes, preprocessing, f"uint{bit_depth}")
 
 
-def _sources_by_split(table: pa.Table, classes: tuple[str, ...]) -> dict[str, list[Source]]:
+def _rows_by_split(table: pa.Table, classes: tuple[str, ...]) -> dict[str, list[PackRow]]:
     """Return the rows of each split, sorted by path."""
     numbers = {name: number for number, name in enumerate(classes)}
-    sources: dict[str, list[Source]] = {split: [] for split in SPLITS}
+    rows: dict[str, list[PackRow]] = {split: [] for split in SPLITS}
     table = table.sort_by("path")
     columns = (table[name].to_pylist() for name in ("path", "label", "sha256", "split"))
     for path, label, sha256, split in zip(*columns, strict=True):
-        sources[split].append(Source(path, numbers[label], sha256))
-    return sources
+        rows[split].append(PackRow(path, numbers[label], sha256))
+    return rows

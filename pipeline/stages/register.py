@@ -13,7 +13,7 @@ from pipeline.files import read_json, read_report, write_json
 from pipeline.params import Params
 from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.tracking.store import tracking_uri
-from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE, image_folder
+from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE
 from pipeline.stages._results import judged_models
 from pipeline.vision.bundle.digest import bundle_digest, values_digest
 
@@ -59,6 +59,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _settle(params: Params, figures: dict[str, dict[str, float]]) -> dict[str, Any]:
+    from pipeline.data.sources.open import open_source
     from pipeline.runtime.registry.promotion import Candidate, Registry, settle
 
     candidate = Candidate(
@@ -66,7 +67,7 @@ def _settle(params: Params, figures: dict[str, dict[str, float]]) -> dict[str, A
         figures=figures["final"],
         baseline=figures["baseline"],
         images=PACKED / "test",
-        folder=image_folder(params.data.root),
+        source=open_source(params.data.root),
         result=judged_models(params)["finetune"],
     )
     registry = Registry(params.tracking, params.register_, STATE / "champions")

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 
-from pipeline.data.indexing.tables import INDEX
 from pipeline.data.split import SPLITS, Shares, split_table
+from pipeline.data.tables import INDEX
 from pipeline.files import atomic_path
 from pipeline.params import Params
 from pipeline.parquet import read_table

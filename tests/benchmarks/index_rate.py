@@ -21,7 +21,7 @@ from PIL import Image
 from pipeline.data.indexing.index import build_index, index_report
 from pipeline.data.indexing.measurements import measure_all
 from pipeline.data.indexing.verify import Limits
-from pipeline.data.sources.scan import scan
+from pipeline.data.sources.open import open_source
 from pipeline.parallel import map_chunks, usable_cores
 
 CLASSES = 10
@@ -43,9 +43,10 @@ def bare(paths: Sequence[Path]) -> None:
 
 
 def index(root: Path, cache: Path) -> pa.Table:
-    found = scan(root)
-    table = build_index(measure_all(found, Limits(100_000_000, 4), cache), 20)
-    index_report(table, found.ignored)
+    source = open_source(root)
+    listing = source.list_images()
+    table = build_index(measure_all(source, listing.images, Limits(100_000_000, 4), cache), 20)
+    index_report(table, listing.ignored)
     return table
 
 

@@ -23,9 +23,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.packing.pack import Source, pack
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.packing.pack import PackRow, pack
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo
+from pipeline.data.sources.folder import FolderSource
 from pipeline.parallel import usable_cores
 
 DISTINCT = 500
@@ -50,21 +51,23 @@ def main() -> None:
 
 def measure_rates(folder: Path, side: int, arguments: argparse.Namespace) -> None:
     """Alternate the two and print their rates and the ratio of the best."""
-    sources = make_jpegs(folder / str(side), side, arguments.images)
+    rows = make_jpegs(folder / str(side), side, arguments.images)
     root = folder / str(side)
     ours, bare = [], []
     for number in range(arguments.rounds):
-        bare.append(rate(partial(bare_loop, root, sources, arguments.to), len(sources)))
+        bare.append(rate(partial(bare_loop, root, rows, arguments.to), len(rows)))
         out = folder / f"packed-{side}-{number}"
-        ours.append(rate(partial(pack, sources, root, info(arguments.to), out), len(sources)))
+        ours.append(
+            rate(partial(pack, rows, FolderSource(root), info(arguments.to), out), len(rows))
+        )
         print(f"{side} px: bare {bare[-1]:,.0f} images/s, pack {ours[-1]:,.0f}", flush=True)
     ratio = max(ours) / max(bare)
-    print(f"{side} px to {arguments.to} px, {len(sources)} images: pack / bare = {ratio:.2f}")
+    print(f"{side} px to {arguments.to} px, {len(rows)} images: pack / bare = {ratio:.2f}")
 
 
 def measure_memory(folder: Path, to: int) -> None:
     """Pack 100,000 images and print the peak memory of this process, and of all together."""
-    sources = make_jpegs(folder / "jpegs", 100, 100_000)
+    rows = make_jpegs(folder / "jpegs", 100, 100_000)
     together = [0.0]
     done = threading.Event()
 
@@ -74,21 +77,21 @@ def measure_memory(folder: Path, to: int) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    pack(sources, folder / "jpegs", info(to), folder / "packed")
+    pack(rows, FolderSource(folder / "jpegs"), info(to), folder / "packed")
     done.set()
     watcher.join()
     parent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
-        f"{len(sources)} images: peak {parent:.0f} MB in the parent,"
+        f"{len(rows)} images: peak {parent:.0f} MB in the parent,"
         f" {max(together):.0f} MB in all {usable_cores()} workers and the parent together"
     )
 
 
-def make_jpegs(folder: Path, side: int, count: int) -> list[Source]:
+def make_jpegs(folder: Path, side: int, count: int) -> list[PackRow]:
     """Write `count` names of a few hundred distinct JPEGs with structure at several scales."""
     folder.mkdir()
     rng = np.random.default_rng(side)
-    sources = []
+    rows = []
     for number in range(DISTINCT):
         coarse, fine = (
             cv2.resize(rng.integers(0, 256, (n, n, 3), np.uint8), (side, side)) for n in (6, 40)
@@ -101,9 +104,9 @@ def make_jpegs(folder: Path, side: int, count: int) -> list[Source]:
         if number < DISTINCT:
             digest = hashlib.sha256(first.read_bytes()).hexdigest()
         else:
-            digest = sources[number % DISTINCT].sha256
-        sources.append(Source(name, 0, digest))
-    return sources
+            digest = rows[number % DISTINCT].sha256
+        rows.append(PackRow(name, 0, digest))
+    return rows
 
 
 def info(side: int) -> SetInfo:
@@ -111,9 +114,9 @@ def info(side: int) -> SetInfo:
     return SetInfo(("only",), Preprocessing(side, side, 3, "stretch", 0, 8), "uint8")
 
 
-def bare_loop(root: Path, sources: list[Source], side: int) -> None:
+def bare_loop(root: Path, rows: list[PackRow], side: int) -> None:
     """Decode and resize, and forget."""
-    paths = [str(root / source.path) for source in sources]
+    paths = [str(root / row.path) for row in rows]
     with multiprocessing.get_context("fork").Pool(usable_cores()) as pool:
         for _ in pool.imap(partial(decode_and_resize, side=side), paths, chunksize=256):
             pass

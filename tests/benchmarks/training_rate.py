@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.parallel import usable_cores
 from pipeline.params import load_params

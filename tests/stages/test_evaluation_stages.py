@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.definitions import answers

@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 
 from pipeline.data.indexing import measurements as measure
+from pipeline.data.shards.shards import ImageSet
+from pipeline.data.sources.parquet import ParquetSource
 from pipeline.errors import PipelineError
 from pipeline.params import Params, load_params
-from pipeline.stages import index, sample, split
+from pipeline.stages import index, pack, sample, split
 from pipeline.vision import torchvision_data
+from tests.hub import write_hub_file
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -89,7 +92,7 @@ def test_the_bytes_depend_neither_on_workers_nor_on_the_cache(
     params = _params(data={"root": str(_folder(project / "in"))})
     index.run(params)
     first = _digests()
-    monkeypatch.setattr(measure, "_FILES_PER_PIECE", 4)
+    monkeypatch.setattr(measure, "_IMAGES_PER_PIECE", 4)
     monkeypatch.setattr("pipeline.parallel.usable_cores", lambda: 2)
     (cache,) = Path(".convoy/index").iterdir()
     cache.unlink()
@@ -213,6 +216,113 @@ def test_given_splits_with_copies_stop_then_drop(
         "split: 8 train, 8 val, 9 test, 1 dropped as copies of test or val images ->"
         " data/split.parquet\n"
     )
+
+
+def _rows_by_content(root: Path, **sections: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Index, split and pack; return label, split and pixels of each content hash."""
+    params = _params(data={"root": str(root)}, **sections)
+    for stage in (index, split, pack):
+        stage.run(params)
+    rows = {}
+    for name in ("train", "val", "test"):
+        packed = ImageSet.open(Path("data/packed") / name)
+        pixels = packed.gather(np.arange(len(packed)))
+        labels = (packed.info.classes[label] for label in packed.labels)
+        for content, label, image in zip(packed.ids, labels, pixels, strict=True):
+            rows[content] = (name, label, image.tobytes())
+    return rows
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_parquet_files_give_what_the_folder_of_the_same_images_gives(
+    project: Path, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes, names = ("cat", "dog"), ("train", "test") if given else ("all",)
+    for number in range(120):
+        where = names[number % 7 == 0] + "/" if given else ""
+        path = project / "in" / where / classes[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _picture(number).save(path)
+    (project / "in/notes.md").touch()
+    for name in names:
+        images = sorted((project / "in" / (name if given else "")).rglob("*.png"))
+        write_hub_file(
+            project / f"hub/data/{name}-00000-of-00001.parquet",
+            [path.read_bytes() for path in images],
+            [classes.index(path.parent.name) for path in images],
+            classes,
+            rows_per_group=17,
+        )
+    expected = _rows_by_content(project / "in")
+    assert len(expected) == 120
+    assert _rows_by_content(project / "hub") == expected
+    report = Path("reports/data.json").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an image was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetSource, "read", refuse)
+        index.run(_params(data={"root": str(project / "hub")}))
+    assert Path("reports/data.json").read_bytes() == report
+
+
+def test_rows_of_a_parquet_file_that_cannot_be_used_are_listed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = [path.read_bytes() for path in sorted(_folder(project / "in", 60).rglob("*.png"))]
+    labels = [row // 30 for row in range(60)]
+    contents[3], contents[4], contents[5] = None, b"text", contents[5][:-50]
+    labels[6], labels[7] = -1, None
+    file = write_hub_file(project / "hub/train.parquet", contents, labels, ("cat", "dog"))
+    index.run(_params(data={"root": str(file)}))
+    left_out = json.loads(Path("reports/data.json").read_text())["left_out"]
+    assert [(row["path"], row["problem"]) for row in left_out] == [
+        ("train.parquet/0000003", "empty: 0 bytes"),
+        ("train.parquet/0000004", "not an image: no known format"),
+        ("train.parquet/0000005", "truncated: the file ends before the image does"),
+        (
+            "train.parquet/0000006",
+            "no label: the 2 classes that the file names have no number -1",
+        ),
+        ("train.parquet/0000007", "no label: the row has none"),
+    ]
+    assert "index: 55 images in 2 classes, 5 left out (1 empty, 2 no label," in (
+        capsys.readouterr().out
+    )
+    table = pq.read_table("data/index.parquet")
+    assert table["label"].null_count == 2
+    split.run(_params())
+    assert len(pq.read_table("data/split.parquet")) == 55
+
+
+def test_a_parquet_file_without_any_label(project: Path) -> None:
+    write_hub_file(project / "hub/test.parquet", [b"x"] * 3, [-1] * 3, ("cat", "dog"))
+    with pytest.raises(PipelineError, match=r"^found no class, expected two or more; .* listed in"):
+        index.run(_params(data={"root": "hub"}))
+    assert len(json.loads(Path("reports/data.json").read_text())["left_out"]) == 3
+
+
+def test_a_tree_of_links_is_used_like_the_files(project: Path) -> None:
+    store = _folder(project / "store", 60)
+    for path in sorted(store.rglob("*.png")):
+        link = project / "in" / ("test", "train")[int(path.stem) % 4 > 0] / path.parent.name
+        link.mkdir(parents=True, exist_ok=True)
+        (link / path.name).symlink_to(path)
+    expected = _rows_by_content(project / "in")
+    assert len(expected) == 60
+    assert sum(name == "test" for name, _, _ in expected.values()) == 15
+    (project / "in/train/cat/gone.png").symlink_to("nowhere.png")
+    (project / "in/train/dog/again").symlink_to("..")
+    (project / "in/test/fox").symlink_to(project / "not mounted")
+    assert _rows_by_content(project / "in") == expected
+    report = json.loads(Path("reports/data.json").read_text())
+    assert report["problems"] == {"broken link": 3}
+    assert [row["path"] for row in report["left_out"]] == [
+        "test/fox",
+        "train/cat/gone.png",
+        "train/dog/again",
+    ]
 
 
 def test_split_without_an_index() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.balancing.augment import Augmenter, Policy
-from pipeline.data.packing.pack import rows_per_shard
 from pipeline.data.shards.shards import ImageSet, Pixels, ShardWriter
 from pipeline.parallel import map_chunks
 
@@ -157,7 +156,7 @@ def write_balanced(
         PipelineError: a policy does not suit the images.
     """
     train = ImageSet.open(train_folder)
-    with ShardWriter(folder, train.info, rows_per_shard(train.info)) as writer:
+    with ShardWriter(folder, train.info, train.info.rows_per_shard) as writer:
         pieces = map_chunks(
             partial(_make_copies, train_folder=train_folder, policies=policies),
             copies,

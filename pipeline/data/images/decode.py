@@ -1,5 +1,6 @@
 """From the bytes of one image file to its pixels, whatever the format and mode."""
 
+import os
 import re
 import stat
 import struct
@@ -46,25 +47,37 @@ class UnusableImageError(PipelineError):
     """The content of one file cannot become an array; says why as 'kind: detail'."""
 
 
-def read_content(path: Path, max_pixels: int) -> bytes:
-    """Read a file that should be an image of at most `max_pixels`.
+def read_content(path: str | Path, max_pixels: int | None = None) -> bytes:
+    """Read a file that should be an image, of at most `max_pixels` where they are given.
 
     Raises:
         UnusableImageError: unreadable, not a regular file, or larger than any such image.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - as below
         if not stat.S_ISREG(status.st_mode):
             raise UnusableImageError("not a regular file")  # reading a pipe may never end
-        limit = _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS
-        if status.st_size > limit:
-            raise UnusableImageError(
-                f"too large: {status.st_size} bytes, an image of {max_pixels} pixels has at most"
-                f" {limit}"
-            )
-        return path.read_bytes()
+        check_bytes(status.st_size, max_pixels)
+        # Without a buffer, which for a small file costs more than reading it.
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path takes the buffer too
+            return file.read()
     except OSError as error:
         raise UnusableImageError(f"unreadable: {error.strerror}") from error
+
+
+def check_bytes(size: int, max_pixels: int | None) -> None:
+    """Refuse content that is larger than any image of at most `max_pixels`.
+
+    Raises:
+        UnusableImageError: it is.
+    """
+    if max_pixels is None:
+        return
+    limit = _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS
+    if size > limit:
+        raise UnusableImageError(
+            f"too large: {size} bytes, an image of {max_pixels} pixels has at most {limit}"
+        )
 
 
 @contextmanager
@@ -77,8 +90,8 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     if not content:
         raise UnusableImageError("empty: 0 bytes")
     # For the whole process and not restored, for threads do this at the same time. Pillow's own
-    # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like are of
-    # no use to whoever waits for 100,000 files.
+    # pixel limit is off: the caller's decides. Its warnings of damaged EXIF and the like would
+    # fill the screen, and name no file.
     Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -137,7 +150,7 @@ def bits_per_sample(image: Image.Image) -> int:
     Raises:
         UnusableImageError: 32-bit integers or floats, of which nobody knows what white is.
     """
-    # Pillow opens 16-bit RGB in the 8-bit mode RGB; only the raw mode of its tiles tells.
+    # Pillow opens 16-bit RGB in the 8-bit mode RGB; only the raw mode of its tiles shows it.
     raw = " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
     if ";16" in image.mode or ";16" in raw:
         return 16
@@ -206,7 +219,7 @@ def _jpeg_flags(frame: tuple[int, int, int], grey: bool, needed: tuple[int, int]
 
 
 def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
-    """Decode without alpha; OpenCV applies the EXIF orientation unless told otherwise."""
+    """Decode without alpha; OpenCV applies the EXIF orientation unless a flag forbids it."""
     pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise UnusableImageError("damaged: OpenCV does not read it")

@@ -1,4 +1,4 @@
-"""The index: one row per file, with what is wrong with it and whom it resembles."""
+"""The index: one row per image, with its problem and its cluster of near duplicates."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.indexing.near_duplicates import near_duplicate_clusters
-from pipeline.data.indexing.tables import INDEX
+from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError, some
 
 _COPY = "copy of "
@@ -19,7 +19,7 @@ Texts = npt.NDArray[Any]
 
 
 def build_index(measured: pa.Table, near_duplicate_bits: int) -> pa.Table:
-    """Judge measured files together: conflicting labels, copies, near duplicates.
+    """Judge measured images together: conflicting labels, copies, near duplicates.
 
     Args:
         measured: from `measure_all`, sorted by path.
@@ -48,16 +48,18 @@ def check_classes(index: pa.Table, report: Path) -> None:
     Raises:
         PipelineError: fewer than two classes, or a class without a usable image.
     """
-    labels = sorted(set(index["label"].to_pylist()))
+    labels = sorted(set(index["label"].drop_null().to_pylist()))
     if len(labels) < 2:
         raise PipelineError(
-            f"found the single class {labels[0]}, expected two or more; add a folder, or a label"
-            " in the manifest, for each further class"
+            f"found {f'the single class {labels[0]}' if labels else 'no class'}, expected two or"
+            " more; add a folder, or a label in the manifest or the Parquet file, for each further"
+            f" class; all problems are listed in {report}"
         )
     usable = set(index.filter(pc.is_null(index["problem"]))["label"].to_pylist())
     if len(usable) < len(labels):
         left_out = index.filter(pc.is_valid(index["problem"])).to_pylist()
-        first = {row["label"]: row for row in reversed(left_out) if row["label"] not in usable}
+        unusable = set(labels) - usable
+        first = {row["label"]: row for row in reversed(left_out) if row["label"] in unusable}
         found = some(
             (f"{label} ({row['path']}: {row['problem']})" for label, row in sorted(first.items())),
             limit=3,

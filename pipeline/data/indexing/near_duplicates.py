@@ -1,11 +1,11 @@
-"""Pictures that show the same thing: perceptual hashes, and who is near whom.
+"""Pictures that show the same thing: perceptual hashes, and the clusters of near ones.
 
 Measured on handwritten digits (8 px), CIFAR-10 (32 px) and photographs of hands (100 px): at 20
 of 256 bits every pair of different pictures is kept apart and every pair found in CIFAR-10 is the
 same photograph in another crop or colouring. A JPEG of quality 60 is found for 99 % of the CIFAR
 images and all photographs, a copy of half the size for 95 % and all. Below about 16 px JPEG noise
-is as large as what tells pictures apart, and so it is in pictures without any detail; there only
-nearly identical copies are found.
+is as large as the differences between pictures, and so it is in pictures without any detail;
+there only nearly identical copies are found.
 """
 
 import numpy as np
@@ -120,7 +120,7 @@ def _near_pairs(hashes: Bytes2d, thumbnails: Bytes2d, bits: int) -> list[Indices
     comparison = _Comparison(hashes, thumbnails, bits)
     links: list[Indices] = []
     for chunk in range(chunks):
-        # Every n-th bit: neighbouring frequencies tell more of the same.
+        # Every n-th bit: neighbouring frequencies are much alike.
         packed = np.packbits(unpacked[:, chunk::chunks], axis=1)
         padded = np.zeros((len(packed), 8), np.uint8)
         padded[:, : packed.shape[1]] = packed

@@ -1,8 +1,7 @@
-"""Whether a file is an image that can be used, and what it measures."""
+"""Whether an image can be used, and what it measures."""
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,9 +11,9 @@ from pipeline.data.images.decode import (
     bits_per_sample,
     check_pixels,
     opened,
-    read_content,
 )
 from pipeline.data.indexing.near_duplicates import perceptual_hash, thumbnail
+from pipeline.data.sources.source import ImageSource
 
 _DRAFT_SIDE = 64  # px; the hash needs 32
 
@@ -33,18 +32,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one file holds; None where the file did not let itself be read that far.
+class Measurement:
+    """What one image holds; None where its content could not be read that far.
 
     Attributes:
+        size: of the content, bytes.
         sha256: of the content, hex.
         phash, thumbnail: see `near_duplicates`.
         width, height: from the header, px, before any EXIF turn.
         mode: Pillow's, from the header.
         bits: per sample, 8 or 16.
-        problem: why the file cannot be used.
+        problem: why the image cannot be used, as 'kind: detail'.
     """
 
+    size: int | None = None
     sha256: str | None = None
     phash: bytes | None = None
     thumbnail: bytes | None = None
@@ -55,18 +56,18 @@ class Measured:
     problem: str | None = None
 
 
-def measure_file(path: Path, limits: Limits) -> Measured:
-    """Read one file and measure what it holds; the problem, if any, is in the result."""
+def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement:
+    """Read one image of a source and measure it; the problem, if any, is in the result."""
     try:
-        content = read_content(path, limits.max_pixels)
+        content = source.read(path, limits.max_pixels)
     except UnusableImageError as error:
-        return Measured(problem=str(error))
+        return Measurement(problem=str(error))
     return measure(content, limits)
 
 
-def measure(content: bytes, limits: Limits) -> Measured:
+def measure(content: bytes, limits: Limits) -> Measurement:
     """Measure the content of one image file."""
-    found = Measured(hashlib.sha256(content).hexdigest())
+    found = Measurement(len(content), hashlib.sha256(content).hexdigest())
     try:
         with opened(content) as image:
             found = replace(found, width=image.width, height=image.height, mode=image.mode)

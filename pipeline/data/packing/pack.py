@@ -1,4 +1,4 @@
-"""Image files become shards: read, checked against the index, prepared, in path order."""
+"""Images become shards: read, checked against the index, preprocessed, in path order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 
 from pipeline.data.images.decode import Pixels, UnusableImageError
-from pipeline.data.packing.preprocess import Preprocessing, prepare
+from pipeline.data.packing.preprocess import preprocess
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo, ShardWriter
+from pipeline.data.sources.source import ImageSource
 from pipeline.errors import PipelineError
 from pipeline.parallel import map_chunks
 
-_BYTES_PER_SHARD = 128 * 2**20
 
-
-class Source(NamedTuple):
-    """One image file of a split.
+class PackRow(NamedTuple):
+    """One image of a split.
 
     Attributes:
-        path: relative to the data set's folder.
+        path: names the image within its source.
         label: index into the classes.
         sha256: of the content when it was indexed, hex.
     """
@@ -33,29 +33,29 @@ class Source(NamedTuple):
 
 
 def pack(
-    sources: Sequence[Source],
-    root: Path,
+    rows: Sequence[PackRow],
+    source: ImageSource,
     info: SetInfo,
     folder: Path,
     workers: int | None = None,
 ) -> None:
-    """Prepare `sources`, in the order given, and write them as shards to `folder`.
+    """Preprocess images, in the order given, and write them as shards to `folder`.
 
     Args:
-        sources: the rows of one split.
-        root: what their paths are relative to.
-        info: what the rows share, with how to prepare them.
+        rows: of one split.
+        source: of their bytes.
+        info: what the rows share, with how to preprocess them.
         folder: holds no shards yet.
         workers: threads, None for all cores; the shards are the same whatever it is.
 
     Raises:
-        PipelineError: a file is gone, differs from what was indexed, or cannot be decoded.
+        PipelineError: an image is gone, differs from what was indexed, or cannot be decoded.
     """
     cv2.setNumThreads(1)  # our own threads share the cores already
-    with ShardWriter(folder, info, rows_per_shard(info)) as writer:
+    with ShardWriter(folder, info, info.rows_per_shard) as writer:
         pieces = map_chunks(
-            partial(prepare_sources, root=root, info=info),
-            sources,
+            partial(preprocess_rows, source=source, info=info),
+            rows,
             chunk=info.rows_per_batch,
             label=f"pack {folder.name}",
             workers=workers,
@@ -63,51 +63,42 @@ def pack(
         )
         start = 0
         for images in pieces:
-            rows = sources[start : start + len(images)]
+            packed = rows[start : start + len(images)]
             start += len(images)
             writer.write(
                 images,
-                [row.label for row in rows],
-                [row.sha256 for row in rows],
-                [None] * len(rows),
-                [row.path for row in rows],
+                [row.label for row in packed],
+                [row.sha256 for row in packed],
+                [None] * len(packed),
+                [row.path for row in packed],
             )
 
 
-def rows_per_shard(info: SetInfo) -> int:
-    """Return how many images make a shard of some 128 MiB; at least one."""
-    return max(_BYTES_PER_SHARD // info.bytes_per_image, 1)
-
-
-def prepare_sources(sources: Sequence[Source], root: Path, info: SetInfo) -> Pixels:
-    """Read and prepare image files: n x height x width x channels.
+def preprocess_rows(rows: Sequence[PackRow], source: ImageSource, info: SetInfo) -> Pixels:
+    """Read and preprocess images: n x height x width x channels.
 
     Raises:
-        PipelineError: a file is gone, differs from what was indexed, or cannot be decoded.
+        PipelineError: an image is gone, differs from what was indexed, or cannot be decoded.
     """
-    images = np.empty((len(sources), *info.shape), info.dtype)
-    for image, row in zip(images, sources, strict=True):
-        image[:] = _prepare_file(f"{root}/{row.path}", row, info.preprocessing)
+    images = np.empty((len(rows), *info.shape), info.dtype)
+    for image, row in zip(images, rows, strict=True):
+        image[:] = _preprocess_row(row, source, info.preprocessing)
     return images
 
 
-def _prepare_file(path: str, source: Source, preprocessing: Preprocessing) -> Pixels:
+def _preprocess_row(row: PackRow, source: ImageSource, preprocessing: Preprocessing) -> Pixels:
+    name = f"{source.folder}/{row.path}"
     try:
-        content = _read(path)
-    except OSError as error:
+        content = source.read(row.path)
+    except UnusableImageError as error:
+        reason = str(error).removeprefix("unreadable: ")
         raise PipelineError(
-            f"{path} was indexed but cannot be read now ({error.strerror}); run dvc repro"
+            f"{name} was indexed but cannot be read now ({reason}); run dvc repro"
         ) from error
     # The same content was verified when it was indexed: OpenCV may trust it to be whole.
-    if hashlib.sha256(content).hexdigest() != source.sha256:
-        raise PipelineError(f"{path} changed since it was indexed; run dvc repro")
+    if hashlib.sha256(content).hexdigest() != row.sha256:
+        raise PipelineError(f"{name} changed since it was indexed; run dvc repro")
     try:
-        return prepare(content, preprocessing)
+        return preprocess(content, preprocessing)
     except UnusableImageError as error:
-        raise PipelineError(f"{path}: {error}; mend or remove it and run dvc repro") from error
-
-
-def _read(path: str) -> bytes:
-    """Read a file whole; without a buffer, which for small files costs more than reading."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as does a Path
-        return file.read()
+        raise PipelineError(f"{name}: {error}; mend or remove it and run dvc repro") from error

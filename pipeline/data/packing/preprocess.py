@@ -1,41 +1,20 @@
 """From the bytes of one image file to the array that a network sees."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from pipeline.data.images.decode import Pixels, UnusableImageError, decode, read_content, verify
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import as_text
 
 # Of a new image: 100 million, some 300 MB once decoded.
 MAX_PIXELS = 100_000_000
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image file becomes an array. It travels with the shards and with the model.
-
-    Attributes:
-        height, width: of the array, px.
-        channels: 1 grey, 3 RGB.
-        resize: 'stretch', 'crop' (fill and cut the middle) or 'pad' (fit and fill up).
-        background: grey level 0-255 beneath transparency and around padding.
-        bit_depth: 8 or 16.
-    """
-
-    height: int
-    width: int
-    channels: Literal[1, 3]
-    resize: Literal["stretch", "crop", "pad"]
-    background: int
-    bit_depth: Literal[8, 16]
-
-
-def prepare(content: bytes, preprocessing: Preprocessing) -> Pixels:
+def preprocess(content: bytes, preprocessing: Preprocessing) -> Pixels:
     """Decode, orient and resize one image.
 
     Args:
@@ -69,7 +48,9 @@ def fit_pixels(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     return pixels.reshape(preprocessing.height, preprocessing.width, preprocessing.channels)
 
 
-def prepare_file(path: Path, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Pixels:
+def preprocess_file(
+    path: Path, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Verify and prepare one image file that was never indexed.
 
     Returns:
@@ -81,7 +62,7 @@ def prepare_file(path: Path, preprocessing: Preprocessing, max_pixels: int = MAX
     try:
         content = read_content(path, max_pixels)
         verify(content, max_pixels)
-        return prepare(content, preprocessing)
+        return preprocess(content, preprocessing)
     except UnusableImageError as error:
         raise UnusableImageError(f"{as_text(path)}: {error}") from error
 

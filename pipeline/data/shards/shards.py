@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 
 # A record batch is written as a whole: of large images few, so that memory stays flat.
 _BYTES_PER_BATCH = 8 * 2**20
 _ROWS_PER_BATCH = 256
+_BYTES_PER_SHARD = 128 * 2**20
 _METADATA_KEY = b"convoy"
 
 # n x height x width x channels, uint8 or uint16.
@@ -57,6 +58,11 @@ class SetInfo:
     def rows_per_batch(self) -> int:
         """Rows of one record batch: 256, or as many as make 8 MiB, at least one."""
         return min(max(_BYTES_PER_BATCH // self.bytes_per_image, 1), _ROWS_PER_BATCH)
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Rows of one shard: as many as make 128 MiB, at least one."""
+        return max(_BYTES_PER_SHARD // self.bytes_per_image, 1)
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the shards, with this object in its metadata."""
@@ -171,7 +177,7 @@ class ShardWriter:
         if kind is None and self._columns[0]:
             self._write_batch(np.concatenate(self._images))
         if kind is None and self._shards == 0 and self._writer is None:
-            # An empty set still has a schema, so that whoever reads it learns the classes.
+            # An empty set still has a schema, from which the classes can be read.
             self._writer = pa.ipc.new_file(str(self._folder / "shard-00000.arrow"), self._schema)
         self._end_shard()
 
@@ -216,7 +222,7 @@ class ImageSet:
                 )
         return cls(infos[0], tables)
 
-    # As Python strings only when asked for: whoever needs only pixels opens a set at no cost.
+    # As Python strings only when asked for: opening a set for its pixels alone costs nothing.
     @cached_property
     def ids(self) -> list[str]:
         """Content hashes, n."""

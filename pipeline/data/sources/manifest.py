@@ -1,15 +1,17 @@
 """Manifests: a table of paths and labels in place of a folder of class folders."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipeline.data.images.decode import read_content
+from pipeline.data.sources._files import look
+from pipeline.data.sources.source import SPLITS, Listing, images_table, text_column
 from pipeline.errors import PipelineError, some
 
 _REQUIRED = ("path", "label")
@@ -17,44 +19,64 @@ _OPTIONAL = ("split", "group")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file: its path relative to the data folder, its class, and what is given about it."""
+class ManifestSource:
+    """Image files that a .csv or .parquet table lists: path, label and perhaps split, group.
 
-    path: str
-    label: str
-    split: str | None
-    group: str | None
+    Paths are relative to the manifest's folder, with forward slashes, and may lead through
+    symbolic links.
 
-
-def read_manifest(file: Path, splits: Mapping[str, str]) -> list[Entry]:
-    """Read a .csv or .parquet table with the columns path, label and perhaps split, group.
-
-    Args:
-        file: the manifest. Paths in it are relative to its folder, with forward slashes.
-        splits: how splits may be called, and what each is called here.
-
-    Raises:
-        PipelineError: it is unreadable, a column is missing, a value is missing or invalid, a
-            path leaves the manifest's folder or stands there twice.
+    Attributes:
+        file: the manifest.
     """
+
+    file: Path
+
+    @property
+    def folder(self) -> Path:
+        """The manifest's folder."""
+        return self.file.parent
+
+    def list_images(self) -> Listing:
+        """List the image files.
+
+        Raises:
+            PipelineError: the manifest is unreadable, a column is missing, a value is missing or
+                invalid, a path leaves the manifest's folder or stands there twice.
+        """
+        rows = []
+        for path, label, split, group in _read_entries(self.file):
+            file = look(self.folder, path)
+            rows.append((path, label, split, group, file.version, file.obstacle))
+        return Listing(images_table(rows))
+
+    def read(self, path: str, max_pixels: int | None = None) -> bytes:
+        """Read one image file, as `ImageSource` says."""
+        return read_content(f"{self.folder}/{path}", max_pixels)
+
+
+# Path, label, split, group.
+_Entry = tuple[str, str, str | None, str | None]
+
+
+def _read_entries(file: Path) -> list[_Entry]:
     table = _read(file)
     names = table.column_names
     if repeated := [name for name in (*_REQUIRED, *_OPTIONAL) if names.count(name) > 1]:
         raise PipelineError(f"{file} line 1: the column {some(repeated)} is given twice; keep one")
-    missing = [name for name in _REQUIRED if name not in names]
-    if missing:
+    if missing := [name for name in _REQUIRED if name not in names]:
         raise PipelineError(
-            f"{file}: no column {some(missing)}, found {some(names, 10)}; expected"
-            " path,label and perhaps split,group"
+            f"{file}: no column {some(missing)}, found {some(names, 10)}; expected path,label and"
+            " perhaps split,group, or in a .parquet file a column of image bytes and label"
         )
-    columns = [_texts(table, name) for name in (*_REQUIRED, *_OPTIONAL)]
+    columns = [
+        text_column(table, name, "manifest").to_pylist() for name in (*_REQUIRED, *_OPTIONAL)
+    ]
     if not len(table):
         raise PipelineError(f"{file} has no rows; list one image per row as path,label")
     entries = [
-        _entry(file, row, splits, values)
-        for row, values in enumerate(zip(*columns, strict=True), start=1)
+        _entry(file, row, values) for row, values in enumerate(zip(*columns, strict=True), start=1)
     ]
-    counts = Counter(entry.path for entry in entries)
+    counts = Counter(entry[0] for entry in entries)
     if twice := [path for path, count in counts.items() if count > 1]:
         raise PipelineError(f"{file} lists {some(twice)} more than once; keep one row per file")
     return entries
@@ -79,25 +101,7 @@ def _read(file: Path) -> pa.Table:
         raise PipelineError(f"cannot read the manifest {file}: {error}; repair it") from error
 
 
-def _texts(table: pa.Table, name: str) -> list[str | None]:
-    """Return a column as text; empty values, or a missing optional column, as None."""
-    if name not in table.column_names:
-        return [None] * len(table)
-    try:
-        texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
-    except pa.ArrowException as error:
-        raise PipelineError(
-            f"manifest column {name} holds {table[name].type}, expected text; convert it"
-        ) from error
-    return [text or None for text in texts.to_pylist()]
-
-
-def _entry(
-    file: Path,
-    row: int,
-    splits: Mapping[str, str],
-    values: Sequence[str | None],
-) -> Entry:
+def _entry(file: Path, row: int, values: Sequence[str | None]) -> _Entry:
     """Check one row, counted from 1 without the header: path, label, split, group."""
     path, label, split, group = values
     if path is None or label is None:
@@ -116,8 +120,8 @@ def _entry(
             f"{file} row {row}: the path {path} leaves the manifest's folder; give paths relative"
             " to it, without .."
         )
-    if split is not None and split.lower() not in splits:
+    if split is not None and split.lower() not in SPLITS:
         raise PipelineError(
             f"{file} row {row}: split is {split}, expected train, val, test or nothing"
         )
-    return Entry(str(pure), label, None if split is None else splits[split.lower()], group)
+    return str(pure), label, None if split is None else SPLITS[split.lower()], group

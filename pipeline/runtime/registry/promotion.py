@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.data.shards.shards import ImageSet
+from pipeline.data.sources.source import ImageSource
 from pipeline.errors import PipelineError
 from pipeline.evaluation.judging import gate
 from pipeline.evaluation.judging.disagreements import disagreement_block, find_disagreements
@@ -50,7 +51,7 @@ class Candidate:
         figures: its test metrics by name.
         baseline: those of the hand-crafted classifier.
         images: packed folder of the test images.
-        folder: what the paths of the images are relative to.
+        source: of the image files.
         result: what goes onto the run that trained it.
     """
 
@@ -58,7 +59,7 @@ class Candidate:
     figures: Mapping[str, float]
     baseline: Mapping[str, float]
     images: Path
-    folder: Path
+    source: ImageSource
     result: Result
 
 
@@ -198,7 +199,7 @@ def _contest(candidate: Candidate, champion: Champion, registry: Registry) -> Pa
         load_bundle(candidate.bundle, device),
         load_bundle(folder, device),
         ImageSet.open(candidate.images),
-        candidate.folder,
+        candidate.source,
     )
 
 

@@ -20,13 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 
 from pipeline.data.images.decode import UnusableImageError, verify
-from pipeline.data.packing.preprocess import (
-    MAX_PIXELS,
-    Preprocessing,
-    fit_pixels,
-    prepare,
-    prepare_file,
-)
+from pipeline.data.packing.preprocess import MAX_PIXELS, fit_pixels, preprocess, preprocess_file
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 
@@ -79,13 +74,13 @@ def _read_bytes(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     if not isinstance(value, bytes):
         raise UnusableImageError(f"expected bytes of an image file, found {type(value).__name__}")
     verify(value, MAX_PIXELS)
-    return prepare(value, preprocessing)
+    return preprocess(value, preprocessing)
 
 
 def _read_file(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     if not isinstance(value, str):
         raise UnusableImageError(f"expected the path of a file, found {type(value).__name__}")
-    return prepare_file(Path(value), preprocessing)
+    return preprocess_file(Path(value), preprocessing)
 
 
 def _read_pixels(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:

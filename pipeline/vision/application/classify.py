@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.images.decode import UnusableImageError
-from pipeline.data.packing.preprocess import prepare_file
+from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 
@@ -42,7 +42,7 @@ def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Itera
 
     def read(path: Path) -> npt.NDArray[np.generic] | UnusableImageError:
         try:
-            return prepare_file(path, bundle.preprocessing)
+            return preprocess_file(path, bundle.preprocessing)
         except UnusableImageError as error:
             return error
 

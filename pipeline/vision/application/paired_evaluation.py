@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.packing.pack import Source, prepare_sources
+from pipeline.data.packing.pack import PackRow, preprocess_rows
 from pipeline.data.shards.shards import ImageSet, Pixels, SetInfo
+from pipeline.data.sources.source import ImageSource
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 
@@ -44,25 +44,25 @@ class PairedEvaluation:
     seconds: tuple[float, float]
 
 
-def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> PairedEvaluation:
+def hold(first: Bundle, second: Bundle, images: ImageSet, source: ImageSource) -> PairedEvaluation:
     """Let both models answer, and time them in turns on the first images.
 
     Args:
         first: a model.
         second: a model, on the same device.
         images: packed.
-        folder: what the paths of the images are relative to.
+        source: of the image files.
 
     Raises:
         PipelineError: an image must be prepared anew, and its file is gone or another now.
     """
     classes = tuple(dict.fromkeys((*images.info.classes, *first.classes, *second.classes)))
     posteriors = [
-        spread(probabilities(bundle, prepared(bundle, images, folder)), bundle.classes, classes)
+        spread(probabilities(bundle, prepared(bundle, images, source)), bundle.classes, classes)
         for bundle in (first, second)
     ]
     batches = [
-        next(iter(prepared(bundle, images, folder)))[:_TIMED_IMAGES] for bundle in (first, second)
+        next(iter(prepared(bundle, images, source)))[:_TIMED_IMAGES] for bundle in (first, second)
     ]
     return PairedEvaluation(
         classes,
@@ -73,7 +73,7 @@ def hold(first: Bundle, second: Bundle, images: ImageSet, folder: Path) -> Paire
     )
 
 
-def prepared(bundle: Bundle, images: ImageSet, folder: Path) -> Iterator[Pixels]:
+def prepared(bundle: Bundle, images: ImageSet, source: ImageSource) -> Iterator[Pixels]:
     """Yield the images in order as the model wants them, from the shards or else from files."""
     if bundle.preprocessing == images.info.preprocessing:
         yield from images.batches(BATCH_SIZE)
@@ -82,8 +82,8 @@ def prepared(bundle: Bundle, images: ImageSet, folder: Path) -> Iterator[Pixels]
         images.info.classes, bundle.preprocessing, f"uint{bundle.preprocessing.bit_depth}"
     )
     rows = zip(images.paths, images.labels.tolist(), images.ids, strict=True)
-    while piece := [Source(*row) for row in islice(rows, min(BATCH_SIZE, info.rows_per_batch))]:
-        yield prepare_sources(piece, folder, info)
+    while piece := [PackRow(*row) for row in islice(rows, min(BATCH_SIZE, info.rows_per_batch))]:
+        yield preprocess_rows(piece, source, info)
 
 
 def spread(

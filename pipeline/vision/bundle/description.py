@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import check_carried_views
 from pipeline.vision.bundle.arithmetic import Arithmetic

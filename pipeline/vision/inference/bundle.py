@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.vision.bundle.description import Description, read_description
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.data.packing.preprocess import Preprocessing, prepare_file
+from pipeline.data.packing.preprocess import preprocess_file
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.params import Tracking
 from pipeline.runtime.registry.versions import register_bundle
 from pipeline.runtime.tracking.store import open_client
@@ -45,7 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
 
 
 def expected(bundle, images):
-    arrays = np.stack([prepare_file(path, bundle.preprocessing) for path in images])
+    arrays = np.stack([preprocess_file(path, bundle.preprocessing) for path in images])
     return probabilities(bundle, [arrays])
 
 

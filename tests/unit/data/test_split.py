@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.indexing.tables import INDEX, SPLIT
 from pipeline.data.split import Shares, split_table
+from pipeline.data.tables import INDEX, SPLIT
 from pipeline.errors import PipelineError
 
 SHARES = Shares(val=0.15, test=0.25)

@@ -12,7 +12,7 @@ from pipeline.data.balancing.balance import (
     spread_copies,
     write_balanced,
 )
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 
 INFO = SetInfo(("a", "b", "c"), Preprocessing(6, 6, 1, "stretch", 0, 8), "uint8")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
-from pipeline.data.indexing.tables import INDEX
+from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError
 
 REPORT = Path("reports/data.json")

@@ -12,8 +12,10 @@ from PIL import Image
 
 from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.indexing import verify
-from pipeline.data.indexing.verify import Limits, measure, measure_file
-from pipeline.data.packing.preprocess import Preprocessing, prepare_file
+from pipeline.data.indexing.verify import Limits, measure, measure_image
+from pipeline.data.packing.preprocess import preprocess_file
+from pipeline.data.shards.preprocessing import Preprocessing
+from pipeline.data.sources.folder import FolderSource
 
 LIMITS = Limits(max_pixels=100_000_000, min_side=4)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -114,24 +116,27 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = measure_file(tmp_path / "a.png", LIMITS)
+    missing = measure_image(FolderSource(tmp_path), "a.png", LIMITS)
     assert missing.problem == "unreadable: No such file or directory"
     assert missing.sha256 is None
 
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.png").touch()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert measure_file(tmp_path / "a.png", LIMITS).problem == "unreadable: Permission denied"
+    monkeypatch.setattr("builtins.open", refuse)
+    assert (
+        measure_image(FolderSource(tmp_path), "a.png", LIMITS).problem
+        == "unreadable: Permission denied"
+    )
 
 
 def test_what_cannot_be_an_image_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert measure_file(tmp_path / "pipe.png", LIMITS).problem == "not a regular file"
+    assert measure_image(FolderSource(tmp_path), "pipe.png", LIMITS).problem == "not a regular file"
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(2**40)  # takes no room on the disk
-    assert measure_file(tmp_path / "huge.png", LIMITS).problem == (
+    assert measure_image(FolderSource(tmp_path), "huge.png", LIMITS).problem == (
         "too large: 1099511627776 bytes, an image of 100000000 pixels has at most 816777216"
     )
 
@@ -140,15 +145,15 @@ def test_the_largest_image_uncompressed_is_read(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 2**16, (1500, 1500, 4)).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.tif"), pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
     assert (tmp_path / "a.tif").stat().st_size > 8 * 1500**2
-    assert measure_file(tmp_path / "a.tif", Limits(1500**2, 4)).problem is None
+    assert measure_image(FolderSource(tmp_path), "a.tif", Limits(1500**2, 4)).problem is None
 
 
 @pytest.mark.parametrize("content", [b"", b"text", _encode(NOISE, "PNG")[:200], _huge_png(99, 99)])
 def test_the_index_and_prediction_say_the_same(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    problem = measure_file(tmp_path / "a.png", Limits(2400, 1)).problem
+    problem = measure_image(FolderSource(tmp_path), "a.png", Limits(2400, 1)).problem
     with pytest.raises(UnusableImageError) as caught:
-        prepare_file(tmp_path / "a.png", Preprocessing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
+        preprocess_file(tmp_path / "a.png", Preprocessing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
     expected = problem.replace("index.max_pixels", "the limit")
     assert str(caught.value) == f"{tmp_path / 'a.png'}: {expected}"
 

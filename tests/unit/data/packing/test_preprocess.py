@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.data.images.decode import UnusableImageError
-from pipeline.data.packing.preprocess import Preprocessing, prepare, prepare_file
+from pipeline.data.packing.preprocess import preprocess, preprocess_file
+from pipeline.data.shards.preprocessing import Preprocessing
 
 RGB = Preprocessing(4, 4, 3, "stretch", 0, 8)
 
@@ -25,13 +26,13 @@ def blocks(*rows, size=2, dtype=np.uint8):
 
 def test_grey_is_repeated_and_colour_becomes_luma():
     grey = np.full((4, 4, 1), 77, np.uint8)
-    assert (prepare(png(grey), RGB) == 77).all()
+    assert (preprocess(png(grey), RGB) == 77).all()
     colour = np.full((4, 4, 3), (200, 100, 50), np.uint8)
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
-    assert (prepare(png(colour), replace(RGB, channels=1)) == luma).all()
+    assert (preprocess(png(colour), replace(RGB, channels=1)) == luma).all()
     deep = colour.astype(np.uint16) * 257
     luma = 0.299 * 200 * 257 + 0.587 * 100 * 257 + 0.114 * 50 * 257
-    found = prepare(png(deep), replace(RGB, channels=1, bit_depth=16))
+    found = preprocess(png(deep), replace(RGB, channels=1, bit_depth=16))
     assert np.abs(found - luma).max() <= 2
 
 
@@ -43,7 +44,7 @@ def test_shape_and_type_are_as_asked(channels, bit_depth, resize):
     for dtype in (np.uint8, np.uint16):
         for source in (1, 3):
             for size in ((3, 2), (2, 3), (50, 7), (5, 9), (1, 40)):
-                array = prepare(png(np.ones((*size, source), dtype)), to)
+                array = preprocess(png(np.ones((*size, source), dtype)), to)
                 assert array.shape == (5, 9, channels)
                 assert array.dtype == (np.uint8 if bit_depth == 8 else np.uint16)
 
@@ -52,46 +53,46 @@ def test_white_stays_white_between_depths():
     deep = np.array([[0, 257, 128, 129, 65535, 385, 386, 65406]], np.uint16)[..., None]
     to = Preprocessing(1, 8, 1, "stretch", 0, 8)
     # Nearest multiple of 257: 128 is below half of it, 129 above.
-    assert prepare(png(deep), to).ravel().tolist() == [0, 1, 0, 1, 255, 1, 2, 254]
+    assert preprocess(png(deep), to).ravel().tolist() == [0, 1, 0, 1, 255, 1, 2, 254]
     shallow = np.array([[0, 1, 255]], np.uint8)[..., None]
     to = Preprocessing(1, 3, 1, "stretch", 0, 16)
-    assert prepare(png(shallow), to).ravel().tolist() == [0, 257, 65535]
+    assert preprocess(png(shallow), to).ravel().tolist() == [0, 257, 65535]
 
 
 def test_shrinking_averages():
     pixels = blocks([0, 100], [200, 40], size=3)
     to = Preprocessing(2, 2, 1, "stretch", 0, 8)
-    assert prepare(png(pixels), to)[..., 0].tolist() == [[0, 100], [200, 40]]
+    assert preprocess(png(pixels), to)[..., 0].tolist() == [[0, 100], [200, 40]]
     to = Preprocessing(1, 1, 1, "stretch", 0, 8)
-    assert prepare(png(pixels), to).item() == 85
+    assert preprocess(png(pixels), to).item() == 85
 
 
 @pytest.mark.parametrize("size", [(3, 7), (10, 10), (19, 28), (9, 29), (20, 11)])
 def test_shrinking_colour_equals_opencv_on_bytes(size):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     expected = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    found = prepare(png(pixels), Preprocessing(*size, 3, "stretch", 0, 8))
+    found = preprocess(png(pixels), Preprocessing(*size, 3, "stretch", 0, 8))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_a_side_that_shrinks_is_averaged_even_where_the_other_grows():
     stripes = np.tile(np.array([0, 200], np.uint8), (1, 50))[..., None]  # 1 x 100
     to = Preprocessing(4, 10, 1, "stretch", 0, 8)
-    assert (prepare(png(stripes), to) == 100).all()
+    assert (preprocess(png(stripes), to) == 100).all()
 
 
 def test_growing_interpolates_between_the_ends():
     to = Preprocessing(1, 4, 1, "stretch", 0, 8)
-    row = prepare(png(np.array([[0, 200]], np.uint8)[..., None]), to).ravel().tolist()
+    row = preprocess(png(np.array([[0, 200]], np.uint8)[..., None]), to).ravel().tolist()
     assert row == [0, 50, 150, 200]
 
 
 def test_crop_fills_and_cuts_the_middle():
     wide = blocks([10, 20, 30, 40])  # 2 x 8
     to = Preprocessing(2, 4, 1, "crop", 0, 8)
-    assert prepare(png(wide), to)[..., 0].tolist() == [[20, 20, 30, 30]] * 2
+    assert preprocess(png(wide), to)[..., 0].tolist() == [[20, 20, 30, 30]] * 2
     to = Preprocessing(1, 2, 1, "crop", 0, 8)
-    assert prepare(png(wide), to)[..., 0].tolist() == [[20, 30]]
+    assert preprocess(png(wide), to)[..., 0].tolist() == [[20, 30]]
 
 
 @pytest.mark.parametrize("size", [(20, 30), (33, 17), (5, 3), (640, 480), (48, 20)])
@@ -100,10 +101,10 @@ def test_crop_is_the_middle_of_the_whole_resized(size, to):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 1)).astype(np.uint8)
     scale = max(to[0] / size[0], to[1] / size[1])
     whole = [max(round(side * scale), t) for side, t in zip(size, to, strict=True)]
-    stretched = prepare(png(pixels), Preprocessing(*whole, 1, "stretch", 0, 8))
+    stretched = preprocess(png(pixels), Preprocessing(*whole, 1, "stretch", 0, 8))
     top, left = (whole[0] - to[0]) // 2, (whole[1] - to[1]) // 2
     expected = stretched[top : top + to[0], left : left + to[1]]
-    found = prepare(png(pixels), Preprocessing(*to, 1, "crop", 0, 8))
+    found = preprocess(png(pixels), Preprocessing(*to, 1, "crop", 0, 8))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -120,7 +121,7 @@ def test_a_line_of_a_million_pixels_takes_little_memory(resize, channels, monkey
     monkeypatch.setattr(cv2, "resize", resized)
     line = np.full((4, 900_000, channels), 70, np.uint8)
     for pixels in (line, line.transpose(1, 0, 2)):
-        array = prepare(png(pixels), Preprocessing(64, 64, channels, resize, 70, 8))
+        array = preprocess(png(pixels), Preprocessing(64, 64, channels, resize, 70, 8))
         assert (array == 70).all()
     assert max(asked) <= 4 * 64 * 64
 
@@ -131,52 +132,52 @@ def test_what_opencv_refuses_is_an_unusable_image(monkeypatch):
 
     monkeypatch.setattr(cv2, "resize", refuse)
     with pytest.raises(UnusableImageError, match=r"^damaged: too much$"):
-        prepare(png(np.ones((9, 9, 1), np.uint8)), RGB)
+        preprocess(png(np.ones((9, 9, 1), np.uint8)), RGB)
 
 
 def test_pad_fits_and_fills_up_with_the_background():
     wide = blocks([10, 40])  # 2 x 4
     to = Preprocessing(4, 4, 1, "pad", 7, 8)
-    assert prepare(png(wide), to)[..., 0].tolist() == [
+    assert preprocess(png(wide), to)[..., 0].tolist() == [
         [7, 7, 7, 7],
         [10, 10, 40, 40],
         [10, 10, 40, 40],
         [7, 7, 7, 7],
     ]
-    deep = prepare(png(wide), replace(to, bit_depth=16))
+    deep = preprocess(png(wide), replace(to, bit_depth=16))
     assert deep[0, 0, 0] == 7 * 257
 
 
 def test_a_line_padded_keeps_at_least_one_pixel():
     line = np.full((1, 1000, 1), 200, np.uint8)
-    array = prepare(png(line), Preprocessing(4, 4, 1, "pad", 0, 8))
+    array = preprocess(png(line), Preprocessing(4, 4, 1, "pad", 0, 8))
     assert (array == 200).sum() == 4
 
 
-def test_prepare_file_names_the_file(tmp_path):
+def test_preprocess_file_names_the_file(tmp_path):
     path = tmp_path / "a.jpg"
     with pytest.raises(UnusableImageError, match=r"a\.jpg: unreadable: No such file"):
-        prepare_file(path, RGB)
+        preprocess_file(path, RGB)
     path.write_text("not an image")
     with pytest.raises(UnusableImageError, match=r"a\.jpg: not an image: no known format"):
-        prepare_file(path, RGB)
+        preprocess_file(path, RGB)
     Image.new("RGB", (20, 10)).save(path)
     with pytest.raises(UnusableImageError, match=r"a\.jpg: too large: 20 x 10 px is 200 pixels"):
-        prepare_file(path, RGB, max_pixels=199)
-    assert prepare_file(path, RGB, max_pixels=200).shape == (4, 4, 3)
+        preprocess_file(path, RGB, max_pixels=199)
+    assert preprocess_file(path, RGB, max_pixels=200).shape == (4, 4, 3)
 
 
-def test_prepare_file_reads_only_what_may_be_an_image(tmp_path):
+def test_preprocess_file_reads_only_what_may_be_an_image(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnusableImageError, match=r"pipe: not a regular file"):
-        prepare_file(tmp_path / "pipe", RGB)
+        preprocess_file(tmp_path / "pipe", RGB)
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(17 * 2**20)
     with pytest.raises(UnusableImageError, match=r"huge: too large: 17825792 bytes, an image of 9"):
-        prepare_file(tmp_path / "huge", RGB, max_pixels=9)
+        preprocess_file(tmp_path / "huge", RGB, max_pixels=9)
 
 
-def test_prepare_file_notices_truncation(tmp_path):
+def test_preprocess_file_notices_truncation(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG")
@@ -184,4 +185,4 @@ def test_prepare_file_notices_truncation(tmp_path):
     path = tmp_path / "cut.jpg"
     path.write_bytes(content)
     with pytest.raises(UnusableImageError, match=r"cut\.jpg: truncated: the file ends before"):
-        prepare_file(path, RGB)
+        preprocess_file(path, RGB)

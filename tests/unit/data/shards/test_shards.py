@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 
@@ -166,3 +166,10 @@ def test_sets_that_do_not_match_are_refused(tmp_path):
         pass
     with pytest.raises(PipelineError, match=r"a and .*b were packed with different classes"):
         ImageSet.open(tmp_path / "a", tmp_path / "b")
+
+
+def test_shards_are_few_and_large():
+    info = SetInfo(("a", "b"), Preprocessing(8, 8, 3, "crop", 0, 8), "uint8")
+    assert info.rows_per_shard * 192 == pytest.approx(128 * 2**20, rel=1e-3)
+    large = SetInfo(("a",), Preprocessing(20_000, 20_000, 3, "pad", 0, 16), "uint16")
+    assert large.rows_per_shard == 1

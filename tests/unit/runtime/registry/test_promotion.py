@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.sources.folder import FolderSource
 from pipeline.errors import PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.params import Tracking, load_params
@@ -58,7 +59,8 @@ def register(tracking, params, folder, request, monkeypatch):
         given = params.register_.model_copy(update={"name": model, **rules})
         images = folder / "packed"
         result = judged(params, tracking, folder / name, images, {"test/accuracy": 0.5}, {})
-        candidate = Candidate(folder / name, figures, WEAK, images, Path("in"), result)
+        source = FolderSource(Path("in"))
+        candidate = Candidate(folder / name, figures, WEAK, images, source, result)
         return settle(candidate, Registry(tracking, given, Path("cache")), how)
 
     return settle_one

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.packing.preprocess import Preprocessing, prepare
+from pipeline.data.packing.preprocess import preprocess
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import promote
@@ -125,7 +126,7 @@ def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path)
     served = mlflow.pyfunc.load_model("models:/served/1")
     loaded = load_bundle(bundle)
     images = [png(seed) for seed in range(300)]  # more than one batch
-    prepared = np.stack([prepare(image, loaded.preprocessing) for image in images])
+    prepared = np.stack([preprocess(image, loaded.preprocessing) for image in images])
     expected = probabilities(loaded, [prepared])
     answers = served.predict(pd.DataFrame({"image": images}))
     assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected, abs=1e-6)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data.packing.preprocess import Preprocessing, prepare
+from pipeline.data.packing.preprocess import preprocess
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.vision.application import classify
 from pipeline.vision.application.classify import classify_files
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
@@ -44,7 +45,7 @@ def written(folder, files):
 
 
 def expected(bundle, files):
-    arrays = np.stack([prepare(content, bundle.preprocessing) for content in files])
+    arrays = np.stack([preprocess(content, bundle.preprocessing) for content in files])
     return probabilities(bundle, [arrays])
 
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import (
     Description,

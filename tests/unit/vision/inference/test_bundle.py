@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import bundle_digest

@@ -6,7 +6,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import gmean
 
-from pipeline.data.packing.preprocess import Preprocessing
+from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.vision.bundle.description import Description, Views
 from pipeline.vision.inference.bundle import load_bundle

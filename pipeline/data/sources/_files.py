@@ -1,0 +1,147 @@
+"""Files below a folder, by way of symbolic links too, without opening any."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import PipelineError
+from pipeline.files import as_text
+
+_BROKEN_LINK = "broken link: "
+
+
+class File(NamedTuple):
+    """One file.
+
+    Attributes:
+        path: relative to the folder of the source, with forward slashes.
+        version: its size and modification time; '' where there is an obstacle.
+        obstacle: why it is not to be opened, as 'kind: detail'; None for a readable file.
+    """
+
+    path: str
+    version: str
+    obstacle: str | None
+
+    @property
+    def is_broken_link(self) -> bool:
+        """Whether it is a link that leads nowhere or in a circle."""
+        return self.obstacle is not None and self.obstacle.startswith(_BROKEN_LINK)
+
+
+def look(root: Path, path: str) -> File:
+    """Look at the file that `path` below `root` leads to."""
+    whole = f"{root}/{path}"
+    try:
+        status = os.stat(whole)  # noqa: PTH116 - once per file; a Path costs several times more
+    except OSError as error:
+        return File(path, "", _obstacle(whole, error))
+    if stat.S_ISDIR(status.st_mode):
+        return File(path, "", "a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        return File(path, "", "not a regular file")  # reading a pipe may never end
+    return File(path, f"{status.st_size} {status.st_mtime_ns}", None)
+
+
+def walk(root: Path, folder: str = "") -> Iterator[File]:
+    """Yield all files below a folder but hidden ones, in the order of their names.
+
+    Links are followed. One that leads nowhere, or back to a folder that it lies in, is yielded
+    with an obstacle.
+
+    Args:
+        root: of the paths.
+        folder: relative to `root`; '' for all of it.
+
+    Raises:
+        PipelineError: a folder cannot be listed.
+    """
+    yield from _walk(root, folder, _descent(root, folder))
+
+
+def children(root: Path, folder: str = "") -> tuple[list[str], list[File]]:
+    """Return the names of the folders, and the files, directly in a folder, hidden ones apart.
+
+    A link in a circle counts as a file.
+    """
+    descent = _descent(root, folder)
+    folders, files = [], []
+    for entry in _entries(root / folder):
+        path = _join(folder, entry.name)
+        if not _is_folder(entry):
+            files.append(look(root, path))
+        elif entry.is_symlink() and _holds(os.path.realpath(entry.path), descent):
+            files.append(_circle(path, entry.path))
+        else:
+            folders.append(entry.name)
+    return folders, files
+
+
+def _walk(root: Path, folder: str, descent: tuple[str, ...]) -> Iterator[File]:
+    for entry in _entries(root / folder):
+        path = _join(folder, entry.name)
+        if not _is_folder(entry):
+            yield look(root, path)
+        elif entry.is_symlink():
+            target = os.path.realpath(entry.path)
+            if _holds(target, descent):
+                yield _circle(path, entry.path)
+            else:
+                yield from _walk(root, path, (*descent, target))
+        else:
+            yield from _walk(root, path, (*descent, f"{descent[-1]}/{entry.name}"))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise PipelineError(f"cannot list {folder}: {error.strerror}; allow reading it") from error
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _descent(root: Path, folder: str) -> tuple[str, ...]:
+    """Return the real paths of the folders from `root` down to `folder`."""
+    parts = folder.split("/") if folder else []
+    return tuple(os.path.realpath(root.joinpath(*parts[:depth])) for depth in range(len(parts) + 1))
+
+
+def _holds(target: str, descent: tuple[str, ...]) -> bool:
+    """Whether one of the folders of the descent is `target` or lies in it."""
+    inside = target.rstrip(os.sep) + os.sep
+    return any(folder == target or folder.startswith(inside) for folder in descent)
+
+
+def _circle(path: str, whole: str) -> File:
+    return File(path, "", f"{_BROKEN_LINK}leads in a circle, to {_target(whole)}")
+
+
+def _obstacle(whole: str, error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return f"{_BROKEN_LINK}leads in a circle, to {_target(whole)}"
+    if os.path.islink(whole):  # noqa: PTH114
+        return f"{_BROKEN_LINK}leads to {_target(whole)}: {error.strerror}"
+    return f"unreadable: {error.strerror}"
+
+
+def _target(link: str) -> str:
+    """Return where a link leads, in its own words."""
+    try:
+        return as_text(os.readlink(link))  # noqa: PTH115
+    except OSError:  # the circle lies among the folders above
+        return "itself"

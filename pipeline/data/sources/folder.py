@@ -1,0 +1,104 @@
+"""A folder of class folders, or of given splits that hold class folders."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.data.images.decode import read_content
+from pipeline.data.sources._files import File, children, walk
+from pipeline.data.sources.source import SPLITS, Listing, images_table
+from pipeline.errors import PipelineError, some
+
+_NOTES = {".md", ".txt"}
+
+_Row = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Image files in class folders: `cat/1.png`, or `train/cat/1.png` with given splits.
+
+    Symbolic links to files and to folders are followed, also to outside the data folder. One that
+    leads nowhere or in a circle is listed with an obstacle.
+
+    DVC 3.67, which hashes the data folder, follows links to files, but not to folders: a change
+    below a linked folder does not re-run the index. It fails on a link to a file that leads
+    nowhere or to itself, unless `.dvcignore` names the link.
+
+    Attributes:
+        folder: of the class folders.
+    """
+
+    folder: Path
+
+    def list_images(self) -> Listing:
+        """List the image files, as `ImageSource` says."""
+        if not self.folder.is_dir():
+            raise PipelineError(
+                f"data.root is {self.folder}: no such folder or manifest in {Path.cwd()}; set"
+                " data.root in params.yaml to a folder of class folders, to a .csv or .parquet"
+                " manifest, or to Parquet files of images and labels"
+            )
+        folders, loose = children(self.folder)
+        splits = [name for name in folders if name.lower() in SPLITS]
+        if splits and len(splits) < len(folders):
+            classes = [name for name in folders if name not in splits]
+            raise PipelineError(
+                f"{self.folder} mixes folders of given splits ({some(splits)}) with others"
+                f" ({some(classes)}); move the others into train/, or rename a class that is"
+                " called like a split"
+            )
+        # Folder, label, given split.
+        class_folders: list[tuple[str, str, str | None]] = []
+        if not splits:
+            class_folders = [(name, name, None) for name in folders]
+        for name in splits:
+            inner, inner_loose = children(self.folder, name)
+            loose += inner_loose
+            class_folders += [(f"{name}/{label}", label, SPLITS[name.lower()]) for label in inner]
+        if not class_folders:
+            raise self._no_class_folders(splits, loose)
+        # A broken link may have been a class folder: it must not just be ignored.
+        broken = [file for file in loose if file.is_broken_link]
+        rows = [_row(file, None, None) for file in broken] + self._class_rows(class_folders)
+        ignored = [
+            file.path
+            for file in loose
+            if not file.is_broken_link and PurePosixPath(file.path).suffix.lower() not in _NOTES
+        ]
+        return Listing(images_table(rows), tuple(ignored))
+
+    def read(self, path: str, max_pixels: int | None = None) -> bytes:
+        """Read one image file, as `ImageSource` says."""
+        return read_content(f"{self.folder}/{path}", max_pixels)
+
+    def _class_rows(self, class_folders: list[tuple[str, str, str | None]]) -> list[_Row]:
+        rows: list[_Row] = []
+        empty = []
+        for folder, label, split in class_folders:
+            found = [_row(file, label, split) for file in walk(self.folder, folder)]
+            rows += found
+            empty += [] if found else [folder]
+        if empty:
+            raise PipelineError(
+                f"{self.folder}: no files in the class folders {some(empty)}; add images or remove"
+                " the folders"
+            )
+        return rows
+
+    def _no_class_folders(self, splits: list[str], loose: list[File]) -> PipelineError:
+        if splits:
+            return PipelineError(
+                f"{self.folder}: found no class folders in {some(splits)}, whose names mean given"
+                " splits; make one folder per class in each, such as train/cats/, or rename them"
+                " if they are the classes"
+            )
+        files = [file.path for file in loose]
+        return PipelineError(
+            f"{self.folder} has no class folders{f', but files: {some(files)}' if files else ''};"
+            " expected one folder per class with its images, such as cats/ and dogs/, or Parquet"
+            " files of images and labels"
+        )
+
+
+def _row(file: File, label: str | None, split: str | None) -> _Row:
+    return file.path, label, split, None, file.version, file.obstacle

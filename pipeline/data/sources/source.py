@@ -1,0 +1,113 @@
+"""What every image source offers: the table of its images, and the bytes of each."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import PipelineError
+from pipeline.files import as_text
+
+# How given splits may be called, and what each is called here.
+SPLITS: Mapping[str, str] = MappingProxyType(
+    {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+)
+
+# What is known of an image before its bytes are read.
+IMAGES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),  # names the image within its source
+        pa.field("label", pa.string()),  # null only beside an obstacle
+        pa.field("split", pa.string()),  # as given: train, val or test
+        pa.field("group", pa.string()),  # as given
+        pa.field("version", pa.string(), nullable=False),  # changes whenever the bytes may have
+        pa.field("obstacle", pa.string()),  # why the bytes are not to be read, as 'kind: detail'
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a data set.
+
+    Attributes:
+        images: `IMAGES`, sorted by path.
+        ignored: files beside the class folders, which belong to no class.
+    """
+
+    images: pa.Table
+    ignored: tuple[str, ...] = ()
+
+
+class ImageSource(Protocol):
+    """A data set of labelled images, wherever their bytes are.
+
+    Sources are picklable, and small: worker processes get a copy with each piece of work. Threads
+    share one.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """What the paths are relative to. With a path it names an image, in messages and caches."""
+
+    def list_images(self) -> Listing:
+        """List the images; reads none of them.
+
+        Raises:
+            PipelineError: there is no such data set, or it has another shape.
+        """
+
+    def read(self, path: str, max_pixels: int | None = None) -> bytes:
+        """Return the content of one image file.
+
+        The order of the listing is the fastest: some sources read sequentially.
+
+        Args:
+            path: from the listing.
+            max_pixels: refuse what is larger than any image of so many pixels.
+
+        Raises:
+            UnusableImageError: gone, unreadable or too large; does not name the image.
+        """
+
+
+def images_table(rows: Iterable[tuple[object, ...]]) -> pa.Table:
+    """Make the table of a listing from rows of `IMAGES`, sorted by path.
+
+    A path that is not UTF-8 is spelt out and gets an obstacle.
+    """
+    texts = sorted(map(_printable, rows), key=lambda row: str(row[0]))
+    columns = zip(*texts, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, IMAGES, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=IMAGES)
+
+
+def _printable(row: tuple[object, ...]) -> tuple[object, ...]:
+    path, label, split, group, version, obstacle = row
+    label = None if label is None else as_text(str(label))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        path, obstacle = as_text(str(path)), "file name is not UTF-8; rename it"
+    return path, label, split, group, version, obstacle
+
+
+def text_column(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
+    """Return a column as trimmed text; null where it is empty, or where there is no such column.
+
+    Raises:
+        PipelineError: its values have no text; names the column after `where`.
+    """
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), pa.string())])
+    try:
+        texts = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
+    except pa.ArrowException as error:
+        raise PipelineError(
+            f"{where} column {name} holds {table[name].type}, expected text; convert it"
+        ) from error
+    return pc.if_else(pc.equal(texts, ""), None, texts)
