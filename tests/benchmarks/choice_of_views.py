@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.evaluation.judging.tta_search import Ladder, choose
+from pipeline.evaluation.tta.search import Ladder, choose
 from pipeline.evaluation.metrics.measure import compare
 from pipeline.params import Evaluate
 

@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.measure import compare, measure, metric_names
 from pipeline.evaluation.metrics.posteriors import temper

@@ -17,8 +17,8 @@ import torch
 from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.definitions import answers
-from pipeline.evaluation.metrics.embeddings import read_embeddings
+from pipeline.evaluation.metrics.scores import answers
+from pipeline.evaluation.latent.embeddings import read_embeddings
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import read_predictions
 from pipeline.evaluation.metrics.temperature import fit_temperature

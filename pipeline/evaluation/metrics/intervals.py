@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from pipeline.evaluation.metrics.definitions import Floats, Ints
+from pipeline.evaluation.metrics.scores import Floats, Ints
 
 _Z = float(norm.ppf(0.975))
 # Indices held at once by the bootstrap: 16 MB.

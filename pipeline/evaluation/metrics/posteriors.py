@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.metrics.definitions import SMALLEST_PROBABILITY, Floats
+from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
 
 
 def mean_posteriors(

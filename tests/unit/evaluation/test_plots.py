@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from pipeline.evaluation.metrics.definitions import Reliability
+from pipeline.evaluation.metrics.scores import Reliability
 from pipeline.evaluation.metrics.precision_recall import Curve
 from pipeline.evaluation.plots._labels import place_labels
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots._text import ending, named, width_of
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves

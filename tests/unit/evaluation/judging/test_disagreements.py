@@ -5,7 +5,7 @@ from pipeline.evaluation.judging.disagreements import (
     disagreement_block,
     find_disagreements,
 )
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.disagreements import draw_disagreements
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.metrics.confusions import confusions
-from pipeline.evaluation.metrics.definitions import answers
+from pipeline.evaluation.metrics.scores import answers
 from pipeline.evaluation.metrics.intervals import wilson
 
 

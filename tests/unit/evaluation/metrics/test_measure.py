@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.measure import (
     compare,
     macro_f1_interval,

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.tta_search import draw_ladder
 
 VIEWS = ["identity", "hflip", "rotate -7"]

@@ -4,7 +4,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import retrieval
-from pipeline.evaluation.metrics.retrieval import (
+from pipeline.evaluation.latent.retrieval import (
     Neighbours,
     nearest,
     retrieval_block,

@@ -1,4 +1,4 @@
-from pipeline.evaluation.reports.run_metrics import final_metrics, network_metrics
+from pipeline.evaluation.summaries.run_metrics import final_metrics, network_metrics
 from pipeline.evaluation.reports.schema import REPORTS
 from tests.shaped import made_up
 

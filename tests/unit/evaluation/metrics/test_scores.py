@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 
 # True 0: right, right, taken for 1. True 1: right, taken for 2. True 2: right.
 LABELS = np.array([0, 0, 0, 1, 1, 2])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.judging.tta_search import Ladder, choose, climb
+from pipeline.evaluation.tta.search import Ladder, choose, climb
 from pipeline.evaluation.metrics.measure import compare
 from pipeline.params import Evaluate
 
