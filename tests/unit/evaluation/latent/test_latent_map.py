@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.evaluation.metrics import latent_map
+from pipeline.evaluation.latent import latent_map
 from pipeline.evaluation.latent.latent_map import project
 
 
