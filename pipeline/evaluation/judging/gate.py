@@ -6,8 +6,8 @@ loss, or the candidate is no worse on these very images (a small test set can sh
 would otherwise keep every champion for ever). What it is guarded by, the recall of each class and
 the calibration, fails when harm is shown: the loss is above the limit, and its interval above 0.
 
-A condition is a function that returns a `Check`, called in `judge`. Whoever shows the decision
-shows that check; nothing else knows the conditions one by one.
+A condition is a function that returns a `Check` and is called in `judge`. Reports, console, MLflow
+and page show that object; no other code knows the conditions one by one.
 """
 
 from collections.abc import Mapping, Sequence

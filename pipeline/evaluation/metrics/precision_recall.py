@@ -43,7 +43,7 @@ class AveragePrecision:
 
     @property
     def trials(self) -> float:
-        """How many images of one class tell as much as these do about the mean."""
+        """How many images of one class inform as much as these about the mean."""
         return intervals.effective_images(self.support[self.support > 0])
 
 
@@ -125,7 +125,7 @@ def difference_interval(one: AveragePrecision, two: AveragePrecision) -> Floats:
     """Return the interval of the mean of `one` minus that of `two`, on the same images.
 
     It reaches at least as far as Bonett and Price's for the effective number of images, none of
-    which tells the two apart: two perfect models may still differ.
+    which distinguishes the two: two perfect models may still differ.
     """
     value = one.macro - two.macro
     none = np.asarray(0)
