@@ -93,7 +93,9 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
     help="Packed images to judge by.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Also write all of it: .json.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Draw the flipped images: .png.")
+@click.option(
+    "--sheet", type=click.Path(path_type=Path), help="Draw images that only one has right: .png."
+)
 def compare(a: str, b: str, images: Path, output: Path | None, sheet: Path | None) -> None:
     """Compare two models: bundle folders, MLflow run ids or models:/NAME@ALIAS."""
     from pipeline.params import load_params

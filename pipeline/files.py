@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline.errors import PipelineError
 
@@ -64,36 +63,8 @@ def read_json(path: Path) -> Any:
     Raises:
         PipelineError: the file is missing or damaged.
     """
-    return _load_json(path, dict)
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a JSON object that a stage wrote, and whose keys can be relied on.
-
-    Raises:
-        PipelineError: the file is missing or damaged; or later, when the object, or one inside
-            it, is asked for a key that it lacks.
-    """
-    report = _load_json(path, partial(_Report, path))
-    if not isinstance(report, _Report):
-        raise damaged(path, f"expected an object, found {type(report).__name__}")
-    return report
-
-
-class _Report(dict[str, Any]):
-    """A key that is not there is a mistake in the file, which the error names."""
-
-    def __init__(self, source: Path, values: dict[str, Any]) -> None:
-        super().__init__(values)
-        self._source = source
-
-    def __missing__(self, key: str) -> NoReturn:
-        raise PipelineError(f"{self._source} lacks {key}; delete it and run dvc repro")
-
-
-def _load_json(path: Path, make_object: Callable[[dict[str, Any]], Any]) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=make_object)
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise missing(path) from error
     except (OSError, ValueError) as error:

@@ -1,33 +1,55 @@
 """Reports as the stages write them, of invented posteriors of any number of classes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import combinations
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
+from pydantic import BaseModel
 
-from pipeline.evaluation.judging.disagreements import disagreement_block, find_disagreements
-from pipeline.evaluation.judging.gate import (
-    check_baseline,
-    check_calibration,
-    check_latency,
-    check_macro_f1,
-    check_recalls,
-    compare_recalls,
-)
+from pipeline.evaluation.judging.disagreements import find_disagreements
+from pipeline.evaluation.judging.findings import Check, Disagreements
+from pipeline.evaluation.judging.gate import AgainstChampion, compare_recalls, judge
 from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.confusions import confusions
-from pipeline.evaluation.metrics.definitions import Floats, answers
 from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.scores import Floats, answers
+from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.evaluation.page import Page
-from pipeline.params import Evaluate
+from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
+from pipeline.params import Evaluate, Register
 
 HOW = Evaluate(
     seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(2,), suspicious_images=20
 )
+RULES = Register(
+    name="ants",
+    alias="champion",
+    min_gain_over_baseline=0.01,
+    max_macro_f1_loss=0.01,
+    max_class_recall_loss=0.05,
+    max_ece_gain=0.02,
+    max_latency_ratio=2.0,
+)
 CHAMPION = {"version": "3", "bundle": "ab" * 32}
 MODELS = ("baseline", "base", "tuned", "final")
+# The model of reports/<name>.json, for each that the page is made of.
+SCHEMA: dict[str, type[BaseModel]] = {
+    name: kind
+    for name, kind in get_type_hints(Page).items()
+    if isinstance(kind, type) and issubclass(kind, BaseModel)
+}
+
+
+def changed(report: Any, **changes: Any) -> Any:
+    """Return a report with other values, which are checked."""
+    return type(report).model_validate(report.model_dump() | changes)
+
+
+def metrics(classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what a report lists of its metrics."""
+    return [vars(metric) for metric in metrics_of(len(classes), HOW)]
 
 
 def posteriors(labels: np.ndarray, classes: int, skill: float, seed: int) -> Floats:
@@ -39,35 +61,72 @@ def posteriors(labels: np.ndarray, classes: int, skill: float, seed: int) -> Flo
     return values / values.sum(axis=1, keepdims=True)
 
 
+def four_models(classes: Sequence[str], images: int) -> tuple[np.ndarray, dict[str, Floats]]:
+    """Invent labels, and the posteriors of each model."""
+    labels = np.arange(images) % len(classes)
+    return labels, {
+        name: posteriors(labels, len(classes), 2.0 + 0.5 * place, place)
+        for place, name in enumerate(MODELS)
+    }
+
+
+def evaluate_report(classes: Sequence[str], images: int) -> EvaluateReport:
+    """Make reports/evaluate.json."""
+    labels, given = four_models(classes, images)
+    report: dict[str, Any] = {"metrics": metrics(classes)}
+    for name, values in given.items():
+        calibration = calibrate((labels, values), (labels, values), classes, HOW)
+        block = measure(labels, values, classes, HOW)
+        report[name] = {"test": block, "calibration": calibration}
+    report["final"]["confusions"] = confusions(answers(labels, given["final"]), classes)
+    report["comparisons"] = {
+        f"{later}_minus_{earlier}": compare(labels, given[later], given[earlier], HOW)
+        for earlier, later in combinations(MODELS, 2)
+    }
+    return EvaluateReport.model_validate(report)
+
+
+def tta_report(classes: Sequence[str], images: int) -> TtaReport:
+    """Make reports/tta.json."""
+    labels, given = four_models(classes, images)
+    plain, final = given["tuned"], given["final"]
+    steps = []
+    for views, values in ((["identity"], plain), (["identity", "hflip"], final)):
+        block = measure(labels, values, classes, HOW)
+        gain = {"gain": compare(labels, values, plain, HOW), "mended": 2, "spoiled": 1}
+        cost = {"views_per_image": len(views), "images_per_s": 1234.5}
+        validation = {"macro_f1": block["macro_f1"], **gain}
+        steps.append(
+            {"views": views, "validation": validation, "test": block, **gain, "cost": cost}
+        )
+    return TtaReport.model_validate(
+        {
+            "mean": "arithmetic",
+            "seed": 0,
+            "choose": "auto",
+            "calibrate": True,
+            "chosen": {"count": 2, "views": ["identity", "hflip"], "reason": "the gain is real"},
+            "temperature": {"value": 1.2, "ci95": [1.1, 1.3]},
+            "steps": steps,
+        }
+    )
+
+
 def make_page(
-    classes: Sequence[str], images: int, register: dict[str, Any], **changes: Any
+    classes: Sequence[str], images: int, register: RegisterReport, **changes: Any
 ) -> Page:
     """Make what the page is made of.
 
     Args:
         classes: names.
         images: of the test set.
-        register: reports/register.json, see `refused`, `promoted` and `first`.
+        register: reports/register.json, see `met`, `first` and `unchanged`.
         changes: to other reports, and the pictures.
     """
-    labels = np.arange(images) % len(classes)
-    given = {
-        name: posteriors(labels, len(classes), 2.0 + 0.5 * place, place)
-        for place, name in enumerate(MODELS)
-    }
-    evaluate: dict[str, Any] = {}
-    for name, values in given.items():
-        calibration = calibrate((labels, values), (labels, values), classes, HOW)
-        block = measure(labels, values, classes, HOW)
-        evaluate[name] = {"test": block, "calibration": calibration}
-    evaluate["final"]["confusions"] = confusions(answers(labels, given["final"]), classes)
-    evaluate["comparisons"] = {
-        f"{later}_minus_{earlier}": compare(labels, given[later], given[earlier], HOW)
-        for earlier, later in combinations(MODELS, 2)
-    }
-    reports = {
+    evaluate = evaluate_report(classes, images)
+    reports: dict[str, Any] = {
         "evaluate": evaluate,
-        "tta": _ladder(labels, given, classes),
+        "tta": tta_report(classes, images),
         "register": register,
         "data": {
             "files": 61,
@@ -80,6 +139,7 @@ def make_page(
         "baseline": {
             "classifier": "random_forest",
             "features": 108,
+            "test": evaluate.baseline.test,
             "most_important": [{"feature": "covered area", "importance": 0.5}],
         },
         "suspicious": {
@@ -103,41 +163,20 @@ def make_page(
             "searched": 3 * images,
             "dimensions": 84,
         },
-        "split": {name: {"train": 2, "val": 1, "test": 1} for name in classes},
-        "pictures": {},
     }
-    return Page(title="Ants & bees", **{**reports, **changes})
+    reports |= {name: kind.model_validate(reports[name]) for name, kind in SCHEMA.items()}
+    split = {name: {"train": 2, "val": 1, "test": 1} for name in classes}
+    return Page(**{"title": "Ants & bees", "split": split, "pictures": {}, **reports, **changes})
 
 
-def _ladder(labels: np.ndarray, given: dict[str, Floats], classes: Sequence[str]) -> dict[str, Any]:
-    plain, final = given["tuned"], given["final"]
-    rungs = []
-    for views, values in ((["identity"], plain), (["identity", "hflip"], final)):
-        block = measure(labels, values, classes, HOW)
-        gain = {"gain": compare(labels, values, plain, HOW), "mended": 2, "spoiled": 1}
-        cost = {"views_per_image": len(views), "images_per_s": 1234.5}
-        validation = {"macro_f1": block["macro_f1"], **gain}
-        rungs.append(
-            {"views": views, "validation": validation, "test": block, **gain, "cost": cost}
-        )
-    return {
-        "mean": "arithmetic",
-        "seed": 0,
-        "choose": "auto",
-        "calibrate": True,
-        "chosen": {"count": 2, "views": ["identity", "hflip"], "reason": "the gain is real"},
-        "temperature": {"value": 1.2, "ci95": [1.1, 1.3]},
-        "rungs": rungs,
-    }
-
-
-def first() -> dict[str, Any]:
+def first() -> RegisterReport:
     """Return register.json of a first model, which has a baseline to beat and no champion."""
-    checks = [asdict(check_baseline(0.9, 0.8, 0.0))]
+    rules = RULES.model_copy(update={"min_gain_over_baseline": 0.0})
+    checks = judge({"macro_f1": 0.9}, {"macro_f1": 0.8}, None, rules)
     return _registration("promoted", ["champion"], checks, version="1")
 
 
-def met(classes: Sequence[str], images: int, champion: float, candidate: float) -> dict[str, Any]:
+def met(classes: Sequence[str], images: int, champion: float, candidate: float) -> RegisterReport:
     """Return register.json of a model that met a champion, of these skills."""
     labels = np.arange(images) % len(classes)
     old = posteriors(labels, len(classes), champion, 11)
@@ -145,51 +184,52 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
     new = 0.5 * old + 0.5 * posteriors(labels, len(classes), candidate, 12)
     comparison = compare(labels, new, old, HOW)
     recalls = compare_recalls(labels, new, old, classes)
-    checks = [
-        check_baseline(0.9, 0.8, 0.01),
-        check_macro_f1(comparison["macro_f1"], 0.01),
-        check_recalls(recalls, 0.05),
-        check_calibration(comparison["ece"], 0.02),
-        check_latency(1.08, 2.0),
-    ]
+    against = AgainstChampion(comparison, recalls, 1.08)
+    checks = judge({"macro_f1": 0.9}, {"macro_f1": 0.8}, against, RULES)
     passed = all(check.passed for check in checks)
     paths = [f"{classes[label]}/{row:04d}.png" for row, label in enumerate(labels)]
     decision, alias = ("promoted", "champion") if passed else ("refused", "challenger")
-    return _registration(decision, [alias], [asdict(check) for check in checks], version="4") | {
-        "champion": CHAMPION | {"test": measure(labels, old, classes, HOW)},
-        "comparison": comparison,
-        "classes": recalls,
-        "latency": {"candidate_ms": 1.08, "champion_ms": 1.0, "ratio": 1.08},
-        "flips": disagreement_block(find_disagreements(labels, old, new, classes, paths), 12),
-    }
+    return changed(
+        _registration(decision, [alias], checks, version="4"),
+        champion=CHAMPION | {"test": measure(labels, old, classes, HOW)},
+        metrics=metrics(classes),
+        comparison=comparison,
+        classes=recalls,
+        latency={"candidate_ms": 1.08, "champion_ms": 1.0, "ratio": 1.08},
+        disagreements=Disagreements.of(find_disagreements(labels, old, new, classes, paths), 12),
+    )
 
 
-def unchanged() -> dict[str, Any]:
+def unchanged() -> RegisterReport:
     """Return register.json of a model that is the champion already."""
-    reasons = ["it is the champion already, as version 3"]
-    registration = _registration("unchanged", ["champion"], [], version="3")
-    return registration | {"reasons": reasons, "champion": CHAMPION}
+    notes = ["it is the champion already, as version 3"]
+    registration = _registration("unchanged", ["champion"], (), version="3")
+    return changed(registration, notes=notes, champion=CHAMPION)
 
 
 def _registration(
-    decision: str, aliases: list[str], checks: list[dict[str, Any]], version: str
-) -> dict[str, Any]:
+    decision: str, aliases: list[str], checks: Sequence[Check], version: str
+) -> RegisterReport:
     figures = {"accuracy": 0.9, "balanced_accuracy": 0.9, "macro_f1": 0.9, "nll": 0.3, "ece": 0.01}
-    return {
-        "model": "ants",
-        "alias": "champion",
-        "bundle": "cd" * 32,
-        "candidate": figures,
-        "baseline": figures | {"macro_f1": 0.8},
-        "decision": decision,
-        "promoted": decision != "refused",
-        "reasons": [check["reason"] for check in checks],
-        "checks": checks,
-        "champion": None,
-        "comparison": None,
-        "classes": None,
-        "latency": None,
-        "version": version,
-        "aliases": aliases,
-        "run_id": "0123",
-    }
+    return RegisterReport.model_validate(
+        {
+            "model": "ants",
+            "alias": "champion",
+            "bundle": "cd" * 32,
+            "candidate": figures,
+            "baseline": figures | {"macro_f1": 0.8},
+            "decision": decision,
+            "promoted": decision != "refused",
+            "notes": [],
+            "checks": checks,
+            "champion": None,
+            "metrics": [],
+            "comparison": None,
+            "classes": None,
+            "disagreements": None,
+            "latency": None,
+            "version": version,
+            "aliases": aliases,
+            "run_id": "0123",
+        }
+    )

@@ -11,15 +11,16 @@ import torch
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError, some
-from pipeline.evaluation.judging.disagreements import Disagreement, find_disagreements
+from pipeline.evaluation.judging.disagreements import find_disagreements
+from pipeline.evaluation.judging.findings import Disagreement
 from pipeline.evaluation.judging.gate import compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.disagreements import draw_disagreements
 from pipeline.files import as_text, write_json
 from pipeline.params import Evaluate, Params
 from pipeline.runtime.registry.versions import find_bundle
-from pipeline.vision.application.paired_evaluation import PairedEvaluation, hold
+from pipeline.vision.application.paired_evaluation import PairedEvaluation, evaluate_pair
 from pipeline.vision.inference.bundle import load_bundle
 
 Block = dict[str, Any]
@@ -31,7 +32,7 @@ _SHOWN_IMAGES = 48
 def run(
     params: Params, models: tuple[str, str], images: Path, output: Path | None, sheet: Path | None
 ) -> None:
-    """Print the paired table and the flipped images, and write what is asked for.
+    """Print the paired table and the images that only one model has right, and write files.
 
     Args:
         params: the settings of the metrics, the store, and where the images are.
@@ -54,22 +55,22 @@ def run(
                 f"{name} knows none of the classes of {images}: expected some of"
                 f" {some(packed.info.classes)}, found {some(bundle.classes)}"
             )
-    contest = hold(bundles[0], bundles[1], packed, open_source(params.data.root))
-    flips = find_disagreements(
-        contest.labels, contest.first, contest.second, contest.classes, packed.paths
+    pair = evaluate_pair(bundles[0], bundles[1], packed, open_source(params.data.root))
+    disagreements = find_disagreements(
+        pair.labels, pair.first, pair.second, pair.classes, packed.paths
     )
     sides = {
         key: {"model": name, "bundle": bundle.digest}
         for key, name, bundle in zip("ab", models, bundles, strict=True)
     }
-    result = {"images": as_text(images), **_judge(contest, sides, params.evaluate)}
-    result["right_to_wrong"] = [asdict(flip) for flip in flips if not flip.mended]
-    result["wrong_to_right"] = [asdict(flip) for flip in flips if flip.mended]
-    print("\n".join([*_table(result), *_listed(flips)]))
+    result = {"images": as_text(images), **_judge(pair, sides, params.evaluate)}
+    result["right_to_wrong"] = [asdict(one) for one in disagreements if not one.mended]
+    result["wrong_to_right"] = [asdict(one) for one in disagreements if one.mended]
+    print("\n".join([*_table(result), *_listed(disagreements)]))
     if output is not None:
         write_json(output, result)
     if sheet is not None:
-        _draw(flips, packed, sheet)
+        _draw(disagreements, packed, sheet)
 
 
 def _check_suffix(option: str, path: Path | None, suffix: str) -> None:
@@ -77,26 +78,26 @@ def _check_suffix(option: str, path: Path | None, suffix: str) -> None:
         raise PipelineError(f"{option} {path}: expected the name of a file that ends in {suffix}")
 
 
-def _judge(contest: PairedEvaluation, sides: dict[str, Block], how: Evaluate) -> Block:
+def _judge(pair: PairedEvaluation, sides: dict[str, Block], how: Evaluate) -> Block:
     """Measure each side and the differences."""
-    labels, classes = contest.labels, contest.classes
-    answers = contest.first, contest.second
-    for side, given, seconds in zip(sides.values(), answers, contest.seconds, strict=True):
+    labels, classes = pair.labels, pair.classes
+    posteriors = pair.first, pair.second
+    for side, given, seconds in zip(sides.values(), posteriors, pair.seconds, strict=True):
         side["ms_per_image"] = 1000 * seconds
         side["test"] = measure(labels, given, classes, how)
-    recalls = compare_recalls(labels, contest.second, contest.first, classes)
+    recalls = compare_recalls(labels, pair.second, pair.first, classes)
     return {
         **sides,
-        "b_minus_a": compare(labels, contest.second, contest.first, how),
+        "b_minus_a": compare(labels, pair.second, pair.first, how),
         "classes": {
             name: {
-                "support": block["support"],
-                "a": block["champion"],
-                "b": block["candidate"],
-                "loss": block["loss"],
-                "interval": block["interval"],
+                "support": change.support,
+                "a": change.champion,
+                "b": change.candidate,
+                "loss": change.loss,
+                "interval": change.interval,
             }
-            for name, block in recalls.items()
+            for name, change in recalls.items()
         },
     }
 
@@ -125,22 +126,22 @@ def _table(result: Block) -> Iterator[str]:
     )
 
 
-def _listed(flips: Sequence[Disagreement]) -> Iterator[str]:
-    """Say which images changed sides, the wrong answers that are most sure first."""
+def _listed(disagreements: Sequence[Disagreement]) -> Iterator[str]:
+    """List the images that only one model has right, the most confident wrong answers first."""
     for title, mended in (("right in A, wrong in B", False), ("wrong in A, right in B", True)):
-        found = [flip for flip in flips if flip.mended == mended]
+        found = [one for one in disagreements if one.mended == mended]
         yield ""
         yield f"{title}: {len(found)}"
-        for flip in found[:_SHOWN_PATHS]:
+        for one in found[:_SHOWN_PATHS]:
             yield (
-                f"  {as_text(flip.path)}  is {flip.true}: {flip.first}"
-                f" {flip.first_probability:.3f} -> {flip.second} {flip.second_probability:.3f}"
+                f"  {as_text(one.path)}  is {one.true}: {one.first}"
+                f" {one.first_probability:.3f} -> {one.second} {one.second_probability:.3f}"
             )
         if len(found) > _SHOWN_PATHS:
             yield f"  and {len(found) - _SHOWN_PATHS} more; --output writes all"
 
 
-def _draw(flips: Sequence[Disagreement], packed: ImageSet, sheet: Path) -> None:
-    shown = flips[:_SHOWN_IMAGES]
-    images = packed.gather(np.array([flip.row for flip in shown], dtype=np.int64))
-    save(draw_disagreements(shown, list(images), len(flips), ("A", "B")), sheet)
+def _draw(disagreements: Sequence[Disagreement], packed: ImageSet, sheet: Path) -> None:
+    shown = disagreements[:_SHOWN_IMAGES]
+    images = packed.gather(np.array([one.row for one in shown], dtype=np.int64))
+    save(draw_disagreements(shown, list(images), len(disagreements), ("A", "B")), sheet)

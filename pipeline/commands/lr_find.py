@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.lr_range import draw_lr_range
 from pipeline.files import write_json
 from pipeline.parallel import usable_cores

@@ -1,11 +1,9 @@
 """`convoy summary`: the models side by side, and where the results are."""
 
-from typing import Any
-
-from pipeline.evaluation.reports.schema import REPORTS as SHAPES
-from pipeline.evaluation.reports.schema import check_shape
-from pipeline.evaluation.reports.summary import summary_table
-from pipeline.files import read_report
+from pipeline.evaluation.judging.words import interval_text, number
+from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.files import read_report
+from pipeline.evaluation.reports.schema import EvaluateReport, Figure
 from pipeline.params import Params
 from pipeline.runtime.tracking.store import store_file, tracking_uri
 from pipeline.stages._paths import REPORTS
@@ -17,15 +15,16 @@ def run(params: Params) -> None:
     Raises:
         PipelineError: the pipeline has not run yet, or a report is damaged.
     """
-    evaluate, registered = (_read(name) for name in ("evaluate", "register"))
-    print(summary_table(evaluate))
+    evaluate = read_report(REPORTS / "evaluate.json", EvaluateReport)
+    registered = read_report(REPORTS / "register.json", RegisterReport)
+    print(_table(evaluate))
     print()
     print(f"report      {REPORTS / 'index.html'}")
-    aliases = ", ".join(registered["aliases"]) or "without an alias"
-    print(f"model       {registered['model']} version {registered['version']} ({aliases})")
-    if not registered["promoted"]:
-        failed = [check["reason"] for check in registered["checks"] if not check["passed"]]
-        print(f"            not promoted: {'; '.join(failed or registered['reasons'])}")
+    aliases = ", ".join(registered.aliases) or "without an alias"
+    print(f"model       {registered.model} version {registered.version} ({aliases})")
+    if not registered.promoted:
+        why = [check.reason for check in registered.checks if not check.passed]
+        print(f"            not promoted: {'; '.join([*why, *registered.notes])}")
     uri = tracking_uri(params.tracking)
     if store_file(uri):
         print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")
@@ -33,7 +32,20 @@ def run(params: Params) -> None:
         print(f"MLflow UI   {uri}")
 
 
-def _read(name: str) -> dict[str, Any]:
-    path = REPORTS / f"{name}.json"
-    report: dict[str, Any] = check_shape(read_report(path), SHAPES[name], path)
-    return report
+def _table(evaluate: EvaluateReport) -> str:
+    """Write accuracy, balanced accuracy and macro-F1 of each model on the test set."""
+    lines = [["test set, 95 % intervals", "accuracy", "balanced accuracy", "macro-F1"]]
+    for name, model in evaluate.models.items():
+        test = model.test
+        shown = (test.accuracy, test.balanced_accuracy, test.macro_f1)
+        lines.append([name, *map(_text, shown)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _text(figure: Figure) -> str:
+    value = "n/a" if figure.value is None else number(figure.value)
+    return f"{value} {interval_text(figure.ci95)}"

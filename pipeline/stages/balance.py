@@ -16,7 +16,7 @@ from pipeline.data.balancing.balance import (
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, did_you_mean, some
 from pipeline.evaluation.plots import balance as plots
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.files import fresh_folder, write_json
 from pipeline.params import Balance, Params
 from pipeline.stages._paths import BALANCED, PACKED, PICTURES, REPORTS

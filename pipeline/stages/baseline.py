@@ -11,7 +11,8 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.baseline import classical, handcrafted
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.predictions import Predictions, write_predictions
-from pipeline.files import write_json
+from pipeline.evaluation.reports.files import write_report
+from pipeline.evaluation.reports.schema import BaselineReport
 from pipeline.parallel import map_chunks, usable_cores
 from pipeline.params import Params
 from pipeline.stages._paths import PACKED, PREDICTIONS, REPORTS
@@ -36,8 +37,7 @@ def run(params: Params) -> None:
     test = predicted["test"]
     block = measure(test.labels, test.probabilities, classes, params.evaluate)
     order = np.argsort(-weights, kind="stable")[:_MOST_IMPORTANT]
-    write_json(
-        REPORTS / "baseline.json",
+    report = BaselineReport.model_validate(
         {
             "classifier": how.classifier,
             "features": len(names),
@@ -45,8 +45,9 @@ def run(params: Params) -> None:
             "most_important": [
                 {"feature": names[i], "importance": float(weights[i])} for i in order
             ],
-        },
+        }
     )
+    write_report(REPORTS / "baseline.json", report)
     print(
         f"baseline: {how.classifier} on {len(names)} features, test macro-F1"
         f" {block['macro_f1']['value']:.3f}"

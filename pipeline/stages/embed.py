@@ -5,18 +5,19 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pipeline.data.shards.shards import ImageSet
-from pipeline.evaluation.metrics.embeddings import Embeddings, write_embeddings
-from pipeline.evaluation.metrics.latent_map import project
-from pipeline.evaluation.metrics.retrieval import (
+from pipeline.evaluation.latent.embeddings import Embeddings, write_embeddings
+from pipeline.evaluation.latent.latent_map import project
+from pipeline.evaluation.latent.retrieval import (
     Neighbours,
     nearest,
     retrieval_block,
     spread_queries,
 )
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.map import draw_map
 from pipeline.evaluation.plots.sheets import Neighbour, draw_neighbours
-from pipeline.files import write_json
+from pipeline.evaluation.reports.files import write_report
+from pipeline.evaluation.reports.schema import RetrieveReport
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
@@ -40,15 +41,15 @@ def run(params: Params) -> None:
     k = max(*params.embed.recall_at, min(_NEIGHBOURS_SHOWN, len(train.ids)))
     found = nearest(train.vectors, test.vectors, k)
     block = retrieval_block(found, train.labels, test.labels, params.embed.recall_at)
-    write_json(
-        REPORTS / "retrieve.json",
+    report = RetrieveReport.model_validate(
         {
             "test": block,
             "queries": len(test.ids),
             "searched": len(train.ids),
             "dimensions": test.vectors.shape[1],
-        },
+        }
     )
+    write_report(REPORTS / "retrieve.json", report)
     rows = spread_queries(test.labels, _QUERIES_SHOWN, params.embed.seed)
     save(_draw_neighbours(sets, found, rows), PICTURES / "embed" / "retrieval.png")
     points, method = project(test.vectors, params.embed.seed)

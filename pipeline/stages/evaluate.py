@@ -1,4 +1,4 @@
-"""Judge the models on the test images: metrics, comparisons and predictions."""
+"""Judge the models on the test images: metrics, comparisons, predictions and pictures."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,19 +9,34 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.calibration import calibrate, calibrate_at
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
+from pipeline.evaluation.metrics.suspicious import SuspiciousLabels, suspicious_labels
+from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.plots import save
+from pipeline.evaluation.plots.reliability import draw_reliability, tempered_series
+from pipeline.evaluation.reports.files import write_report
+from pipeline.evaluation.reports.schema import (
+    EvaluateReport,
+    Model,
+    SuspiciousReport,
+)
 from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._drawn import draw_answers, draw_confidence, draw_inputs, draw_trainings
 from pipeline.stages._paths import BASE, FINAL, PACKED, PREDICTIONS, REPORTS, TUNED
-from pipeline.stages._suspects import list_suspects
+from pipeline.stages._pictures import (
+    FOLDER,
+    draw_answers,
+    draw_inputs,
+    draw_suspicious,
+    draw_trainings,
+)
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 
@@ -36,24 +51,35 @@ def run(params: Params) -> None:
     models = {"baseline": _read_baseline(sets)}
     for name, folder in (("base", BASE), ("tuned", TUNED)):
         models[name] = _predict(sets, load_matching(folder, sets["test"].info))
-    report = {name: _judge(given, how) for name, given in models.items()}
+    judged = {name: _judge(given, how) for name, given in models.items()}
     bundle = load_matching(FINAL, sets["test"].info)
     temperature = bundle.description.temperature
     untempered = _predict(sets, _untempered(bundle))
     final = models["final"] = {name: _at(temperature, it) for name, it in untempered.items()}
-    report["final"] = _judge_final(untempered, final, temperature, how)
+    judged["final"] = _judge_final(untempered, final, temperature, how)
+    report = EvaluateReport.model_validate(
+        {
+            "metrics": [vars(one) for one in metrics_of(len(bundle.classes), how)],
+            **judged,
+            "comparisons": _compare(models, how),
+        }
+    )
+    suspicious = suspicious_labels(final, how.suspicious_images)
 
     for name in ("base", "tuned", "final"):
         write_predictions(PREDICTIONS / f"{name}.parquet", models[name]["test"])
-    write_json(REPORTS / "evaluate.json", report | {"comparisons": _compare(models, how)})
-    write_json(REPORTS / "metrics.json", {name: _headline(report[name]) for name in models})
+    write_report(REPORTS / "evaluate.json", report)
+    headlines = {name: _headline(model) for name, model in report.models.items()}
+    write_json(REPORTS / "metrics.json", headlines)
+    write_report(REPORTS / "suspicious.json", _suspicious_report(sets, suspicious))
     draw_trainings()
     draw_inputs({"train": params.train, "finetune": params.finetune})
-    draw_answers(sets["test"], final["test"], report["final"]["test"])
-    draw_confidence(untempered["test"], final["test"], temperature, how.calibration_bins)
-    list_suspects(sets, final, how.suspicious_images)
+    draw_answers(sets["test"], final["test"], report.final.test)
+    series = tempered_series(untempered["test"], final["test"], temperature, how.calibration_bins)
+    save(draw_reliability(series), FOLDER / "reliability.png")
+    draw_suspicious(sets, suspicious)
     figures = ", ".join(
-        f"{name} {report[name]['test']['macro_f1']['value']:.3f}" for name in models
+        f"{name} {model.test.macro_f1.value:.3f}" for name, model in report.models.items()
     )
     print(f"evaluate: {len(sets['test'])} test images, macro-F1: {figures}")
 
@@ -107,7 +133,7 @@ def _judge_final(untempered: Given, final: Given, temperature: float, how: Evalu
     """Return what evaluate.json holds of the model that is shipped, which has a temperature."""
     val, test = untempered["val"], untempered["test"]
     shipped = final["test"]
-    answers = metrics.answers(shipped.labels, shipped.probabilities)
+    answers = scores.answers(shipped.labels, shipped.probabilities)
     return {
         "test": measure(shipped.labels, shipped.probabilities, shipped.classes, how),
         "calibration": calibrate_at(
@@ -131,15 +157,25 @@ def _compare(models: Mapping[str, Given], how: Evaluate) -> Block:
     }
 
 
-def _headline(report: Block) -> dict[str, dict[str, float]]:
+def _headline(model: Model) -> dict[str, dict[str, float | None]]:
     """Pick the figures that `dvc metrics diff` compares between commits and experiments."""
     return {
-        "test": {
-            key: figure["value"]
-            for key, figure in report["test"].items()
-            if key not in ("images", "per_class")
-        },
-        "calibrated": {
-            key: figure["value"] for key, figure in report["calibration"]["test"].items()
-        },
+        "test": {name: figure.value for name, figure in model.test.figures.items()},
+        "calibrated": {name: figure.value for name, figure in model.calibration.test.items()},
     }
+
+
+def _suspicious_report(sets: Mapping[str, ImageSet], found: SuspiciousLabels) -> SuspiciousReport:
+    """Return what is reported of labels that look wrong.
+
+    Training images are left out: a network that has learned their labels finds nothing wrong with
+    them. Validation images chose only its epoch, views and temperature.
+    """
+    return SuspiciousReport.model_validate(
+        {
+            "images": {split: len(images) for split, images in sets.items()},
+            "suspicious": found.count,
+            "share_of_wrong_labels": found.share_of_wrong_labels,
+            "listed": [vars(one) for one in found.listed],
+        }
+    )

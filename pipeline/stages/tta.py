@@ -7,12 +7,13 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.judging.tta_search import Choice, Ladder, choose, climb
 from pipeline.evaluation.metrics.intervals import figure
 from pipeline.evaluation.metrics.temperature import fit_temperature
-from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.tta_search import draw_ladder
-from pipeline.files import write_json
+from pipeline.evaluation.plots import save
+from pipeline.evaluation.plots.views import draw_views
+from pipeline.evaluation.reports.files import write_report
+from pipeline.evaluation.reports.schema import TtaReport
+from pipeline.evaluation.tta.search import Choice, ViewPosteriors, choose_views, search_views
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
@@ -28,10 +29,10 @@ Block = dict[str, Any]
 
 
 def run(params: Params) -> None:
-    """Climb with models/tuned on packed/val and packed/test; write models/final.
+    """Search views for models/tuned on packed/val and packed/test; write models/final.
 
     Raises:
-        PipelineError: there are no validation images; or see `vision.tta.build_views`.
+        PipelineError: there are no validation images; or see `build_views`.
     """
     how = params.tta
     val, test = (ImageSet.open(PACKED / name) for name in ("val", "test"))
@@ -41,56 +42,58 @@ def run(params: Params) -> None:
             " images"
         )
     bundle, items = load_matching(TUNED, test.info), expand(how.views)
-    # First on validation images: by then threads and caches are warm, and the clock is right.
-    validation, _ = _look(val, bundle, items, params)
-    on_test, seconds = _look(test, bundle, items, params)
-    rungs = climb(validation, on_test, bundle.classes, params.evaluate)
-    choice = _choose(validation, rungs, params)
+    # Validation images come first: they warm up threads and caches before times are taken.
+    validation, _ = _predict(val, bundle, items, params)
+    on_test, seconds = _predict(test, bundle, items, params)
+    steps = search_views(validation, on_test, bundle.classes, params.evaluate)
+    choice = _choose(validation, steps, params)
     chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
     views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
     temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
     rewrite_bundle(TUNED, FINAL, views, temperature["value"])
 
-    names, entries = view_names(chosen), _entries(rungs, view_names(items), seconds, len(test))
-    report = {
-        "mean": how.mean,
-        "seed": how.seed,
-        "choose": how.choose,
-        "calibrate": how.calibrate,
-        "chosen": {"count": len(chosen), "views": names, "reason": choice.reason},
-        "temperature": temperature,
-        "rungs": entries,
-    }
-    write_json(REPORTS / "tta.json", report)
-    save(draw_ladder(entries, len(chosen)), PICTURES / "tta" / "ladder.png")
+    names = view_names(chosen)
+    report = TtaReport.model_validate(
+        {
+            "mean": how.mean,
+            "seed": how.seed,
+            "choose": how.choose,
+            "calibrate": how.calibrate,
+            "chosen": {"count": len(chosen), "views": names, "reason": choice.reason},
+            "temperature": temperature,
+            "steps": _with_costs(steps, view_names(items), seconds, len(test)),
+        }
+    )
+    write_report(REPORTS / "tta.json", report)
+    save(draw_views(report.steps, len(chosen)), PICTURES / "tta" / "views.png")
     taken = "; ".join(names) if views else "the image as it is"
     print(f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
 
 
-def _look(
+def _predict(
     images: ImageSet, bundle: Bundle, items: Sequence[Item], params: Params
-) -> tuple[Ladder, Sequence[float]]:
-    """Return what the network says of the images view by view, and the seconds of each view."""
-    # The images as they are come last where they are no rung: reading them counts with the first.
+) -> tuple[ViewPosteriors, Sequence[float]]:
+    """Return the posteriors of the images view by view, and the seconds of each view."""
+    # The images as they are come last where they are no view: reading counts with the first.
     seen = items if _AS_IT_IS in items else [*items, _AS_IT_IS]
     views = build_views(seen, params.tta.seed, images.info.shape)
     batches = watched(images.batches(BATCH_SIZE), len(images), "tta")
     posteriors, seconds = view_posteriors(bundle, batches, views)
     plain, labels = posteriors[seen.index(_AS_IT_IS)], images.labels.astype(np.int64)
     count = len(items)
-    return Ladder.of(labels, plain, posteriors[:count], params.tta.mean), seconds[:count]
+    return ViewPosteriors.of(labels, plain, posteriors[:count], params.tta.mean), seconds[:count]
 
 
-def _choose(validation: Ladder, rungs: Sequence[Block], params: Params) -> Choice:
+def _choose(validation: ViewPosteriors, steps: Sequence[Block], params: Params) -> Choice:
     asked = params.tta.choose
     if asked == "auto":
-        return choose(validation, rungs, params.evaluate)
+        return choose_views(validation, steps, params.evaluate)
     return Choice(asked, f"tta.choose asks for {asked}")
 
 
-def _fit(validation: Ladder, count: int) -> Block:
+def _fit(validation: ViewPosteriors, count: int) -> Block:
     """Fit the temperature of the mean of `count` views, or of the images as they are at 0."""
-    posteriors = validation.rungs[count - 1] if count else validation.plain
+    posteriors = validation.steps[count - 1] if count else validation.plain
     found = fit_temperature(validation.labels, posteriors)
     return figure(found.value, np.asarray([found.low, found.high]))
 
@@ -99,16 +102,16 @@ def _fixed(temperature: float) -> Block:
     return figure(temperature, np.full(2, temperature))
 
 
-def _entries(
-    rungs: Sequence[Block], names: Sequence[str], seconds: Sequence[float], images: int
+def _with_costs(
+    steps: Sequence[Block], names: Sequence[str], seconds: Sequence[float], images: int
 ) -> list[Block]:
-    """Add to each rung its views, and what it cost on the test images."""
+    """Add to each step its views, and what it cost on the test images."""
     speeds = images / np.maximum(np.cumsum(seconds), 1e-9)
     return [
         {
             "views": list(names[:count]),
-            **rung,
+            **step,
             "cost": {"views_per_image": count, "images_per_s": round(float(speed), 1)},
         }
-        for count, (rung, speed) in enumerate(zip(rungs, speeds, strict=True), 1)
+        for count, (step, speed) in enumerate(zip(steps, speeds, strict=True), 1)
     ]

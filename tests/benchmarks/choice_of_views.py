@@ -4,7 +4,7 @@
     python tests/benchmarks/choice_of_views.py --trials 50     # a quick look
 
 Each trial is a validation set with the answers of a model to images as they are and to eight
-rungs of views. Logits have noise of their own, of which rungs share a part with each other. Where
+steps of views. Logits have noise of their own, of which steps share a part with each other. Where
 the noise is all in which they differ, nothing should be chosen; the intervals promise it in 97.5 %
 of trials at least (a gain is one side of a 95 % interval).
 """
@@ -16,12 +16,12 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.evaluation.judging.tta_search import Ladder, choose
 from pipeline.evaluation.metrics.measure import compare
+from pipeline.evaluation.tta.search import ViewPosteriors, choose_views
 from pipeline.params import Evaluate
 
 HOW = Evaluate(seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(), suspicious_images=1)
-RUNGS, SKILL, SHARED = 8, 2.5, 0.7
+STEPS, SKILL, SHARED = 8, 2.5, 0.7
 # Images of each class.
 SETS = {
     "30 classes of 9": (9,) * 30,
@@ -33,7 +33,7 @@ SETS = {
     "3 classes of 5": (5,) * 3,
     "10 classes of 1": (1,) * 10,
 }
-# What the true class's logit has more in the rungs than in the images as they are.
+# What the true class's logit has more in the steps than in the images as they are.
 GAINS = (0.0, 0.5, 1.0)
 
 
@@ -65,24 +65,26 @@ def share_chosen(case: tuple[tuple[int, ...], float, float], trials: int) -> flo
     return float(np.mean([is_chosen(draw(rng, *case)) for _ in range(trials)]))
 
 
-def draw(rng: np.random.Generator, sizes: tuple[int, ...], noise: float, gain: float) -> Ladder:
+def draw(
+    rng: np.random.Generator, sizes: tuple[int, ...], noise: float, gain: float
+) -> ViewPosteriors:
     """Draw a validation set and what is said of it."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     truth = np.eye(len(sizes))[labels]
     image, shared = rng.normal(size=(2, *truth.shape))
-    own = rng.normal(size=(RUNGS + 1, *truth.shape))
+    own = rng.normal(size=(STEPS + 1, *truth.shape))
     own[1:] = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own[1:]
     logits = image + SKILL * truth + noise * own
     logits[1:] += gain * truth
     odds = np.exp(logits)
-    plain, *rungs = odds / odds.sum(axis=2, keepdims=True)
-    return Ladder(labels, plain, rungs)
+    plain, *steps = odds / odds.sum(axis=2, keepdims=True)
+    return ViewPosteriors(labels, plain, steps)
 
 
-def is_chosen(ladder: Ladder) -> bool:
+def is_chosen(given: ViewPosteriors) -> bool:
     """Say whether any number of views is chosen."""
-    gains = [compare(ladder.labels, rung, ladder.plain, HOW) for rung in ladder.rungs]
-    return choose(ladder, [{"validation": {"gain": gain}} for gain in gains], HOW).count > 0
+    gains = [compare(given.labels, step, given.plain, HOW) for step in given.steps]
+    return choose_views(given, [{"validation": {"gain": gain}} for gain in gains], HOW).count > 0
 
 
 if __name__ == "__main__":

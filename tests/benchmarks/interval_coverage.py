@@ -18,11 +18,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.calibration import calibrate
-from pipeline.evaluation.metrics.measure import compare, measure, metric_names
+from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.precision_recall import average_precision
+from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.params import Evaluate
 
@@ -102,7 +103,7 @@ def coverage(population: Population, trials: int) -> dict[str, float]:
         names = [str(row) for row in range(len(population.sizes))]
         block = measure(labels, one, names, HOW)
         difference = compare(labels, one, two, HOW)
-        for name in metric_names(len(names), HOW):
+        for name in (metric.name for metric in metrics_of(len(names), HOW)):
             held[name].append(holds(block[name], truth[name]))
             held[f"difference of {name}"].append(
                 holds(difference[name], truth[f"difference of {name}"])
@@ -153,21 +154,21 @@ def figures_of(population: Population, labels: npt.NDArray[np.int64], logits: Fl
 
 def plain(labels: npt.NDArray[np.int64], probabilities: Floats) -> Truth:
     """Return the figures of one model, without intervals."""
-    given = metrics.answers(labels, probabilities)
+    given = scores.answers(labels, probabilities)
     curves = average_precision(labels, probabilities)
     hits, support, said = given.hits, given.support, given.predictions
     found = {
         "accuracy": float(given.right.mean()),
         "top_2_accuracy": float((given.place < 2).mean()),
-        "balanced_accuracy": float(metrics.balanced_accuracy(hits, support)),
-        "macro_f1": float(metrics.macro_f1(hits, support, said)),
+        "balanced_accuracy": float(scores.balanced_accuracy(hits, support)),
+        "macro_f1": float(scores.macro_f1(hits, support, said)),
         "average_precision": curves.macro,
         **confidence(labels, probabilities),
     }
     for key, values in (
-        ("precision", metrics.precision(hits, said)),
-        ("recall", metrics.recall(hits, support)),
-        ("f1", metrics.f1(hits, support, said)),
+        ("precision", scores.precision(hits, said)),
+        ("recall", scores.recall(hits, support)),
+        ("f1", scores.f1(hits, support, said)),
         ("average_precision", curves.value),
     ):
         found |= {f"{key} of class {row}": float(value) for row, value in enumerate(values)}
@@ -176,11 +177,11 @@ def plain(labels: npt.NDArray[np.int64], probabilities: Floats) -> Truth:
 
 def confidence(labels: npt.NDArray[np.int64], probabilities: Floats) -> Truth:
     """Return the figures of confidence."""
-    given = metrics.answers(labels, probabilities)
+    given = scores.answers(labels, probabilities)
     return {
         "nll": float(given.loss.mean()),
         "brier": float(given.brier.mean()),
-        "ece": metrics.expected_calibration_error(given, HOW.calibration_bins),
+        "ece": scores.expected_calibration_error(given, HOW.calibration_bins),
     }
 
 

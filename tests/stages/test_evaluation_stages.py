@@ -17,20 +17,20 @@ import torch
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.definitions import answers
-from pipeline.evaluation.metrics.embeddings import read_embeddings
+from pipeline.evaluation.latent.embeddings import read_embeddings
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import read_predictions
+from pipeline.evaluation.metrics.scores import answers
 from pipeline.evaluation.metrics.temperature import fit_temperature
-from pipeline.evaluation.reports.schema import REPORTS, check_shape
+from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import baseline, embed, evaluate, report, tta
 from pipeline.vision.bundle.description import Description, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
+from tests import reports
 from tests.bundles import save_bundle
-from tests.shaped import made_up
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
@@ -88,8 +88,8 @@ def write_other_reports(labels):
     write_json(Path("reports/data.json"), data)
     write_json(Path("reports/balance.json"), {"synthetic_images": 0, "classes": {}})
     refused = {"model": "forms", "decision": "refused", "promoted": False}
-    register = made_up(REPORTS["register"]) | refused
-    write_json(Path("reports/register.json"), register)
+    register = reports.changed(reports.first(), **refused)
+    write_report(Path("reports/register.json"), register)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_predictions_are_those_of_the_bundle(inside, name):
 def test_evaluate_reports_four_models_and_their_differences(inside):
     found = read("reports/evaluate.json")
     names = ("baseline", "base", "tuned", "final")
-    assert set(found) == {*names, "comparisons"}
+    assert set(found) == {"metrics", *names, "comparisons"}
     assert found["baseline"]["test"] == read("reports/baseline.json")["test"]
     assert set(read("reports/metrics.json")) == set(names)
     for name in names:
@@ -258,10 +258,9 @@ def test_suspicious_images_are_of_validation_and_test(inside):
         assert row["suggested"] in set(CLASSES) - {row["given"]}
 
 
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", reports.SCHEMA)
 def test_reports_have_their_shape(inside, name):
-    path = Path(f"reports/{name}.json")
-    assert check_shape(read(path), REPORTS[name], path)
+    assert read_report(Path(f"reports/{name}.json"), reports.SCHEMA[name])
 
 
 def test_embed_searches_the_training_images(inside):

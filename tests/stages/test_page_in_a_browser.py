@@ -24,10 +24,10 @@ PICTURES = (
     "evaluate/learning_curves",
     "evaluate/train_inputs",
     "evaluate/finetune_inputs",
-    "report/flips",
+    "report/disagreements",
     "balance/histogram",
     "balance/sheet",
-    "tta/ladder",
+    "tta/views",
     "embed/retrieval",
     "embed/map",
 )

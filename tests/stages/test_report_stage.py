@@ -1,5 +1,6 @@
 """report on invented reports, and on the images that a champion's challenger changed."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.reports.schema import REPORTS, check_shape
-from pipeline.files import write_json
+from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.files import write_report
+from pipeline.files import read_json, write_json
 from pipeline.params import load_params
 from pipeline.stages import report
 from tests import reports
@@ -23,9 +25,8 @@ CAPTION = "Images that changed sides."
 
 def write_workspace(register):
     page = reports.make_page(CLASSES, IMAGES, register)
-    for name, shape in REPORTS.items():
-        path = Path("reports") / f"{name}.json"
-        write_json(path, check_shape(getattr(page, name), shape, path))
+    for name in reports.SCHEMA:
+        write_report(Path("reports") / f"{name}.json", getattr(page, name))
     images = np.full((IMAGES, 8, 8, 1), 99, np.uint8)
     write_set(Path("data/packed/test"), images, [row % 2 for row in range(IMAGES)], CLASSES)
     table = pa.table({"label": list(CLASSES), "split": ["train", "test"]})
@@ -33,11 +34,11 @@ def write_workspace(register):
 
 
 def met():
-    """Return a registration whose flips are images of `write_workspace`."""
-    register = reports.met(CLASSES, IMAGES, champion=3.0, candidate=-3.0)
-    for flip in register["flips"]["listed"]:
-        flip["path"] = f"{CLASSES[flip['row'] % 2]}/{flip['row']}.png"
-    assert register["flips"]["spoiled"] > 0
+    """Return a registration whose disagreements are images of `write_workspace`."""
+    register = reports.met(CLASSES, IMAGES, champion=3.0, candidate=-3.0).model_dump(mode="json")
+    for one in register["disagreements"]["listed"]:
+        one["path"] = f"{CLASSES[one['row'] % 2]}/{one['row']}.png"
+    assert register["disagreements"]["spoiled"] > 0
     return register
 
 
@@ -47,7 +48,7 @@ def run():
 
 
 def test_images_that_changed_sides_are_shown():
-    write_workspace(met())
+    write_workspace(RegisterReport.model_validate(met()))
     page = run()
     assert CAPTION in page
     assert page.count("<img") == 1
@@ -59,29 +60,32 @@ def test_without_another_model_there_are_none(register):
     assert CAPTION not in run()
 
 
-def test_what_was_settled_before_there_were_flips_needs_none():
-    register = met()
-    del register["flips"]
-    write_workspace(register)
-    assert CAPTION not in run()
-
-
 @pytest.mark.parametrize("row", [-1, 3, 99])
-def test_flips_of_other_images_are_told(row):
+def test_disagreements_on_other_images_are_named(row):
     register = met()
-    flip = register["flips"]["listed"][0]
-    flip["row"], flip["path"] = row, "ant/0.png"
-    write_workspace(register)
-    message = rf"register\.json is damaged \(flips: ant/0\.png is not row {row} of data/packed/test"
+    one = register["disagreements"]["listed"][0]
+    one["row"], one["path"] = row, "ant/0.png"
+    write_workspace(RegisterReport.model_validate(register))
+    message = (
+        rf"register\.json is damaged \(disagreements: ant/0\.png is not row {row} of"
+        r" data/packed/test"
+    )
     with pytest.raises(PipelineError, match=message):
         report.run(PARAMS)
 
 
-def test_flips_of_another_shape_are_told():
-    register = met()
-    del register["flips"]["listed"][0]["path"]
-    write_workspace(register)
-    with pytest.raises(
-        PipelineError, match=r"^reports/register\.json lacks flips\.listed\.0\.path"
-    ):
+@pytest.mark.parametrize(
+    "place", ["disagreements", "disagreements.listed.0.path", "checks.0.title"]
+)
+def test_a_registration_that_lacks_something_is_named(place):
+    write_workspace(RegisterReport.model_validate(met()))
+    path = Path("reports/register.json")
+    register = read_json(path)
+    *keys, last = place.split(".")
+    part = register
+    for key in keys:
+        part = part[int(key) if key.isdigit() else key]
+    del part[last]
+    write_json(path, register)
+    with pytest.raises(PipelineError, match=rf"^reports/register\.json lacks {re.escape(place)};"):
         report.run(PARAMS)

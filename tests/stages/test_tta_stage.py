@@ -10,8 +10,8 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
 from pipeline.evaluation.metrics.temperature import fit_temperature
-from pipeline.evaluation.reports.schema import REPORTS, check_shape
-from pipeline.files import read_json
+from pipeline.evaluation.reports.files import read_report
+from pipeline.evaluation.reports.schema import Figure, TtaReport
 from pipeline.params import Tta, load_params
 from pipeline.stages import tta
 from pipeline.vision.bundle.description import read_description
@@ -46,11 +46,11 @@ def sets():
     return packed
 
 
-def climb(*views, choose="auto", mean="arithmetic", calibrate=True):
+def searched(*views, choose="auto", mean="arithmetic", calibrate=True):
     """Run the stage and return its report."""
     given = {"seed": 5, "mean": mean, "choose": choose, "calibrate": calibrate, "views": views}
     tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given)}))
-    return check_shape(read_json(REPORT), REPORTS["tta"], REPORT)
+    return read_report(REPORT, TtaReport)
 
 
 def seen(images, views, folder="models/tuned"):
@@ -60,55 +60,55 @@ def seen(images, views, folder="models/tuned"):
     return view_posteriors(load_bundle(Path(folder)), batches, functions)[0]
 
 
-def test_each_rung_on_validation_and_test(sets):
-    found = climb(IDENTITY, SHIFT, TURN)
+def test_each_step_on_validation_and_test(sets):
+    found = searched(IDENTITY, SHIFT, TURN)
     names = ["identity", "shift 0.1, 0", "rotate 90"]
-    for count, rung in enumerate(found["rungs"], 1):
-        assert rung["views"] == names[:count]
-        assert rung["cost"]["views_per_image"] == count
-        assert rung["cost"]["images_per_s"] > 0
+    for count, step in enumerate(found.steps, 1):
+        assert step.views == tuple(names[:count])
+        assert step.cost.views_per_image == count
+        assert step.cost.images_per_s > 0
         for split, value in (
-            ("val", rung["validation"]["macro_f1"]["value"]),
-            ("test", rung["test"]["macro_f1"]["value"]),
+            ("val", step.validation.macro_f1.value),
+            ("test", step.test.macro_f1.value),
         ):
             mean = mean_posteriors(seen(sets[split], [IDENTITY, SHIFT, TURN])[:count], "arithmetic")
             expected = measure(sets[split].labels, mean, BARS, PARAMS.evaluate)["macro_f1"]
             assert value == pytest.approx(expected["value"])
-    first = found["rungs"][0]
-    for gain in (first["gain"], first["validation"]["gain"]):
-        assert gain["macro_f1"] == gain["nll"] == {"value": 0.0, "ci95": [0.0, 0.0]}
-    speeds = [rung["cost"]["images_per_s"] for rung in found["rungs"]]
+    first = found.steps[0]
+    for gain in (first.gain, first.validation.gain):
+        assert gain.macro_f1 == gain.figures["nll"] == Figure(value=0.0, ci95=(0.0, 0.0))
+    speeds = [step.cost.images_per_s for step in found.steps]
     assert speeds == sorted(speeds, reverse=True)
-    assert Path("reports/pictures/tta/ladder.png").stat().st_size > 0
+    assert Path("reports/pictures/tta/views.png").stat().st_size > 0
 
 
 def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
-    found = climb(TURN, IDENTITY)
-    assert found["chosen"]["count"] == 1
-    assert found["chosen"]["views"] == ["rotate 90"]
-    assert found["chosen"]["reason"].startswith("the first of 2 rungs whose gain in macro-F1 on 60")
+    found = searched(TURN, IDENTITY)
+    assert found.chosen.count == 1
+    assert found.chosen.views == ("rotate 90",)
+    assert found.chosen.reason.startswith("the first of 2 steps whose gain in macro-F1 on 60")
     views = read_description(FINAL).views
     assert (views.items, views.mean, views.seed) == ((TURN,), "arithmetic", 5)
     assert weights_digest(FINAL) == weights_digest(Path("models/tuned"))
     (on_validation,), (on_test,) = (seen(sets[split], [TURN]) for split in ("val", "test"))
     temperature = fit_temperature(sets["val"].labels, on_validation)
-    assert found["temperature"]["value"] == temperature.value
-    assert found["temperature"]["ci95"] == [temperature.low, temperature.high]
+    assert found.temperature.value == temperature.value
+    assert found.temperature.ci95 == (temperature.low, temperature.high)
     answered = probabilities(load_bundle(FINAL), sets["test"].batches(256))
     np.testing.assert_allclose(answered, temper(on_test, temperature.value))
     said = capsys.readouterr().out
-    assert said.startswith("tta: rotate 90: the first of 2 rungs")
+    assert said.startswith("tta: rotate 90: the first of 2 steps")
     assert said.endswith("-> models/final\n")
 
 
 @pytest.mark.parametrize(
-    ("ladder", "count", "views"), [([IDENTITY, SHIFT], 1, ["identity"]), ([SHIFT], 0, [])]
+    ("given", "count", "views"), [([IDENTITY, SHIFT], 1, ("identity",)), ([SHIFT], 0, ())]
 )
-def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, ladder, count, views):
+def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, given, count, views):
     fit_bundle(Path("models/tuned"), sets["val"])  # makes no mistake on validation images
-    found = climb(*ladder)
-    assert (found["chosen"]["count"], found["chosen"]["views"]) == (count, views)
-    assert "none has a gain in macro-F1 on 60 validation images" in found["chosen"]["reason"]
+    found = searched(*given)
+    assert (found.chosen.count, found.chosen.views) == (count, views)
+    assert "none has a gain in macro-F1 on 60 validation images" in found.chosen.reason
     assert read_description(FINAL).views is None
     assert "tta: the image as it is: of " in capsys.readouterr().out
 
@@ -118,23 +118,23 @@ def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, la
     [(1, None), (2, (IDENTITY, SHIFT)), (3, (IDENTITY, SHIFT, TURN))],
 )
 def test_as_many_views_as_asked_for(sets, choose, views):
-    found = climb(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)
-    assert found["chosen"]["count"] == len(found["chosen"]["views"]) == found["choose"] == choose
-    assert found["chosen"]["reason"] == f"tta.choose asks for {choose}"
+    found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)
+    assert found.chosen.count == len(found.chosen.views) == found.choose == choose
+    assert found.chosen.reason == f"tta.choose asks for {choose}"
     described = read_description(FINAL)
     assert (described.views and described.views.items) == views
-    assert found["calibrate"] is False
-    assert found["temperature"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    assert found.calibrate is False
+    assert found.temperature == Figure(value=1.0, ci95=(1.0, 1.0))
     assert described.temperature == 1.0
 
 
 def test_random_views_and_a_geometric_mean(sets):
-    found = climb(IDENTITY, RANDOM, choose=3, mean="geometric")
-    assert found["chosen"]["views"] == ["identity", "random 1", "random 2"]
-    assert (found["mean"], found["seed"]) == ("geometric", 5)
+    found = searched(IDENTITY, RANDOM, choose=3, mean="geometric")
+    assert found.chosen.views == ("identity", "random 1", "random 2")
+    assert (found.mean, found.seed) == ("geometric", 5)
     mean = mean_posteriors(seen(sets["test"], [IDENTITY, RANDOM]), "geometric")
     answered = probabilities(load_bundle(FINAL), sets["test"].batches(7))
-    np.testing.assert_allclose(answered, temper(mean, found["temperature"]["value"]), rtol=1e-4)
+    np.testing.assert_allclose(answered, temper(mean, found.temperature.value), rtol=1e-4)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], [1], [0, 0, 0, 2]])
@@ -142,33 +142,33 @@ def test_tiny_validation_sets_choose_nothing(sets, labels):
     images = bars(120, seed=1)[0]
     rows = [label + 3 * place for place, label in enumerate(labels)]
     write_set(Path("data/packed/val"), images[rows], labels, BARS)
-    found = climb(IDENTITY, SHIFT, TURN)
-    assert found["chosen"]["views"] == ["identity"]
-    assert 0 < found["temperature"]["value"] <= 50
+    found = searched(IDENTITY, SHIFT, TURN)
+    assert found.chosen.views == ("identity",)
+    assert 0 < found.temperature.value <= 50
 
 
 def test_no_validation_images(sets):
     write_set(Path("data/packed/val"), bars(3)[0][:0], [], BARS)
     with pytest.raises(PipelineError, match=r"^expected validation images .* raise split\.val or"):
-        climb(IDENTITY)
+        searched(IDENTITY)
 
 
 def test_a_second_run_differs_in_seconds_alone(sets):
     def left():
-        report = climb(IDENTITY, SHIFT, RANDOM, TURN)
-        for rung in report["rungs"]:
-            del rung["cost"]["images_per_s"]
-        files = [*FINAL.iterdir(), Path("reports/pictures/tta/ladder.png")]
+        report = searched(IDENTITY, SHIFT, RANDOM, TURN).model_dump()
+        for step in report["steps"]:
+            del step["cost"]["images_per_s"]
+        files = [*FINAL.iterdir(), Path("reports/pictures/tta/views.png")]
         return report, {path: path.read_bytes() for path in files}
 
     assert left() == left()
 
 
 def test_the_final_model_stays_where_the_tuned_one_is_damaged(sets):
-    climb(IDENTITY)
+    searched(IDENTITY)
     before = (FINAL / "bundle.json").read_bytes()
     Path("models/tuned/bundle.json").write_text("{")
     with pytest.raises(PipelineError, match=r"models/tuned/bundle\.json is damaged"):
-        climb(IDENTITY)
+        searched(IDENTITY)
     assert (FINAL / "bundle.json").read_bytes() == before
     assert ImageSet.open(Path("data/packed/test")).info.classes == BARS

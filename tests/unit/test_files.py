@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path, read_json, read_report, write_json
+from pipeline.files import atomic_path, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -39,28 +39,3 @@ def test_missing_and_damaged_json(tmp_path):
     (tmp_path / "half.json").write_text(json.dumps({"a": 1})[:-1])
     with pytest.raises(PipelineError, match=r"is damaged .*; delete it and run dvc repro"):
         read_json(tmp_path / "half.json")
-
-
-def test_a_report_names_the_key_that_it_lacks_at_any_depth(tmp_path):
-    path = tmp_path / "tta.json"
-    write_json(path, {"test": {"accuracy": 1}, "rungs": [{"views": 2}]})
-    report = read_report(path)
-    assert report == read_json(path)
-    assert report["rungs"][0]["views"] == 2
-    assert report.get("gain") is None
-    for ask, key in (
-        (lambda: report["gain"], "gain"),
-        (lambda: report["test"]["nll"], "nll"),
-        (lambda: report["rungs"][0]["cost"], "cost"),
-    ):
-        with pytest.raises(PipelineError, match=rf"tta\.json lacks {key}; delete it and run dvc"):
-            ask()
-
-
-def test_a_report_is_an_object(tmp_path):
-    write_json(tmp_path / "tta.json", [1])
-    message = (
-        r"tta\.json is damaged \(expected an object, found list\); delete it and run dvc repro"
-    )
-    with pytest.raises(PipelineError, match=message):
-        read_report(tmp_path / "tta.json")

@@ -1,1 +1,1 @@
-"""Whether one model is better than another, and which one ships."""
+"""Whether one model is better than another on the same images, and which one ships."""

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics.definitions import Floats
 from pipeline.evaluation.metrics.intervals import figure
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.scores import Floats
+from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.evaluation.metrics.temperature import Temperature, fit_temperature
 from pipeline.params import Evaluate
-
-_METRICS = ("nll", "brier", "ece")
-
 
 Block = dict[str, Any]
 # Class numbers and posteriors.
@@ -34,8 +32,8 @@ def calibrate(validation: Images, test: Images, classes: Sequence[str], how: Eva
         how: as in `measure`.
 
     Returns:
-        {"images": n, "temperature": {"value": T, "ci95": [low, high]}, "test": {"nll", "brier",
-        "ece": of the scaled posteriors}, "change": {the same: scaled less unscaled, paired}}.
+        {"images": n, "temperature": {"value": T, "ci95": [low, high]}, "test": {each metric of
+        confidence: of the scaled posteriors}, "change": {the same: scaled less unscaled, paired}}.
     """
     return _judge(fit_temperature(*validation), validation, test, classes, how)
 
@@ -62,9 +60,10 @@ def _judge(
     scaled = probabilities if found.value == 1.0 else temper(probabilities, found.value)
     after = measure(labels, scaled, classes, how)
     change = compare(labels, scaled, probabilities, how)
+    names = [one.name for one in metrics_of(len(classes), how) if one.judges == "confidence"]
     return {
         "images": len(validation[0]),
         "temperature": figure(found.value, np.asarray([found.low, found.high])),
-        "test": {name: after[name] for name in _METRICS},
-        "change": {name: change[name] for name in _METRICS},
+        "test": {name: after[name] for name in names},
+        "change": {name: change[name] for name in names},
     }

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.metrics.definitions import Answers, confusion_matrix
 from pipeline.evaluation.metrics.intervals import wilson
+from pipeline.evaluation.metrics.scores import Answers, confusion_matrix
 
 
 def confusions(given: Answers, classes: Sequence[str]) -> list[dict[str, Any]]:

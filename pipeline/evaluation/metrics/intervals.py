@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from pipeline.evaluation.metrics.definitions import Floats, Ints
+from pipeline.evaluation.metrics.scores import Floats, Ints
 
 _Z = float(norm.ppf(0.975))
 # Indices held at once by the bootstrap: 16 MB.
@@ -83,7 +83,7 @@ def paired_proportions(
 
 
 def effective_images(support: Ints) -> float:
-    """Return how many images of one class tell as much as these do about a mean over classes.
+    """Return how many images of one class inform as much as these about a mean over classes.
 
     The mean of k proportions of `support` images each varies as one proportion of
     k^2 / sum(1 / support) images does, where the proportions are alike.

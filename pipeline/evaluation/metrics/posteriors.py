@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.evaluation.metrics.definitions import SMALLEST_PROBABILITY, Floats
+from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
 
 
 def mean_posteriors(
@@ -48,6 +48,6 @@ def temper(posteriors: Floats, temperature: float) -> Floats:
 
 
 def _normalized_exp(logarithms: Floats) -> Floats:
-    """Return the softmax over the last axis; whoever only predicts does without scipy."""
+    """Return the softmax over the last axis; prediction does not import scipy."""
     powers = np.exp(logarithms - logarithms.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -4,6 +4,7 @@ Average precision is the sum over thresholds of (R_n - R_n-1) P_n, without inter
 mean, over the images of a class, of the precision among all images that score at least as much.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from pipeline.evaluation.metrics import intervals
-from pipeline.evaluation.metrics.definitions import Floats, Ints
+from pipeline.evaluation.metrics.scores import Floats, Ints
 
 _Z = float(norm.ppf(0.975))
 
@@ -42,7 +43,7 @@ class AveragePrecision:
 
     @property
     def trials(self) -> float:
-        """How many images of one class tell as much as these do about the mean."""
+        """How many images of one class inform as much as these about the mean."""
         return intervals.effective_images(self.support[self.support > 0])
 
 
@@ -124,7 +125,7 @@ def difference_interval(one: AveragePrecision, two: AveragePrecision) -> Floats:
     """Return the interval of the mean of `one` minus that of `two`, on the same images.
 
     It reaches at least as far as Bonett and Price's for the effective number of images, none of
-    which tells the two apart: two perfect models may still differ.
+    which distinguishes the two: two perfect models may still differ.
     """
     value = one.macro - two.macro
     none = np.asarray(0)
@@ -156,6 +157,23 @@ def _interval(value: float, error: float, trials: float) -> Floats:
         low, high = expit(logit(value) - arm), expit(logit(value) + arm)
         interval = np.asarray([min(low, interval[0]), max(high, interval[1])])
     return interval
+
+
+def class_curves(
+    labels: npt.NDArray[np.integer], probabilities: Floats, classes: Sequence[str], points: int
+) -> dict[str, Curve]:
+    """Return the curve of each class by its name, see `curve`.
+
+    Args:
+        labels: n class numbers.
+        probabilities: n x k posteriors.
+        classes: k names.
+        points: of each curve, at most.
+    """
+    return {
+        name: curve(labels == row, probabilities[:, row], points)
+        for row, name in enumerate(classes)
+    }
 
 
 def curve(positive: npt.NDArray[np.bool_], scores: Floats, points: int) -> Curve:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics._rows import Rows, read_rows, write_rows
+from pipeline.evaluation.metrics.rows import Rows, read_rows, write_rows
 
 
 @dataclass(frozen=True)

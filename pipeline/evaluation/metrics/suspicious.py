@@ -7,12 +7,14 @@ it reaches. Images that confidently belong to another class than their label say
 off-diagonal of the confident joint, are suspicious.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics.definitions import Floats, Ints
+from pipeline.evaluation.metrics.predictions import Predictions
+from pipeline.evaluation.metrics.scores import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,75 @@ def share_of_wrong_labels(joint: Ints, support: Ints) -> float:
     off = counted - np.diagonal(joint)
     wrong = np.divide(off * support, counted, out=np.zeros(len(support)), where=counted > 0)
     return float(wrong.sum() / support.sum())
+
+
+@dataclass(frozen=True)
+class SuspiciousLabel:
+    """An image whose label looks wrong.
+
+    Attributes:
+        split: of the image.
+        row: of the image in its split.
+        path: of its file.
+        given: the class that its label names.
+        suggested: the class that it confidently belongs to.
+        probability: of the suggested class.
+        score: as in `Suspects`.
+    """
+
+    split: str
+    row: int
+    path: str
+    given: str
+    suggested: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True)
+class SuspiciousLabels:
+    """The labels that look wrong to a model.
+
+    Attributes:
+        count: of suspicious images.
+        share_of_wrong_labels: estimated, of all images.
+        listed: the most suspicious ones.
+    """
+
+    count: int
+    share_of_wrong_labels: float
+    listed: list[SuspiciousLabel]
+
+
+def suspicious_labels(given: Mapping[str, Predictions], most: int) -> SuspiciousLabels:
+    """Find the images of several splits whose label looks wrong, and list at most `most`.
+
+    The model must not have learned from any of them: a network that has learned a label finds
+    nothing wrong with it.
+
+    Args:
+        given: posteriors by split, at least one.
+        most: how many are listed.
+    """
+    labels = np.concatenate([one.labels for one in given.values()])
+    posteriors = np.concatenate([one.probabilities for one in given.values()])
+    places = [(split, row) for split, one in given.items() for row in range(len(one.ids))]
+    classes = next(iter(given.values())).classes
+    found = find_suspects(labels, posteriors)
+    listed = []
+    for at, suggested, score in zip(found.rows[:most], found.suggested, found.score, strict=False):
+        split, row = places[at]
+        listed.append(
+            SuspiciousLabel(
+                split=split,
+                row=row,
+                path=given[split].paths[row],
+                given=classes[labels[at]],
+                suggested=classes[suggested],
+                probability=float(posteriors[at, suggested]),
+                score=float(score),
+            )
+        )
+    support = np.bincount(labels, minlength=len(classes))
+    share = share_of_wrong_labels(found.joint, support)
+    return SuspiciousLabels(len(found.rows), share, listed)

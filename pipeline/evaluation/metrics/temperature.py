@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import norm
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.definitions import SMALLEST_PROBABILITY, Floats
+from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
 
 # Beyond these, posteriors are all but one-hot, or all alike.
 _LOWEST, _HIGHEST = 0.1, 50.0

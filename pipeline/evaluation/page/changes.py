@@ -1,105 +1,71 @@
 """What changed against the champion: what reports/register.json holds of the two."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.evaluation.page.words import OF_CONFIDENCE, titles
-
-Block = Mapping[str, Any]
+from pipeline.evaluation.judging.findings import RecallChange
+from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.schema import Figure
 
 _MOVED_AT_MOST = 5  # classes in either direction
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric of champion and candidate on the same images.
+class Change:
+    """A value of champion and candidate on the same images.
 
     Attributes:
-        title: of the metric.
+        title: of a metric, or the name of a class.
         champion, candidate: values; None where one has none.
-        difference: {"value": candidate - champion, "ci95": [low, high]}.
+        difference: candidate - champion.
         judgement: 'better', 'worse' or 'cannot tell'.
+        images: of the class; None for a metric.
     """
 
     title: str
     champion: float | None
     candidate: float | None
-    difference: Block
+    difference: Figure
     judgement: str
+    images: int | None = None
 
 
-@dataclass(frozen=True)
-class Recall:
-    """The recall of a class, and how it moved.
-
-    Attributes:
-        name: of the class.
-        images: of the class.
-        champion, candidate: recalls in [0, 1].
-        difference: {"value": candidate - champion, "ci95": [low, high]}; the intervals hold for
-            all classes together.
-        judgement: 'better', 'worse' or 'cannot tell'.
-    """
-
-    name: str
-    images: int
-    champion: float
-    candidate: float
-    difference: Block
-    judgement: str
-
-
-def metrics(register: Block) -> list[Metric]:
-    """Return the metrics of both, in the order of the comparison; none without a comparison.
-
-    Args:
-        register: reports/register.json.
-    """
-    comparison = register["comparison"]
-    if comparison is None:
+def metrics(register: RegisterReport) -> list[Change]:
+    """Return the metrics of both, in their order; none without a comparison."""
+    if register.comparison is None or register.champion is None or register.champion.test is None:
         return []
-    before = register["champion"]["test"]
     found = []
-    for key, title in titles(comparison).items():
-        difference, old = comparison[key], before[key]["value"]
-        known = old is not None and difference["value"] is not None
-        found.append(
-            Metric(
-                title,
-                old,
-                old + difference["value"] if known else None,
-                difference,
-                judge(difference, less_is_better=key in OF_CONFIDENCE),
-            )
-        )
+    for metric in register.metrics:
+        difference = register.comparison.figures[metric.name]
+        old = register.champion.test.figures[metric.name].value
+        new = None if old is None or difference.value is None else old + difference.value
+        judgement = judge(difference, lower_is_better=metric.lower_is_better)
+        found.append(Change(metric.title, old, new, difference, judgement))
     return found
 
 
-def moved_recalls(register: Block) -> tuple[list[Recall], list[Recall]]:
+def moved_recalls(register: RegisterReport) -> tuple[list[Change], list[Change]]:
     """Return the classes whose recall fell, and those whose recall rose, the most first.
 
-    Args:
-        register: reports/register.json.
+    The intervals hold for all classes together.
     """
-    recalls = [_recall(name, block) for name, block in (register["classes"] or {}).items()]
-    recalls.sort(key=lambda recall: float(recall.difference["value"]))
-    fell = [recall for recall in recalls if recall.difference["value"] < 0]
-    rose = [recall for recall in reversed(recalls) if recall.difference["value"] > 0]
+    ordered = sorted((register.classes or {}).items(), key=lambda item: -item[1].loss)
+    fell = [_recall(*item) for item in ordered if item[1].loss > 0]
+    rose = [_recall(*item) for item in reversed(ordered) if item[1].loss < 0]
     return fell[:_MOVED_AT_MOST], rose[:_MOVED_AT_MOST]
 
 
-def _recall(name: str, block: Block) -> Recall:
-    low, high = block["interval"]  # of what the candidate loses
-    difference = {"value": -block["loss"], "ci95": [-high, -low]}
-    judgement = judge(difference, less_is_better=False)
-    images, champion, candidate = block["support"], block["champion"], block["candidate"]
-    return Recall(name, images, champion, candidate, difference, judgement)
+def _recall(name: str, change: RecallChange) -> Change:
+    low, high = change.interval  # of what the candidate loses
+    difference = Figure(value=-change.loss, ci95=(-high, -low))
+    judgement = judge(difference, lower_is_better=False)
+    return Change(
+        name, change.champion, change.candidate, difference, judgement, images=change.support
+    )
 
 
-def judge(difference: Block, *, less_is_better: bool) -> str:
+def judge(difference: Figure, *, lower_is_better: bool) -> str:
     """Say what an interval shows: that it is better or worse, or neither where it holds 0."""
-    low, high = difference["ci95"]
-    if difference["value"] is None or low <= 0 <= high:
+    low, high = difference.ci95
+    if difference.value is None or low <= 0 <= high:
         return "cannot tell"
-    return "better" if (low > 0) != less_is_better else "worse"
+    return "better" if (low > 0) != lower_is_better else "worse"

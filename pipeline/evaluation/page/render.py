@@ -4,14 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
-from pipeline.evaluation.page.verdict import check_rows, verdict
-from pipeline.evaluation.reports.summary import model_blocks
+from pipeline.evaluation.page.verdict import verdict
+from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.schema import (
+    BalanceReport,
+    BaselineReport,
+    ClassFigures,
+    DataReport,
+    EvaluateReport,
+    Figure,
+    RetrieveReport,
+    SuspiciousReport,
+    TtaReport,
+)
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.
@@ -21,7 +32,7 @@ _CONFUSIONS = 10
 
 @dataclass(frozen=True)
 class Page:
-    """What the page is made of: the reports as the stages wrote them.
+    """What the page is made of: the reports of the stages.
 
     Attributes:
         title: of the page.
@@ -33,25 +44,30 @@ class Page:
     """
 
     title: str
-    data: Mapping[str, Any]
-    balance: Mapping[str, Any]
-    baseline: Mapping[str, Any]
-    evaluate: Mapping[str, Any]
-    suspicious: Mapping[str, Any]
-    tta: Mapping[str, Any]
-    retrieve: Mapping[str, Any]
-    register: Mapping[str, Any]
+    data: DataReport
+    balance: BalanceReport
+    baseline: BaselineReport
+    evaluate: EvaluateReport
+    suspicious: SuspiciousReport
+    tta: TtaReport
+    retrieve: RetrieveReport
+    register: RegisterReport
     split: Mapping[str, Mapping[str, int]]
     pictures: Mapping[str, bytes]
 
 
 def render(page: Page) -> str:
     """Return the page as HTML that needs no other file and no network."""
-    models = model_blocks(page.evaluate)
-    final = page.evaluate["final"]
-    titles = words.titles(final["test"])
-    worst_first = sorted(final["test"]["per_class"].items(), key=_f1_of)
-    confused = [cell for cell in final["confusions"] if cell["true"] != cell["predicted"]]
+    models = {name: model.test for name, model in page.evaluate.models.items()}
+    final = page.evaluate.final
+    titles = {
+        judged: {
+            metric.name: metric.title for metric in page.evaluate.metrics if metric.judges == judged
+        }
+        for judged in ("answers", "confidence")
+    }
+    worst_first = sorted(final.test.per_class.items(), key=_f1_of)
+    confused = [cell for cell in final.confusions if cell.true != cell.predicted]
     fell, rose = changes.moved_recalls(page.register)
     return (
         _environment()
@@ -59,14 +75,13 @@ def render(page: Page) -> str:
         .render(
             page=page,
             verdict=verdict(page.register),
-            checks=check_rows(page.register),
             models=models,
             final=final,
-            views=_views(page.tta["chosen"]["views"]),
-            answers={key: title for key, title in titles.items() if key not in words.OF_CONFIDENCE},
-            confidence={key: title for key, title in titles.items() if key in words.OF_CONFIDENCE},
-            spans=_spans(models),
-            wrong=sum(cell["images"] for cell in confused),
+            views=_views(page.tta.chosen.views),
+            **titles,
+            top_k=any(name.startswith("top_") for name in titles["answers"]),
+            spans=_spans({name: block.macro_f1 for name, block in models.items()}),
+            wrong=sum(cell.images for cell in confused),
             confused=confused[:_CONFUSIONS],
             worst_first=worst_first,
             worst=[entry for entry in worst_first if _f1_of(entry)[0] < 1][:_WORST_CLASSES],
@@ -90,7 +105,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         figure=words.figure_text,
-        number=words.number,
+        number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,
     )
@@ -102,31 +117,29 @@ def _views(names: Sequence[str]) -> Sequence[str]:
     return [] if list(names) == ["identity"] else names
 
 
-def _spans(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Place each model's macro-F1 and its interval on one line: per cent of the line's length."""
-    figures = {name: block["macro_f1"] for name, block in blocks.items()}
-    lowest: float = min(figure["ci95"][0] for figure in figures.values())
-    highest: float = max(figure["ci95"][1] for figure in figures.values())
+def _spans(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:
+    """Place figures and their intervals on one line, in per cent of its length."""
+    lowest = min(figure.ci95[0] for figure in figures.values())
+    highest = max(figure.ci95[1] for figure in figures.values())
     length = max(highest - lowest, 1e-9)
 
-    def place(value: float) -> float:
-        return round(100 * (value - lowest) / length, 2)
+    def place(value: float | None) -> float:
+        return round(100 * ((lowest if value is None else value) - lowest) / length, 2)
 
     return {
         name: {
-            "low": place(figure["ci95"][0]),
-            "value": place(figure["value"]),
-            "high": place(figure["ci95"][1]),
+            "low": place(figure.ci95[0]),
+            "value": place(figure.value),
+            "high": place(figure.ci95[1]),
         }
         for name, figure in figures.items()
     }
 
 
-def _f1_of(entry: tuple[str, Mapping[str, Any]]) -> tuple[float, str]:
+def _f1_of(entry: tuple[str, ClassFigures]) -> tuple[float, str]:
     """Sort by F1, lowest first; classes without test images last."""
     name, figures = entry
-    value: float | None = figures["f1"]["value"]
-    return 2.0 if value is None else value, name
+    return 2.0 if figures.f1.value is None else figures.f1.value, name
 
 
 def find_pictures(folder: Path) -> dict[str, bytes]:

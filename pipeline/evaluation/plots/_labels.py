@@ -1,4 +1,4 @@
-"""Where names go that may not lie upon each other."""
+"""Places for names that must not overlap."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ _RINGS = 60
 
 
 def place_labels(anchors: Points, sizes: Points, area: tuple[float, float]) -> Points:
-    """Place a box per anchor, near it, inside the area, and where it can be upon no other box.
+    """Place a box per anchor, near it, inside the area, and over no other box where there is room.
 
     Each box in turn takes the place right above its anchor, or the nearest free one on rings
     around it, first away from the middle of the area, where there is more room. Where none is

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pipeline.files import atomic_path
 
-# Okabe and Ito's palette: told apart by people who see colours differently.
+# Okabe and Ito's palette, which people with colour blindness can distinguish.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8a8a8a"
 
 PAGE_WIDTH = 9.5  # inches; the page shows pictures up to this width as they were drawn

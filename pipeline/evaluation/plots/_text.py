@@ -40,7 +40,7 @@ def named(name: str, width: float, size: float, around: str = "") -> str:
 
 
 def ending(path: str, width: float, size: float) -> str:
-    """Shorten a path at its start: its end tells files apart.
+    """Shorten a path at its start: files differ at its end.
 
     Args:
         path: of a file.

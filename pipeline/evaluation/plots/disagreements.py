@@ -6,7 +6,7 @@ from typing import Any
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.judging.disagreements import Disagreement
+from pipeline.evaluation.judging.findings import Disagreement
 from pipeline.evaluation.plots._cells import (
     NOTE_SIZE,
     TITLE_SIZE,
@@ -23,7 +23,7 @@ _COLUMNS = 6
 
 
 def draw_disagreements(
-    flips: Sequence[Disagreement],
+    shown: Sequence[Disagreement],
     images: Sequence[npt.NDArray[Any]],
     total: int,
     sides: tuple[str, str],
@@ -31,29 +31,29 @@ def draw_disagreements(
     """Draw each image with what both models say, framed by whether the second mended or broke it.
 
     Args:
-        flips: those to show.
-        images: of the flips, height x width x channels, uint8 or uint16.
-        total: how many flips there are.
-        sides: what the first and the second model are called, shortly.
+        shown: those to show.
+        images: of these, height x width x channels, uint8 or uint16.
+        total: how many there are.
+        sides: short names of the first and the second model.
     """
-    if not flips:
+    if not shown:
         return draw_message("No image is right for one model only.")
-    cells = [_cell(flip, image, sides) for flip, image in zip(flips, images, strict=True)]
-    heading = f"{len(flips)} of {total} images: the class, and the answer of the one that is wrong"
+    cells = [_cell(one, image, sides) for one, image in zip(shown, images, strict=True)]
+    heading = f"{len(shown)} of {total} images: the class, and the answer of the one that is wrong"
     return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
 
 
-def _cell(flip: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
+def _cell(one: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
     width = text_width(_COLUMNS)
     # The mark says it without colours.
-    mark, colour = ("✓ ", GREEN) if flip.mended else ("✗ ", ORANGE)
-    if flip.mended:
-        who, said, sure = sides[0], flip.first, flip.first_probability
+    mark, colour = ("✓ ", GREEN) if one.mended else ("✗ ", ORANGE)
+    if one.mended:
+        who, said, sure = sides[0], one.first, one.first_probability
     else:
-        who, said, sure = sides[1], flip.second, flip.second_probability
+        who, said, sure = sides[1], one.second, one.second_probability
     before, after = f"{who}: ", f", {sure:.0%}"
     lines = (
-        mark + named(flip.true, width, TITLE_SIZE, around=mark),
+        mark + named(one.true, width, TITLE_SIZE, around=mark),
         before + named(said, width, TITLE_SIZE, around=before + after) + after,
     )
-    return Cell(image, lines, (ending(flip.path, width, NOTE_SIZE),), colour)
+    return Cell(image, lines, (ending(one.path, width, NOTE_SIZE),), colour)

@@ -28,7 +28,7 @@ def draw_map(
 ) -> Figure:
     """Draw each image as a point and name each class near its median point.
 
-    Names never lie upon each other while there is room; a line leads from one that had to move.
+    Names do not overlap while there is room; a line leads from one that had to move.
 
     Args:
         points: n x 2.

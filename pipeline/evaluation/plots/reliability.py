@@ -7,9 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.metrics.definitions import Reliability
 from pipeline.evaluation.metrics.intervals import wilson
-from pipeline.evaluation.plots._style import GREY, calm, new_figure
+from pipeline.evaluation.metrics.predictions import Predictions
+from pipeline.evaluation.metrics.scores import (
+    Reliability,
+    answers,
+    expected_calibration_error,
+    reliability,
+)
+from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,30 @@ class Series:
     bins: Reliability
     colour: str
     marker: str
+
+
+def tempered_series(
+    untempered: Predictions, shipped: Predictions, temperature: float, bins: int
+) -> list[Series]:
+    """Describe how far a model's confidence can be trusted, without and with its temperature.
+
+    Args:
+        untempered: its answers without.
+        shipped: its answers with; the same, where the temperature is 1.
+        temperature: of the model.
+        bins: of confidence.
+    """
+    series = [_series("without a temperature", untempered, bins, BLUE, "o")]
+    if temperature != 1.0:
+        name = f"at temperature {temperature:.2f}"
+        series.append(_series(name, shipped, bins, ORANGE, "s"))
+    return series
+
+
+def _series(name: str, given: Predictions, bins: int, colour: str, marker: str) -> Series:
+    found = answers(given.labels, given.probabilities)
+    error = expected_calibration_error(found, bins)
+    return Series(f"{name}, error {error:.3f}", reliability(found, bins), colour, marker)
 
 
 def draw_reliability(series: Sequence[Series]) -> Figure:

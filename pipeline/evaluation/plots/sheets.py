@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from pipeline.evaluation.metrics.predictions import Predictions
 from pipeline.evaluation.plots._cells import (
     NOTE_SIZE,
     TITLE_SIZE,
@@ -119,3 +120,20 @@ def most_confident_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
     return wrong[order[:limit]]
+
+
+def mistakes_of(
+    given: Predictions, rows: npt.NDArray[np.intp], images: Sequence[Image]
+) -> list[Mistake]:
+    """Describe the wrong answers of some rows, whose images are given."""
+    predicted = given.probabilities.argmax(axis=1)
+    return [
+        Mistake(
+            image,
+            given.paths[row],
+            given.classes[given.labels[row]],
+            given.classes[predicted[row]],
+            float(given.probabilities[row, predicted[row]]),
+        )
+        for row, image in zip(rows, images, strict=True)
+    ]

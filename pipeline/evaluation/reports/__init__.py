@@ -1,1 +1,1 @@
-"""The JSON reports: their schema, and short views of them."""
+"""The JSON reports of the stages: their schema, and how they are written and read."""

@@ -1,220 +1,358 @@
-"""What reports look like: one that was edited by hand is told apart before it is read."""
+"""What the stages report: a model per file of reports/, and the history of a training.
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+A stage builds and writes its report, and readers get the same object. Reading needs neither numpy
+nor the metrics themselves: a report lists what its figures are called, and which way is better.
+The report of the registry is in `evaluation.registration`.
+"""
 
-from pipeline.errors import PipelineError
-from pipeline.files import damaged
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any, ClassVar, Literal, Self
 
-
-@dataclass(frozen=True)
-class Each:
-    """The shape of every item of a list, or of every value of an object with any keys.
-
-    Attributes:
-        kind: list or dict.
-        shape: of what is inside.
-        least, most: how many there may be.
-    """
-
-    kind: type
-    shape: Any
-    least: int = 0
-    most: int | None = None
-
-
-@dataclass(frozen=True)
-class Maybe:
-    """A shape, or null.
-
-    Attributes:
-        shape: where there is something.
-    """
-
-    shape: Any
-
-
-# A shape is a tuple of types, an Each, a Maybe, or an object with at least these keys.
-_TEXT, _FLAG, _COUNT, _NUMBER = (str,), (bool,), (int,), (int, float)
-_FIGURE = {"value": (int, float, type(None)), "ci95": Each(list, _NUMBER, 2, 2)}
-_CLASS = dict.fromkeys(("precision", "recall", "f1", "average_precision"), _FIGURE)
-_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "average_precision", "nll", "brier", "ece")
-_CONFIDENCE = dict.fromkeys(("nll", "brier", "ece"), _FIGURE)
-_DIFFERENCE = dict.fromkeys(_METRICS, _FIGURE) | {
-    "mcnemar": {"only_first": _COUNT, "only_second": _COUNT, "p_value": _NUMBER}
-}
-_BLOCK = dict.fromkeys(_METRICS, _FIGURE) | {
-    "images": _COUNT,
-    "per_class": Each(dict, {"support": _COUNT} | _CLASS),
-}
-_CALIBRATION = {
-    "images": _COUNT,
-    "temperature": _FIGURE,
-    "test": _CONFIDENCE,
-    "change": _CONFIDENCE,
-}
-_MODEL = {"test": _BLOCK, "calibration": _CALIBRATION}
-_CONFUSION = {"true": _TEXT, "predicted": _TEXT, "images": _COUNT, "share": _FIGURE}
-_GAIN = {"gain": _DIFFERENCE, "mended": _COUNT, "spoiled": _COUNT}
-_RUNG = _GAIN | {
-    "views": Each(list, _TEXT, 1),
-    "validation": _GAIN | {"macro_f1": _FIGURE},
-    "test": _BLOCK,
-    "cost": {"views_per_image": _COUNT, "images_per_s": _NUMBER},
-}
-_CHECK = {
-    "name": _TEXT,
-    "passed": _FLAG,
-    "value": _NUMBER,
-    "limit": _NUMBER,
-    "reason": _TEXT,
-}
-_RECALLS = {
-    "support": _COUNT,
-    "candidate": _NUMBER,
-    "champion": _NUMBER,
-    "loss": _NUMBER,
-    "interval": Each(list, _NUMBER, 2, 2),
-}
-_HEADLINE = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece"), _NUMBER)
-
-# A bool is an int too, and therefore comes first.
-_NAMES = {
-    type(None): "null",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "an object",
-}
-
-HISTORY = Each(
-    list,
-    dict.fromkeys(("train_loss", "val_loss", "val_accuracy"), _NUMBER)
-    | {"epoch": _COUNT, "kept": _FLAG},
-    least=1,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
 )
-# In register.json, where two models met; absent from what was settled before there were any.
-FLIPS = Maybe(
-    {
-        "mended": _COUNT,
-        "spoiled": _COUNT,
-        "listed": Each(
-            list,
-            dict.fromkeys(("path", "true", "first", "second"), _TEXT)
-            | {"row": _COUNT, "first_probability": _NUMBER, "second_probability": _NUMBER},
-        ),
-    }
-)
-REPORTS: dict[str, Any] = {
-    "data": {
-        "files": _COUNT,
-        "usable": _COUNT,
-        "problems": Each(dict, _COUNT),
-        "left_out": Each(list, {"path": _TEXT, "problem": _TEXT}),
-        "near_duplicates": {"clusters": _COUNT, "images": _COUNT},
-    },
-    "balance": {"synthetic_images": _COUNT, "classes": Each(dict, {"copies": _COUNT})},
-    "baseline": {
-        "classifier": _TEXT,
-        "features": _COUNT,
-        "most_important": Each(list, {"feature": _TEXT}),
-    },
-    "evaluate": {
-        "baseline": _MODEL,
-        "base": _MODEL,
-        "tuned": _MODEL,
-        "final": _MODEL | {"confusions": Each(list, _CONFUSION)},
-        "comparisons": Each(dict, _DIFFERENCE),
-    },
-    "suspicious": {
-        "images": {"val": _COUNT, "test": _COUNT},
-        "suspicious": _COUNT,
-        "share_of_wrong_labels": _NUMBER,
-        "listed": Each(
-            list,
-            {"path": _TEXT, "split": _TEXT, "given": _TEXT, "suggested": _TEXT, "score": _NUMBER},
-        ),
-    },
-    "tta": {
-        "mean": _TEXT,
-        "seed": _COUNT,
-        "choose": (str, int),
-        "calibrate": _FLAG,
-        "chosen": {"count": _COUNT, "views": Each(list, _TEXT), "reason": _TEXT},
-        "temperature": _FIGURE,
-        "rungs": Each(list, _RUNG, 1),
-    },
-    "retrieve": {
-        "test": Each(dict, _FIGURE),
-        "queries": _COUNT,
-        "searched": _COUNT,
-        "dimensions": _COUNT,
-    },
-    "register": {
-        "model": _TEXT,
-        "alias": _TEXT,
-        "bundle": _TEXT,
-        "candidate": _HEADLINE,
-        "baseline": _HEADLINE,
-        "decision": _TEXT,
-        "promoted": _FLAG,
-        "reasons": Each(list, _TEXT),
-        "checks": Each(list, _CHECK),
-        "champion": Maybe({"version": _TEXT, "bundle": (str, type(None))}),
-        "comparison": Maybe(_DIFFERENCE),
-        "classes": Maybe(Each(dict, _RECALLS)),
-        "latency": Maybe(dict.fromkeys(("candidate_ms", "champion_ms", "ratio"), _NUMBER)),
-        "version": _TEXT,
-        "aliases": Each(list, _TEXT),
-        "run_id": (str, type(None)),
-    },
-}
+from pydantic_core import PydanticCustomError
 
 
-def check_shape(value: Any, shape: Any, path: Path) -> Any:
-    """Return `value`, the content of a JSON file, if it has the shape.
+class Part(BaseModel):
+    """A report, or a part of one. Keys that it does not know are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
+
+
+class Figure(Part):
+    """A value with its 95 % interval; the value is None where it is not defined."""
+
+    value: float | None
+    ci95: tuple[float, float]
+
+
+class MetricInfo(Part):
+    """What readers of a report need to know of a metric; see `metrics.table.Metric`."""
+
+    name: str
+    title: str
+    judges: Literal["answers", "confidence"]
+    lower_is_better: bool
+
+
+class _Figures(Part):
+    """Figures by the names of their metrics, whichever there are, beside other fields."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Figure] = Field(init=False)
+    _last: ClassVar[str] = ""  # the field that stands behind the figures in the file
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Figures by metric."""
+        return {name: value for name, value in self if isinstance(value, Figure)}
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return dict(sorted(values.items(), key=lambda item: item[0] == self._last))
+
+
+def require_figures(
+    figures: Mapping[str, Figure], metrics: Iterable[MetricInfo], place: str
+) -> None:
+    """Make sure that a report holds each of its metrics.
+
+    Args:
+        figures: by metric.
+        metrics: that the report lists.
+        place: of the figures in the report.
 
     Raises:
-        PipelineError: it lacks a key, or holds something of another type; says where.
+        PydanticCustomError: one is missing; names its place.
     """
-    _check(value, shape, path, "")
-    return value
+    for metric in metrics:
+        if metric.name not in figures:
+            raise _lacks(f"{place}.{metric.name}")
 
 
-def _check(value: Any, shape: Any, path: Path, place: str) -> None:
-    if isinstance(shape, tuple):
-        _expect(value, shape, path, place)
-        return
-    if isinstance(shape, Maybe):
-        if value is not None:
-            _check(value, shape.shape, path, place)
-        return
-    _expect(value, (shape.kind if isinstance(shape, Each) else dict,), path, place)
-    if isinstance(shape, dict):
-        for key, inner in shape.items():
-            if key not in value:
-                where = f"{place}.{key}".lstrip(".")
-                raise PipelineError(f"{path} lacks {where}; delete it and run dvc repro")
-            _check(value[key], inner, path, f"{place}.{key}")
-        return
-    most = len(value) if shape.most is None else shape.most
-    if not shape.least <= len(value) <= most:
-        wanted = f"at least {shape.least}" if shape.most is None else f"{shape.least} to {most}"
-        raise damaged(path, f"{_at(place)}expected {wanted} items, found {len(value)}")
-    for key, inner in value.items() if shape.kind is dict else enumerate(value):
-        _check(inner, shape.shape, path, f"{place}.{key}")
+def _lacks(place: str) -> PydanticCustomError:
+    return PydanticCustomError("lacks", "lacks {place}", {"place": place})
 
 
-def _expect(value: Any, types: tuple[type, ...], path: Path, place: str) -> None:
-    # To Python a bool is an int, to a report it is not.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        names = " or ".join(_NAMES[kind] for kind in types)
-        found = next(name for kind, name in _NAMES.items() if isinstance(value, kind))
-        raise damaged(path, f"{_at(place)}expected {names}, found {found}")
+class ClassFigures(Part):
+    """What a model does on the images of one class."""
+
+    support: int
+    precision: Figure
+    recall: Figure
+    f1: Figure
+    average_precision: Figure
 
 
-def _at(place: str) -> str:
-    return f"{place.lstrip('.')}: " if place else ""
+class Measured(_Figures):
+    """A model on a set of images: each metric of the table."""
+
+    images: int
+    accuracy: Figure
+    balanced_accuracy: Figure
+    macro_f1: Figure
+    per_class: dict[str, ClassFigures]
+    _last = "per_class"
+
+
+class McNemar(Part):
+    """Images that only one of two models has right, and the exact p-value of that."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+class Comparison(_Figures):
+    """First minus second model, on the same images: each metric of the table."""
+
+    macro_f1: Figure
+    mcnemar: McNemar
+    _last = "mcnemar"
+
+
+class Calibration(Part):
+    """A temperature, and the metrics of confidence with it: values, and paired changes by it."""
+
+    images: int
+    temperature: Figure
+    test: dict[str, Figure]
+    change: dict[str, Figure]
+
+
+class Model(Part):
+    """A model on the test images."""
+
+    test: Measured
+    calibration: Calibration
+
+
+class Confusion(Part):
+    """How many images of one class were taken for another."""
+
+    true: str
+    predicted: str
+    images: int
+    share: Figure
+
+
+class FinalModel(Model):
+    """The model that is shipped."""
+
+    confusions: tuple[Confusion, ...]
+
+
+class EvaluateReport(Part):
+    """evaluate.json: the models, the simplest first, and each minus each earlier one.
+
+    Attributes:
+        metrics: what each model is judged by, in order.
+    """
+
+    metrics: tuple[MetricInfo, ...]
+    baseline: Model
+    base: Model
+    tuned: Model
+    final: FinalModel
+    comparisons: dict[str, Comparison]
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The models by name, the simplest first; the last is the one that is shipped."""
+        return {
+            "baseline": self.baseline,
+            "base": self.base,
+            "tuned": self.tuned,
+            "final": self.final,
+        }
+
+    @model_validator(mode="after")
+    def _has_each_metric(self) -> Self:
+        of_confidence = [metric for metric in self.metrics if metric.judges == "confidence"]
+        for name, model in self.models.items():
+            calibration = model.calibration
+            require_figures(model.test.figures, self.metrics, f"{name}.test")
+            require_figures(calibration.test, of_confidence, f"{name}.calibration.test")
+            require_figures(calibration.change, of_confidence, f"{name}.calibration.change")
+        for earlier, later in combinations(self.models, 2):
+            name = f"{later}_minus_{earlier}"
+            if name not in self.comparisons:
+                raise _lacks(f"comparisons.{name}")
+            figures = self.comparisons[name].figures
+            require_figures(figures, self.metrics, f"comparisons.{name}")
+        return self
+
+
+class Importance(Part):
+    """How much a feature matters to the baseline."""
+
+    feature: str
+    importance: float
+
+
+class BaselineReport(Part):
+    """baseline.json: the hand-crafted classifier."""
+
+    classifier: str
+    features: int
+    test: Measured
+    most_important: tuple[Importance, ...]
+
+
+class SuspiciousImages(Part):
+    """How many images were looked at, by split."""
+
+    val: int
+    test: int
+
+
+class SuspiciousLabel(Part):
+    """A label that looks wrong, and what the model says instead."""
+
+    path: str
+    split: str
+    given: str
+    suggested: str
+    probability: float
+    score: float
+
+
+class SuspiciousReport(Part):
+    """suspicious.json: images whose label looks wrong, the most suspicious first."""
+
+    images: SuspiciousImages
+    suspicious: int
+    share_of_wrong_labels: float
+    listed: tuple[SuspiciousLabel, ...]
+
+
+class Gain(Part):
+    """Averaged views against the images as they are."""
+
+    gain: Comparison
+    mended: int
+    spoiled: int
+
+
+class ValidationGain(Gain):
+    """The same on the images that views are chosen by."""
+
+    macro_f1: Figure
+
+
+class Cost(Part):
+    """What averaged views cost."""
+
+    views_per_image: int
+    images_per_s: float
+
+
+class Step(Gain):
+    """The views so far, averaged, on test images and on validation images."""
+
+    views: tuple[str, ...] = Field(min_length=1)
+    validation: ValidationGain
+    test: Measured
+    cost: Cost
+
+
+class ChosenViews(Part):
+    """The views of the final model; none where it takes images as they are."""
+
+    count: int
+    views: tuple[str, ...]
+    reason: str
+
+
+class TtaReport(Part):
+    """tta.json: what views gain, one step for each further view, and how many are taken."""
+
+    mean: str
+    seed: int
+    choose: JsonValue
+    calibrate: bool
+    chosen: ChosenViews
+    temperature: Figure
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+class RetrieveReport(Part):
+    """retrieve.json: whether the nearest training images are of the same class."""
+
+    test: dict[str, Figure]
+    queries: int
+    searched: int
+    dimensions: int
+
+
+class Epoch(Part):
+    """One epoch of a training.
+
+    Attributes:
+        epoch: from 1.
+        train_loss, val_loss: nats.
+        val_accuracy: in [0, 1].
+        kept: whether the trained model is what it was after this epoch.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    kept: bool
+
+
+class History(RootModel[tuple[Epoch, ...]]):
+    """history/<model>.json: the epochs of a training, at least one."""
+
+    model_config = ConfigDict(frozen=True)
+    root: tuple[Epoch, ...] = Field(min_length=1)
+
+
+class LeftOut(Part):
+    """A file that cannot be used."""
+
+    path: str
+    problem: str
+
+
+class NearDuplicates(Part):
+    """Groups of images that look alike."""
+
+    clusters: int
+    images: int
+
+
+class DataReport(Part):
+    """data.json: what the page shows of it."""
+
+    files: int
+    usable: int
+    problems: dict[str, int]
+    left_out: tuple[LeftOut, ...]
+    near_duplicates: NearDuplicates
+
+
+class BalancedClass(Part):
+    """The synthetic images of a class."""
+
+    copies: int
+
+
+class BalanceReport(Part):
+    """balance.json: what the page shows of it."""
+
+    synthetic_images: int
+    classes: dict[str, BalancedClass]

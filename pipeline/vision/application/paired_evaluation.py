@@ -1,9 +1,9 @@
-"""Two models on the same labelled images: what each says, and how long each takes.
+"""Two models on the same labelled images: their posteriors, and how long each takes.
 
-Models need not be prepared alike, nor know the same classes. Where a model wants its images in
-another size or mode than they are packed in, they are prepared anew from their files. A class
-that a model does not know it never answers, and is wrong there; an answer of a class that none of
-the images has is wrong too. Each model is so judged by what it would do on these images today.
+The models may differ in preprocessing and in classes. Where a model needs its images in another
+size or mode than they are packed in, they are prepared from their files again. A model never
+answers a class that it does not know, and is wrong there; an answer of a class that none of the
+images has is wrong too. Each model is so judged by what it would do on these images today.
 """
 
 import time
@@ -27,7 +27,7 @@ _TIMED_S = 1.0
 
 @dataclass(frozen=True)
 class PairedEvaluation:
-    """What two models say of n images.
+    """The posteriors of two models on n images.
 
     Attributes:
         classes: k names: those of the images, then what else a model knows.
@@ -44,8 +44,10 @@ class PairedEvaluation:
     seconds: tuple[float, float]
 
 
-def hold(first: Bundle, second: Bundle, images: ImageSet, source: ImageSource) -> PairedEvaluation:
-    """Let both models answer, and time them in turns on the first images.
+def evaluate_pair(
+    first: Bundle, second: Bundle, images: ImageSet, source: ImageSource
+) -> PairedEvaluation:
+    """Predict with both models, and time them in turns on the first images.
 
     Args:
         first: a model.
@@ -54,7 +56,7 @@ def hold(first: Bundle, second: Bundle, images: ImageSet, source: ImageSource) -
         source: of the image files.
 
     Raises:
-        PipelineError: an image must be prepared anew, and its file is gone or another now.
+        PipelineError: an image must be prepared again, and its file is gone or has changed.
     """
     classes = tuple(dict.fromkeys((*images.info.classes, *first.classes, *second.classes)))
     posteriors = [

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.evaluation.metrics.definitions import answers, macro_f1
+from pipeline.evaluation.metrics.scores import answers, macro_f1
 from pipeline.files import read_json
 from pipeline.params import load_params
 from pipeline.runtime.registry.versions import register_bundle
@@ -54,11 +54,11 @@ def test_two_bundles_side_by_side(images, capsys):
     assert f"only A is right on {len(broken)}, only B on {len(mended)}" in out
     written = read_json(Path("out/a.json"))
     assert written["a"]["bundle"] == bundle_digest(Path("poor"))
-    assert {flip["path"] for flip in written["wrong_to_right"]} == {
+    assert {one["path"] for one in written["wrong_to_right"]} == {
         images.paths[row] for row in mended
     }
     assert written["right_to_wrong"] == []
-    sure = [flip["first_probability"] for flip in written["wrong_to_right"]]
+    sure = [one["first_probability"] for one in written["wrong_to_right"]]
     assert sure == sorted(sure, reverse=True)
     assert Image.open("out/a.png").size[0] > 500
 

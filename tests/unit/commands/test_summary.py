@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import run
-from pipeline.evaluation.reports.schema import REPORTS
+from pipeline.evaluation.reports.files import write_report
 from pipeline.files import read_json, write_json
+from tests import reports as invented
 from tests.contract.imports import ROOT
-from tests.shaped import made_up
 
 EVALUATE, REGISTER = Path("reports/evaluate.json"), Path("reports/register.json")
 
@@ -15,13 +15,13 @@ EVALUATE, REGISTER = Path("reports/evaluate.json"), Path("reports/register.json"
 @pytest.fixture
 def reports():
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    evaluate = made_up(REPORTS["evaluate"])
+    evaluate = invented.evaluate_report(("ant", "bee"), 8).model_dump(mode="json")
     for place, name in enumerate(("baseline", "base", "tuned", "final")):
         for key in ("accuracy", "balanced_accuracy", "macro_f1"):
             evaluate[name]["test"][key] = {"value": 0.5 + place / 10, "ci95": [0.25, 0.85]}
     write_json(EVALUATE, evaluate)
-    result = {"model": "m", "promoted": True, "version": "3", "aliases": ["champion"]}
-    write_json(REGISTER, made_up(REPORTS["register"]) | result)
+    result = {"model": "m", "version": "3"}
+    write_report(REGISTER, invented.changed(invented.first(), **result))
 
 
 def test_the_table_and_where_things_are(reports, capsys):
@@ -40,7 +40,7 @@ def test_the_table_and_where_things_are(reports, capsys):
 
 def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
-    check = {"name": "a", "value": 1.0, "limit": 2.0}
+    (check,) = read_json(REGISTER)["checks"]
     checks = [
         check | {"passed": True, "reason": "quick"},
         check | {"passed": False, "reason": "too weak"},
@@ -53,7 +53,16 @@ def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     assert "MLflow UI   http://tracker:5000" in out
 
 
-@pytest.mark.parametrize(("name", "key"), [("evaluate", "baseline"), ("register", "model")])
+def test_a_model_whose_alias_was_moved(reports, capsys):
+    notes = ["since then the alias champion was taken away"]
+    moved = {"promoted": False, "aliases": [], "notes": notes}
+    write_json(REGISTER, read_json(REGISTER) | moved)
+    assert run(["summary"]) == 0
+    out = capsys.readouterr().out
+    assert "version 3 (without an alias)\n            not promoted: since then the alias" in out
+
+
+@pytest.mark.parametrize(("name", "key"), [("evaluate", "metrics"), ("register", "model")])
 def test_a_report_that_lacks_something_is_named(reports, capsys, name, key):
     write_json(Path(f"reports/{name}.json"), {})
     assert run(["summary"]) == 2

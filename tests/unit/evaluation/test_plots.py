@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from pipeline.evaluation.metrics.definitions import Reliability
 from pipeline.evaluation.metrics.precision_recall import Curve
+from pipeline.evaluation.metrics.scores import Reliability
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots._labels import place_labels
-from pipeline.evaluation.plots._style import save
 from pipeline.evaluation.plots._text import ending, named, width_of
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves
@@ -22,6 +22,7 @@ from pipeline.evaluation.plots.sheets import (
     draw_suspects,
     most_confident_mistakes,
 )
+from pipeline.evaluation.reports.schema import Epoch
 
 
 def texts(figure):
@@ -110,7 +111,7 @@ def test_equal_figures_give_equal_files(tmp_path):
 def test_learning_curves_mark_the_epoch_that_was_kept(tmp_path):
     """It need not have the lowest loss, where patience watches accuracy or a loss came late."""
     epochs = [
-        {"epoch": i, "train_loss": 1 / i, "val_loss": i, "val_accuracy": 0.5, "kept": i == 3}
+        Epoch(epoch=i, train_loss=1 / i, val_loss=i, val_accuracy=0.5, kept=i == 3)
         for i in range(1, 6)
     ]
     figure = draw_learning_curves({"first training": epochs, "fine-tuning": epochs[2:3]})

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.balance import SheetRow, histogram, sheet
 
 

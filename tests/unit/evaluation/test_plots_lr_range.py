@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.lr_range import draw_lr_range
 
 RATES = [1e-4, 1e-3, 1e-2, 1e-1]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.evaluation.plots._style import save
+from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.examples import Partner, TrainingExample
 from pipeline.evaluation.plots.mixing import draw_examples
 

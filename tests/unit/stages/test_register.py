@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.reports.schema import REPORTS
+from pipeline.evaluation.reports.files import write_report
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
 from pipeline.runtime.registry.aliases import roll_back
 from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import register
+from tests import reports
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.judged import HISTORY
 from tests.packed import BARS, bars, write_set
-from tests.shaped import made_up
 
 BETTER = {"accuracy": 0.9, "balanced_accuracy": 0.85, "macro_f1": 0.84, "nll": 0.3, "ece": 0.05}
 WORSE = {"accuracy": 0.8, "balanced_accuracy": 0.75, "macro_f1": 0.74, "nll": 0.6, "ece": 0.1}
@@ -23,14 +23,13 @@ RESULT = Path("reports/register.json")
 
 def prepare(final=BETTER, baseline=WORSE, **model):
     """Lay out what the stage reads, in the current folder."""
-    report = made_up(REPORTS["evaluate"])
+    report = reports.evaluate_report(BARS, 9).model_dump(mode="json")
     for name, given in {"final": final, "baseline": baseline}.items():
         report[name]["test"] |= {key: {"value": v, "ci95": [v, v]} for key, v in given.items()}
     for name in ("base", "tuned"):
         report[name]["test"]["macro_f1"]["value"] = 0.5
-    report["comparisons"] = {"final_minus_tuned": made_up(REPORTS["evaluate"]["comparisons"].shape)}
     write_json(Path("reports/evaluate.json"), report)
-    write_json(Path("reports/tta.json"), made_up(REPORTS["tta"]))
+    write_report(Path("reports/tta.json"), reports.tta_report(BARS, 9))
     images = write_set(Path("data/packed/test"), *bars(60), BARS)
     for name in ("train", "val"):
         write_set(Path("data/packed") / name, *bars(9), BARS)
@@ -50,17 +49,17 @@ def params(monkeypatch):
     return load_params(ROOT / "params.yaml")
 
 
-def settled(params):
+def registered(params):
     register.run(params)
     return read_json(RESULT)
 
 
 def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
     prepare()
-    first = settled(params)
+    first = registered(params)
     assert (first["decision"], first["promoted"]) == ("promoted", True)
     assert (first["version"], first["aliases"]) == ("1", ["champion"])
-    assert first["reasons"] == [
+    assert [check["reason"] for check in first["checks"]] == [
         "macro-F1 0.8400 against the baseline's 0.7400: a gain of +0.1000, as asked"
         " (more than 0, and at least register.min_gain_over_baseline, 0)"
     ]
@@ -71,7 +70,7 @@ def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
     # The second time nothing is asked of MLflow, and the report is the same to the byte.
     before = RESULT.read_bytes()
     RESULT.unlink()
-    monkeypatch.setattr(register, "_settle", None)
+    monkeypatch.setattr(register, "_register", None)
     monkeypatch.setattr("pipeline.runtime.tracking.results.record_result", None)
     register.run(params)
     assert RESULT.read_bytes() == before
@@ -92,27 +91,27 @@ def test_what_is_remembered_takes_no_mlflow_and_no_torch(params, figures):
 @pytest.mark.parametrize("final", [WORSE, BETTER])
 def test_a_model_that_does_not_beat_the_baseline_waits(params, capsys, final):
     prepare(final, BETTER)
-    result = settled(params)
+    result = registered(params)
     assert (result["decision"], result["promoted"]) == ("refused", False)
     assert (result["version"], result["aliases"]) == ("1", ["challenger"])
-    assert "too little" in result["reasons"][0]
+    assert "too little" in result["checks"][0]["reason"]
     assert "version 1 (challenger), refused\n  failed: macro-F1" in capsys.readouterr().out
 
 
 def test_a_worse_model_waits_and_is_judged_again_when_the_champion_changes(params, monkeypatch):
     prepare(wrong=2.0)
-    assert settled(params)["version"] == "1"
+    assert registered(params)["version"] == "1"
     prepare()
-    assert settled(params)["champion"]["version"] == "1"
+    assert registered(params)["champion"]["version"] == "1"
     prepare(blind_to=2)
-    result = settled(params)
+    result = registered(params)
     assert (result["decision"], result["champion"]["version"]) == ("refused", "2")
     client = open_client(params.tracking)
     with monkeypatch.context() as patch:
-        patch.setattr(register, "_settle", None)
-        assert settled(params) == result
+        patch.setattr(register, "_register", None)
+        assert registered(params) == result
     client.set_registered_model_alias("convoy-digits", "champion", "1")
-    again = settled(params)
+    again = registered(params)
     assert again["champion"]["version"] == "1"
 
 
@@ -120,18 +119,18 @@ def test_what_was_rolled_back_stays_so(params, capsys, monkeypatch):
     prepare(wrong=2.0)
     register.run(params)
     prepare()
-    assert settled(params)["aliases"] == ["champion"]
+    assert registered(params)["aliases"] == ["champion"]
     roll_back(params.tracking, "convoy-digits", "champion")
     with monkeypatch.context() as patch:
-        patch.setattr(register, "_settle", None)
-        result = settled(params)
+        patch.setattr(register, "_register", None)
+        result = registered(params)
     assert (result["promoted"], result["aliases"]) == (False, ["previous"])
-    assert result["reasons"][-1] == "since then the alias champion moved to version 1"
+    assert result["notes"] == ["since then the alias champion moved to version 1"]
     # Elsewhere, where nothing is remembered, the registry remembers; and only once it must say so.
     Path(".convoy/registered.json").unlink()
-    assert "was rolled back" in settled(params)["reasons"][0]
-    monkeypatch.setattr(register, "_settle", None)
-    assert settled(params)["aliases"] == ["previous"]
+    assert "was rolled back" in registered(params)["notes"][0]
+    monkeypatch.setattr(register, "_register", None)
+    assert registered(params)["aliases"] == ["previous"]
     assert "version 2 (previous), refused\n  version 2 was rolled back" in capsys.readouterr().out
 
 
@@ -139,7 +138,7 @@ def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
     prepare()
     register.run(params)
     open_client(params.tracking).delete_registered_model_alias("convoy-digits", "champion")
-    result = settled(params)
+    result = registered(params)
     assert (result["aliases"], result["promoted"]) == ([], False)
     assert "version 1 (without an alias now)" in capsys.readouterr().out
 
@@ -147,8 +146,8 @@ def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
 def test_other_limits_are_another_question(params):
     prepare()
     asked = params.register_.model_copy(update={"min_gain_over_baseline": 0.2})
-    assert settled(params.model_copy(update={"register_": asked}))["decision"] == "refused"
-    assert settled(params)["decision"] == "promoted"
+    assert registered(params.model_copy(update={"register_": asked}))["decision"] == "refused"
+    assert registered(params)["decision"] == "promoted"
 
 
 def test_a_store_that_is_gone_is_noticed():
@@ -163,7 +162,7 @@ def test_a_store_that_is_gone_is_noticed():
 
 def test_runs_carry_what_became_of_their_models(params):
     prepare()
-    result = settled(params)
+    result = registered(params)
     client = open_client(params.tracking)
     experiment = client.get_experiment_by_name(params.tracking.experiment).experiment_id
     runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
@@ -187,11 +186,22 @@ def test_runs_carry_what_became_of_their_models(params):
 
 def test_figures_that_change_reach_the_runs_though_the_decision_stays(params, monkeypatch):
     prepare()
-    first = settled(params)
+    first = registered(params)
     report = read_json(Path("reports/evaluate.json"))
     report["tuned"]["test"]["macro_f1"]["value"] = 0.75
     write_json(Path("reports/evaluate.json"), report)
-    monkeypatch.setattr(register, "_settle", None)
-    assert settled(params) == first
+    monkeypatch.setattr(register, "_register", None)
+    assert registered(params) == first
     run = open_client(params.tracking).get_run(first["run_id"])
     assert run.data.metrics["test/macro_f1"] == 0.75
+
+
+def test_what_another_version_of_convoy_remembered_is_judged_again(params):
+    prepare()
+    first = registered(params)
+    memory = Path(".convoy/registered.json")
+    (remembered,) = read_json(memory).values()
+    del remembered["checks"][0]["title"]
+    write_json(memory, dict.fromkeys(read_json(memory), remembered))
+    again = registered(params)
+    assert (again["decision"], again["version"]) == ("unchanged", first["version"])

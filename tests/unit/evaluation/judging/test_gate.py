@@ -9,7 +9,11 @@ from pipeline.evaluation.judging.gate import (
     check_macro_f1,
     check_recalls,
     compare_recalls,
+    judge,
 )
+from tests import reports
+
+MINUS = "\N{MINUS SIGN}"
 
 
 def figure(value, low, high):
@@ -61,11 +65,11 @@ def test_recalls_by_hand():
     recalls = compare_recalls(labels, candidate, champion, ("a", "b", "c"))
     assert set(recalls) == {"a", "b"}
     a = recalls["a"]
-    assert (a["support"], a["candidate"], a["champion"], a["loss"]) == (4, 0.5, 1.0, 0.5)
+    assert (a.support, a.candidate, a.champion, a.loss) == (4, 0.5, 1.0, 0.5)
     # Bonett and Price with one more pair of either kind, at 1 - 0.05 / 2 for two classes.
     first, second, n = 3 / 6, 1 / 6, 6
     arm = norm.ppf(1 - 0.05 / 4) * np.sqrt((first + second - (first - second) ** 2) / n)
-    assert a["interval"] == pytest.approx([first - second - arm, 1.0])  # it ends there
+    assert a.interval == pytest.approx([first - second - arm, 1.0])  # it ends there
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,7 @@ def test_a_class_that_gains_is_no_loss():
     check = check_recalls(compare_recalls(labels, one_hot(labels, 2), worse, ("a", "b")), 0.0)
     assert check.passed
     assert check.reason == "recall falls in no class"
+    assert (check.finding, check.detail) == ("falls in none", "")
 
 
 @pytest.mark.parametrize(
@@ -134,3 +139,30 @@ def test_calibration_fails_when_harm_is_shown(value, low, high, passed):
 @pytest.mark.parametrize(("ratio", "passed"), [(0.5, True), (2.0, True), (2.01, False)])
 def test_a_slow_candidate_is_refused(ratio, passed):
     assert check_latency(ratio, 2.0).passed == passed
+
+
+def test_every_condition_says_what_was_asked_and_found():
+    register = reports.met(("ant", "bee", "crab"), 60, champion=3.0, candidate=-3.0)
+    checks = register.checks
+    assert [check.title for check in checks] == [
+        "Macro-F1 above the baseline's",
+        "Macro-F1 against the champion's",
+        "Recall of each class",
+        "Calibration error",
+        "Time per image",
+    ]
+    assert (checks[0].finding, checks[0].limit) == ("+0.100", "above 0, at least 0.01")
+    difference = register.comparison.macro_f1
+    assert checks[1].finding == f"{difference.value:+.3f}".replace("-", MINUS)
+    low, high = (f"{end:+.3f}".replace("-", MINUS) for end in difference.ci95)
+    assert checks[1].detail == f"[{low}, {high}]"
+    worst = max(register.classes, key=lambda name: register.classes[name].loss)
+    assert checks[2].finding == f"{MINUS}{register.classes[worst].loss:.3f}"
+    assert checks[2].detail == f"in class {worst}"
+    assert checks[2].limit == "no loss above 0.05 beyond chance"
+    assert (checks[4].finding, checks[4].limit) == ("1.08 times the champion's", "at most 2 times")
+
+
+def test_without_a_champion_there_is_the_baseline_to_beat():
+    (check,) = judge({"macro_f1": 0.9}, {"macro_f1": 0.8}, None, reports.RULES)
+    assert (check.name, check.passed) == ("baseline", True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.metrics.confusions import confusions
-from pipeline.evaluation.metrics.definitions import answers
 from pipeline.evaluation.metrics.intervals import wilson
+from pipeline.evaluation.metrics.scores import answers
 
 
 def test_mistakes_come_first_then_the_right_answers():

@@ -6,20 +6,26 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import definitions as metrics
+from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.measure import (
     compare,
     macro_f1_interval,
     mcnemar,
     measure,
-    metric_names,
 )
 from pipeline.evaluation.metrics.precision_recall import average_precision
+from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
     seed=0, bootstrap_resamples=300, calibration_bins=10, top_k=(2,), suspicious_images=20
 )
+
+
+def metric_names(class_count, how):
+    return [metric.name for metric in metrics_of(class_count, how)]
+
+
 METRICS = metric_names(5, HOW)
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 
@@ -90,11 +96,11 @@ def test_intervals_hold_the_truth_in_about_95_of_100_test_sets(skill):
     rng = np.random.default_rng(7)
     sizes = np.array([60, 40, 20, 10, 6])
     large = world(rng, sizes * 750, skill)
-    given = metrics.answers(*large)
+    given = scores.answers(*large)
     truth = {
         "accuracy": given.right.mean(),
-        "balanced_accuracy": metrics.balanced_accuracy(given.hits, given.support),
-        "macro_f1": metrics.macro_f1(given.hits, given.support, given.predictions),
+        "balanced_accuracy": scores.balanced_accuracy(given.hits, given.support),
+        "macro_f1": scores.macro_f1(given.hits, given.support, given.predictions),
         "top_2_accuracy": (given.place < 2).mean(),
         "average_precision": average_precision(*large).macro,
         "nll": given.loss.mean(),

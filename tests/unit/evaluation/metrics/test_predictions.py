@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.embeddings import Embeddings, read_embeddings, write_embeddings
+from pipeline.evaluation.latent.embeddings import Embeddings, read_embeddings, write_embeddings
 from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
 
 CLASSES = ("änt", "bee", "cat")

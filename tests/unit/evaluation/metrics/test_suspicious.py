@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.metrics.suspicious import find_suspects, share_of_wrong_labels
+from pipeline.evaluation.metrics.predictions import Predictions
+from pipeline.evaluation.metrics.suspicious import (
+    find_suspects,
+    share_of_wrong_labels,
+    suspicious_labels,
+)
 
 
 def test_suspects_by_hand():
@@ -68,3 +73,27 @@ def test_flipped_labels_are_found(noise):
     assert right.mean() > 0.95
     estimate = share_of_wrong_labels(found.joint, np.bincount(labels, minlength=classes))
     assert estimate == pytest.approx(noise, abs=0.03)
+
+
+def predictions(split, labels, chance):
+    """Return posteriors of two classes on the images of a split."""
+    names = [f"{split}/{row}.png" for row in range(len(labels))]
+    posteriors = np.stack([np.array(chance), 1 - np.array(chance)], axis=1)
+    return Predictions(("ant", "bee"), names, names, np.array(labels), posteriors)
+
+
+def test_labels_of_several_splits_are_judged_together():
+    # The same images as in the first test, shared out to two splits.
+    given = {
+        "val": predictions("val", [0, 0], [0.9, 0.7]),
+        "test": predictions("test", [0, 1, 1], [0.2, 0.1, 0.45]),
+    }
+    found = suspicious_labels(given, 5)
+    (one,) = found.listed
+    assert (one.split, one.row, one.path) == ("test", 0, "test/0.png")
+    assert (one.given, one.suggested) == ("ant", "bee")
+    assert (one.probability, one.score) == (pytest.approx(0.8), pytest.approx(0.6))
+    assert found.count == 1
+    # One in three ants confidently is a bee: of 3 ants and 2 bees 1 is wrong.
+    assert found.share_of_wrong_labels == pytest.approx(1 / 5)
+    assert suspicious_labels(given, 0).listed == []

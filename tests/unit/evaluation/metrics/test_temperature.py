@@ -3,8 +3,8 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.definitions import answers
 from pipeline.evaluation.metrics.posteriors import temper
+from pipeline.evaluation.metrics.scores import answers
 from pipeline.evaluation.metrics.temperature import fit_temperature
 
 

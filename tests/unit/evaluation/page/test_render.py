@@ -71,7 +71,7 @@ def test_every_link_leads_to_a_section(page):
 
 def test_names_and_paths_are_text(page):
     rows = [{"path": EVIL, "problem": "truncated"}]
-    html = render(changed(page, data={**page.data, "left_out": rows}))
+    html = render(changed(page, data=reports.changed(page.data, left_out=rows)))
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<b>ant</b>" not in html
@@ -94,21 +94,21 @@ def test_the_first_model_has_nothing_to_be_compared_with(page):
 
 def test_a_refused_model_stays_challenger(page):
     register = reports.met(CLASSES, 40, champion=3.0, candidate=-3.0)
-    assert register["decision"] == "refused"
+    assert register.decision == "refused"
     text = text_of(render(changed(page, register=register)))
     assert "Not yet. ants version 4 stays challenger; version 3 is champion." in text
     assert "✗ failed" in text
-    for check in register["checks"]:
-        assert check["reason"] in text
+    for check in register.checks:
+        assert check.reason in text
 
 
 def test_what_changed_against_the_champion(page):
     register = reports.met(CLASSES, 40, champion=0.5, candidate=8.0)
-    assert register["decision"] == "promoted"
+    assert register.decision == "promoted"
     text = text_of(render(changed(page, register=register)))
     assert "Ship it. ants version 4 is champion now, in place of version 3." in text
-    pairs = register["comparison"]["mcnemar"]
-    only = f"right on {pairs['only_first']}, only version 3 on {pairs['only_second']}"
+    pairs = register.comparison.mcnemar
+    only = f"right on {pairs.only_first}, only version 3 on {pairs.only_second}"
     assert only in text
     assert "takes version 4 1.08 ms, version 3 1.00 ms: 1.08 times as long." in text
     assert "▲ better" in text
@@ -123,13 +123,14 @@ def test_an_unchanged_model_is_the_champion_itself(page):
 
 def test_a_model_that_was_rolled_back_was_not_compared(page):
     reason = "version 4 was rolled back and is not promoted again by itself"
-    register = reports.unchanged() | {
-        "decision": "refused",
-        "promoted": False,
-        "reasons": [reason],
-        "version": "4",
-        "aliases": [],
-    }
+    register = reports.changed(
+        reports.unchanged(),
+        decision="refused",
+        promoted=False,
+        notes=[reason],
+        version="4",
+        aliases=[],
+    )
     text = text_of(render(changed(page, register=register)))
     assert "Not yet. ants version 4 stays without an alias; version 3 is champion." in text
     assert reason in text
@@ -143,8 +144,9 @@ def test_the_chosen_views_and_why(page):
     )
     assert "the gain is real" in text
     assert text.count("✓ chosen") == 1
-    tta = page.tta | {"chosen": {"count": 1, "views": ["identity"], "reason": "no gain is real"}}
-    text = text_of(render(changed(page, tta=tta | {"calibrate": False})))
+    chosen = {"count": 1, "views": ["identity"], "reason": "no gain is real"}
+    tta = reports.changed(page.tta, chosen=chosen, calibrate=False)
+    text = text_of(render(changed(page, tta=tta)))
     assert "The final model takes each image as it is: no gain is real." in text
     assert "final, as shipped none" in text
 
@@ -165,14 +167,15 @@ def test_sections_hold_the_reports(page):
 
 def test_a_long_list_of_bad_files_is_cut(page):
     rows = [{"path": f"{i}.png", "problem": "empty"} for i in range(150)]
-    html = render(changed(page, data={**page.data, "left_out": rows}))
+    html = render(changed(page, data=reports.changed(page.data, left_out=rows)))
     assert "99.png</td>" in html
     assert "100.png</td>" not in html
     assert "The first 100 of 150; all stand in reports/data.json." in html
 
 
 def test_a_model_without_mistakes(page):
-    evaluate = {**page.evaluate, "final": {**page.evaluate["final"], "confusions": []}}
+    final = page.evaluate.final.model_dump() | {"confusions": []}
+    evaluate = reports.changed(page.evaluate, final=final)
     assert "None of the 40 test images." in text_of(render(changed(page, evaluate=evaluate)))
 
 

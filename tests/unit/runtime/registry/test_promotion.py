@@ -5,11 +5,12 @@ import pytest
 
 from pipeline.data.sources.folder import FolderSource
 from pipeline.errors import PipelineError
-from pipeline.files import read_json, write_json
+from pipeline.evaluation.registration.outcome import Outcome
+from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.params import Tracking, load_params
 from pipeline.runtime.registry import promotion
 from pipeline.runtime.registry.aliases import find_champion, promote, roll_back
-from pipeline.runtime.registry.promotion import Candidate, Registry, settle
+from pipeline.runtime.registry.promotion import Candidate, Registry, register_and_judge
 from pipeline.runtime.tracking.store import open_client
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import bundle_digest
@@ -50,24 +51,25 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def register(tracking, params, folder, request, monkeypatch):
-    """Settle a bundle by name, as a version of a model of the test's own."""
+    """Register a bundle by name, as a version of a model of the test's own."""
     monkeypatch.setattr("pipeline.vision.application.paired_evaluation._TIMED_S", 0.0)
     model = re.sub(r"\W+", "_", request.node.name)
     how = params.evaluate.model_copy(update={"bootstrap_resamples": 200})
 
-    def settle_one(name, figures=FIGURES, **rules):
+    def register_one(name, figures=FIGURES, **rules):
         given = params.register_.model_copy(update={"name": model, **rules})
         images = folder / "packed"
         result = judged(params, tracking, folder / name, images, {"test/accuracy": 0.5}, {})
-        source = FolderSource(Path("in"))
-        candidate = Candidate(folder / name, figures, WEAK, images, source, result)
-        return settle(candidate, Registry(tracking, given, Path("cache")), how)
+        candidate = Candidate(
+            folder / name, figures, WEAK, images, FolderSource(Path("in")), result
+        )
+        return register_and_judge(candidate, Registry(tracking, given, Path("cache")), how)
 
-    return settle_one
+    return register_one
 
 
 def failed(result):
-    return [check["name"] for check in result["checks"] if not check["passed"]]
+    return [check.name for check in result.checks if not check.passed]
 
 
 def aliases(tracking, name):
@@ -78,24 +80,24 @@ def aliases(tracking, name):
 def test_first_second_and_third(register, tracking):
     """The first needs to beat the baseline only; then the better wins, and the worse waits."""
     first = register("poor")
-    assert (first["decision"], first["aliases"], first["champion"]) == (
+    assert (first.decision, first.aliases, first.champion) == (
         "promoted",
-        ["champion"],
+        ("champion",),
         None,
     )
     second = register("good")
-    assert (second["decision"], second["version"]) == ("promoted", "2")
-    names = [check["name"] for check in second["checks"]]
+    assert (second.decision, second.version) == ("promoted", "2")
+    names = [check.name for check in second.checks]
     assert names == ["baseline", "macro_f1", "class_recall", "calibration", "latency"]
-    assert second["champion"]["version"] == "1"
-    assert second["comparison"]["macro_f1"]["value"] > 0.1
-    assert second["latency"]["ratio"] == pytest.approx(1, abs=0.9)
+    assert second.champion.version == "1"
+    assert second.comparison.macro_f1.value > 0.1
+    assert second.latency.ratio == pytest.approx(1, abs=0.9)
     third = register("blind")
-    assert (third["decision"], third["promoted"]) == ("refused", False)
-    assert third["aliases"] == ["challenger"]
+    assert (third.decision, third.promoted) == ("refused", False)
+    assert third.aliases == ("challenger",)
     assert failed(third) == ["macro_f1", "class_recall", "calibration"]
-    none = third["classes"]["none"]
-    assert (none["support"], none["candidate"], none["champion"]) == (40, 0.0, 1.0)
+    none = third.classes["none"]
+    assert (none.support, none.candidate, none.champion) == (40, 0.0, 1.0)
     held = {"champion": "2", "previous": "1", "challenger": "3"}
     assert aliases(tracking, "test_first_second_and_third") == held
     told = open_client(tracking).get_model_version("test_first_second_and_third", "3").description
@@ -106,7 +108,7 @@ def test_first_second_and_third(register, tracking):
     )
     assert "| macro_f1 | 1.0000 |" in told
     again = register("good")
-    assert (again["decision"], again["promoted"]) == ("unchanged", True)
+    assert (again.decision, again.promoted) == ("unchanged", True)
     # Its version still tells why it was promoted.
     told = open_client(tracking).get_model_version("test_first_second_and_third", "2").description
     assert told.startswith("**Promoted** to `champion`.")
@@ -116,12 +118,12 @@ def test_first_second_and_third(register, tracking):
 def test_a_model_that_loses_to_the_baseline_stays_the_challenger(register):
     result = register("good", {"accuracy": 0.4, "macro_f1": 0.4})
     assert failed(result) == ["baseline"]
-    assert (result["version"], result["aliases"]) == ("1", ["challenger"])
+    assert (result.version, result.aliases) == ("1", ("challenger",))
 
 
 def test_a_challenger_that_passes_later_is_no_challenger_any_more(register, tracking):
-    assert register("good", min_gain_over_baseline=0.45)["aliases"] == ["challenger"]
-    assert register("good")["aliases"] == ["champion"]
+    assert register("good", min_gain_over_baseline=0.45).aliases == ("challenger",)
+    assert register("good").aliases == ("champion",)
     name = "test_a_challenger_that_passes_later_is_no_challenger_any_more"
     assert aliases(tracking, name) == {"champion": "1"}
 
@@ -145,11 +147,11 @@ def test_what_was_rolled_back_is_not_promoted_again(register, tracking):
     register("good")
     assert roll_back(tracking, name, "champion") == ("1", "2")
     result = register("good")
-    assert (result["decision"], result["aliases"]) == ("refused", ["previous"])
-    assert "version 2 was rolled back" in result["reasons"][0]
+    assert (result.decision, result.aliases) == ("refused", ("previous",))
+    assert "version 2 was rolled back" in result.notes[0]
     # There and back again.
     assert roll_back(tracking, name, "champion") == ("2", "1")
-    assert register("good")["decision"] == "unchanged"
+    assert register("good").decision == "unchanged"
 
 
 def test_another_promotion_meanwhile_is_met_too(register, tracking, monkeypatch):
@@ -157,19 +159,19 @@ def test_another_promotion_meanwhile_is_met_too(register, tracking, monkeypatch)
     name = "test_another_promotion_meanwhile_is_met_too"
     register("poor")
     register("other", min_gain_over_baseline=0.45)
-    judge, met = promotion._contest, []
+    judge, met = promotion._evaluate_pair, []
 
     def while_another_wins(candidate, champion, registry):
         met.append(champion.version)
-        contest = judge(candidate, champion, registry)
+        pair = judge(candidate, champion, registry)
         if len(met) == 1:
             promote(tracking, name, "2", "champion", "1")
-        return contest
+        return pair
 
-    monkeypatch.setattr(promotion, "_contest", while_another_wins)
+    monkeypatch.setattr(promotion, "_evaluate_pair", while_another_wins)
     result = register("good")
     assert met == ["1", "2"]
-    assert (result["decision"], result["champion"]["version"]) == ("promoted", "2")
+    assert (result.decision, result.champion.version) == ("promoted", "2")
     assert aliases(tracking, name) == {"champion": "3", "previous": "2"}
 
 
@@ -187,7 +189,7 @@ def test_killed_between_registration_and_promotion(register, tracking, monkeypat
             register("good")
     assert aliases(tracking, name) == {"champion": "1"}
     result = register("good")
-    assert (result["version"], result["aliases"]) == ("2", ["champion"])
+    assert (result.version, result.aliases) == ("2", ("champion",))
     assert len(open_client(tracking).search_model_versions(f"name = '{name}'")) == 2
 
 
@@ -200,7 +202,7 @@ def test_a_champion_is_downloaded_once_and_mended(register, folder, monkeypatch)
     register("blind")
     assert bundle_digest(cached) == cached.name
     monkeypatch.setattr("pipeline.runtime.registry.versions.fetch_bundle", None)
-    assert register("timid")["decision"] == "refused"
+    assert register("timid").decision == "refused"
 
 
 def test_a_champion_of_other_make(register, tracking):
@@ -222,9 +224,9 @@ def test_a_champion_of_other_classes_is_wrong_where_it_knows_no_better(
     save_bundle(folder / "older", description, older.network.state_dict())
     register("older")
     result = register("good")
-    assert result["decision"] == "promoted"
-    assert result["champion"]["test"]["per_class"]["none"]["recall"]["value"] == 0.0
-    assert result["comparison"]["accuracy"]["value"] == pytest.approx(1 / 3)
+    assert result.decision == "promoted"
+    assert result.champion.test.per_class["none"].recall.value == 0.0
+    assert result.comparison.figures["accuracy"].value == pytest.approx(1 / 3)
 
 
 def test_nobody_is_champion_of_a_model_that_is_not_there(tracking):
@@ -235,5 +237,5 @@ def test_nobody_is_champion_of_a_model_that_is_not_there(tracking):
 def test_figures_are_json(register):
     register("poor")
     result = register("good")
-    write_json(Path("a.json"), result)
-    assert read_json(Path("a.json")) == result
+    write_report(Path("a.json"), result)
+    assert read_report(Path("a.json"), Outcome) == result

@@ -11,7 +11,7 @@ from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.data.sources.folder import FolderSource
 from pipeline.errors import PipelineError
-from pipeline.vision.application.paired_evaluation import hold, spread, time_in_turns
+from pipeline.vision.application.paired_evaluation import evaluate_pair, spread, time_in_turns
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
@@ -47,10 +47,10 @@ def images():
 
 def test_both_answer_the_packed_images(images):
     first, second = bundle("first"), bundle("second")
-    contest = hold(first, second, images, FolderSource(Path("nowhere")))
-    assert contest.classes == BARS
-    assert contest.labels.tolist() == images.labels.tolist()
-    for found, model in ((contest.first, first), (contest.second, second)):
+    pair = evaluate_pair(first, second, images, FolderSource(Path("nowhere")))
+    assert pair.classes == BARS
+    assert pair.labels.tolist() == images.labels.tolist()
+    for found, model in ((pair.first, first), (pair.second, second)):
         assert found == pytest.approx(probabilities(model, [images.gather(np.arange(6))]))
 
 
@@ -59,35 +59,35 @@ def test_each_is_asked_and_timed_as_it_is_shipped(images):
     views = Views(tuple({"rotate": {"degrees": turn}} for turn in range(30)), "arithmetic", 0)
     rewrite_bundle(Path("plain"), Path("shipped"), views, 2.0)
     shipped = load_bundle(Path("shipped"))
-    contest = hold(plain, shipped, images, FolderSource(Path("nowhere")))
+    pair = evaluate_pair(plain, shipped, images, FolderSource(Path("nowhere")))
     pixels = images.gather(np.arange(6))
-    assert contest.second == pytest.approx(probabilities(shipped, [pixels]))
-    assert np.abs(contest.second - contest.first).max() > 1e-3
-    assert contest.seconds[1] > 3 * contest.seconds[0]
+    assert pair.second == pytest.approx(probabilities(shipped, [pixels]))
+    assert np.abs(pair.second - pair.first).max() > 1e-3
+    assert pair.seconds[1] > 3 * pair.seconds[0]
 
 
 def test_another_preparing_reads_the_files(images):
     first, second = bundle("first"), bundle("second", size=20)
-    contest = hold(first, second, images, FolderSource(Path("in")))
+    pair = evaluate_pair(first, second, images, FolderSource(Path("in")))
     anew = np.stack(
         [preprocess_file(Path("in", path), second.preprocessing) for path in images.paths]
     )
-    assert contest.second == pytest.approx(probabilities(second, [anew]))
+    assert pair.second == pytest.approx(probabilities(second, [anew]))
 
 
 def test_a_file_that_changed_is_not_judged(images):
     Path("in/3.png").write_bytes(Path("in/2.png").read_bytes())
     with pytest.raises(PipelineError, match=r"in/3\.png changed since it was indexed"):
-        hold(bundle("first"), bundle("second", size=20), images, FolderSource(Path("in")))
+        evaluate_pair(bundle("first"), bundle("second", size=20), images, FolderSource(Path("in")))
 
 
 def test_classes_that_one_model_does_not_know(images):
     first, second = bundle("first"), bundle("second", classes=("none", "bent", "lying"))
-    contest = hold(first, second, images, FolderSource(Path("in")))
-    assert contest.classes == (*BARS, "bent")
+    pair = evaluate_pair(first, second, images, FolderSource(Path("in")))
+    assert pair.classes == (*BARS, "bent")
     own = probabilities(second, [images.gather(np.arange(6))])
-    assert contest.second == pytest.approx(np.stack([0 * own[:, 0], *own.T[[2, 0, 1]]], axis=1))
-    assert (contest.first[:, 3] == 0).all()
+    assert pair.second == pytest.approx(np.stack([0 * own[:, 0], *own.T[[2, 0, 1]]], axis=1))
+    assert (pair.first[:, 3] == 0).all()
 
 
 def test_columns_are_placed_by_name():

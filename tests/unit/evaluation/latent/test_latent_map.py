@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.evaluation.metrics import latent_map
-from pipeline.evaluation.metrics.latent_map import project
+from pipeline.evaluation.latent import latent_map
+from pipeline.evaluation.latent.latent_map import project
 
 
 def clusters(n=90, d=60):

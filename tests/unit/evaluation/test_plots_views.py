@@ -1,20 +1,29 @@
 import pytest
 
-from pipeline.evaluation.plots._style import save
-from pipeline.evaluation.plots.tta_search import draw_ladder
+from pipeline.evaluation.plots import save
+from pipeline.evaluation.plots.views import draw_views
+from pipeline.evaluation.reports.schema import Step
+from tests import reports
 
 VIEWS = ["identity", "hflip", "rotate -7"]
 
 
-def gains(value, mended, spoiled):
+def gains(block, value, mended, spoiled):
     figure = {"value": value, "ci95": [value - 0.02, value + 0.03]}
-    return {"gain": {"macro_f1": figure}, "mended": mended, "spoiled": spoiled}
+    gain = block["gain"] | {"macro_f1": figure}
+    return block | {"gain": gain, "mended": mended, "spoiled": spoiled}
 
 
-def rungs(count):
-    """Rung i gains i / 100 on validation images, where it mends 3 i and spoils i; half on test."""
+def steps(count, speed=100.0):
+    """Step i gains i / 100 on validation images, where it mends 3 i and spoils i; half on test."""
+    step = reports.tta_report(("ant", "bee"), 8).steps[0].model_dump()
+    step["cost"]["images_per_s"] = speed
     return [
-        {"views": VIEWS[: i + 1], "validation": gains(i / 100, 3 * i, i), **gains(i / 200, i, 0)}
+        Step.model_validate(
+            gains(step, i / 200, i, 0)
+            | {"views": VIEWS[: i + 1]}
+            | {"validation": gains(step["validation"], i / 100, 3 * i, i)}
+        )
         for i in range(count)
     ]
 
@@ -23,8 +32,8 @@ def labels(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def test_gains_and_changes_of_each_rung(tmp_path):
-    figure = draw_ladder(rungs(3), 2)
+def test_gains_and_changes_of_each_step(tmp_path):
+    figure = draw_views(steps(3), 2)
     gained, changed = figure.axes
     assert labels(gained) == ["identity   1", "hflip   2", "rotate -7   3"]
     on_validation, on_test = (container.lines[0] for container in gained.containers)
@@ -41,7 +50,7 @@ def test_gains_and_changes_of_each_rung(tmp_path):
     ("chosen", "said"), [(0, "the image as it is, chosen"), (2, "chosen"), (3, "chosen")]
 )
 def test_what_was_chosen_is_marked(chosen, said):
-    figure = draw_ladder(rungs(3), chosen)
+    figure = draw_views(steps(3), chosen)
     assert said in [text.get_text() for text in figure.legends[0].get_texts()]
     weights = [label.get_fontweight() for label in figure.axes[0].get_yticklabels()]
     assert [row for row, weight in enumerate(weights, 1) if weight == "bold"] == [chosen][:chosen]
@@ -51,8 +60,7 @@ def test_what_was_chosen_is_marked(chosen, said):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_equal_ladders_give_equal_files_whatever_they_cost(tmp_path, count):
+def test_equal_gains_give_equal_files_whatever_they_cost(tmp_path, count):
     for name, speed in (("a.png", 100.0), ("b.png", 50.0)):
-        timed = [rung | {"cost": {"images_per_s": speed}} for rung in rungs(count)]
-        save(draw_ladder(timed, 0), tmp_path / name)
+        save(draw_views(steps(count, speed), 0), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -1,9 +1,11 @@
-from pipeline.evaluation.reports.run_metrics import final_metrics, network_metrics
-from pipeline.evaluation.reports.schema import REPORTS
-from tests.shaped import made_up
+from pipeline.evaluation.registration.run_metrics import final_metrics, network_metrics
+from pipeline.evaluation.reports.schema import EvaluateReport, Model
+from tests import reports
+
+CLASSES = ("ant", "bee")
 
 
-def figure(value, low=None, high=None):
+def figure(value, low=0.0, high=1.0):
     return {"value": value, "ci95": [low, high]}
 
 
@@ -14,9 +16,9 @@ def model(**changes):
         "accuracy": figure(0.9, 0.8, 0.95),
         "balanced_accuracy": figure(0.7, 0.5, 0.8),
         "macro_f1": figure(0.6, 0.4, 0.7),
-        "average_precision": figure(None, 0.0, 1.0),
+        "average_precision": figure(None),
         "nll": figure(0.5, 0.4, 0.6),
-        "per_class": {"cat": {"support": 5}},
+        "per_class": {},
     }
     calibration = {
         "images": 5,
@@ -28,7 +30,7 @@ def model(**changes):
 
 
 def test_a_networks_figures():
-    assert network_metrics(model()) == {
+    assert network_metrics(Model.model_validate(model())) == {
         "test/accuracy": 0.9,
         "test/balanced_accuracy": 0.7,
         "test/macro_f1": 0.6,
@@ -41,13 +43,15 @@ def test_a_networks_figures():
 
 
 def test_the_final_models_figures():
-    evaluate = {
-        "final": model(nll=figure(0.3, 0.2, 0.4)),
-        "comparisons": {
-            "final_minus_tuned": {"macro_f1": figure(0.05, 0.01, 0.1), "nll": figure(-0.2, 0, 0)}
-        },
-    }
-    tta = {"temperature": figure(1.25, 1.0, 1.5), "chosen": {"count": 3}}
+    evaluate = reports.evaluate_report(CLASSES, 8).model_dump()
+    evaluate["metrics"] = []
+    evaluate["final"] = model(nll=figure(0.3, 0.2, 0.4)) | {"confusions": []}
+    evaluate["comparisons"]["final_minus_tuned"]["macro_f1"] = figure(0.05, 0.01, 0.1)
+    evaluate = EvaluateReport.model_validate(evaluate)
+    chosen = {"count": 3, "views": ["a", "b", "c"], "reason": ""}
+    tta = reports.changed(
+        reports.tta_report(CLASSES, 8), temperature=figure(1.25, 1.0, 1.5), chosen=chosen
+    )
     found = final_metrics(evaluate, tta)
     assert found["test_final/nll"] == 0.3
     assert found["test_final/macro_f1.low"] == 0.4
@@ -57,12 +61,5 @@ def test_the_final_models_figures():
     assert found["test_final/views"] == 3
     assert not [name for name in found if name.endswith("calibrated")]
     # Without views the image as it is counts as one.
-    assert final_metrics(evaluate, tta | {"chosen": {"count": 0}})["test_final/views"] == 1
-
-
-def test_reports_of_the_right_shape_have_them():
-    evaluate, tta = made_up(REPORTS["evaluate"]), made_up(REPORTS["tta"])
-    evaluate["comparisons"]["final_minus_tuned"] = evaluate["final"]["test"]
-    tta["temperature"]["value"] = evaluate["base"]["calibration"]["temperature"]["value"] = 1.0
-    assert network_metrics(evaluate["base"])["test/temperature"] == 1.0
-    assert final_metrics(evaluate, tta)["test_final/temperature"] == 1.0
+    none = reports.changed(tta, chosen=chosen | {"count": 0})
+    assert final_metrics(evaluate, none)["test_final/views"] == 1

@@ -7,27 +7,27 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics.definitions import Floats
 from pipeline.evaluation.metrics.measure import compare, macro_f1_interval, measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors
+from pipeline.evaluation.metrics.scores import Floats
 from pipeline.params import Evaluate
 
 Block = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ladder:
+class ViewPosteriors:
     """What a model says of one set of images with more and more views.
 
     Attributes:
         labels: n class numbers.
         plain: n x k posteriors of the images as they are.
-        rungs: n x k posteriors each: of the first view, the mean of the first two, and so on.
+        steps: n x k posteriors each: of the first view, the mean of the first two, and so on.
     """
 
     labels: npt.NDArray[np.integer]
     plain: Floats
-    rungs: Sequence[Floats]
+    steps: Sequence[Floats]
 
     @classmethod
     def of(
@@ -38,8 +38,8 @@ class Ladder:
         mean: Literal["arithmetic", "geometric"],
     ) -> Self:
         """Average the first 1, 2, ... of `views`, n x k posteriors each."""
-        rungs = [mean_posteriors(views[:count], mean) for count in range(1, len(views) + 1)]
-        return cls(labels, plain, rungs)
+        steps = [mean_posteriors(views[:count], mean) for count in range(1, len(views) + 1)]
+        return cls(labels, plain, steps)
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,22 @@ class Choice:
     reason: str
 
 
-def climb(validation: Ladder, test: Ladder, classes: Sequence[str], how: Evaluate) -> list[Block]:
-    """Judge each rung on validation and test images.
+def search_views(
+    validation: ViewPosteriors, test: ViewPosteriors, classes: Sequence[str], how: Evaluate
+) -> list[Block]:
+    """Judge each number of views on validation and test images.
 
     Args:
-        validation: what is chosen by.
-        test: the same rungs.
+        validation: what views are chosen by.
+        test: the same views of other images.
         classes: k names.
         how: seed, resamples and bins.
 
     Returns:
-        one rung per view: {"validation": {"macro_f1": figure, "gain": metrics minus those of the
-        images as they are with paired intervals, "mended": images that only the rung gets right,
-        "spoiled": images that it alone gets wrong}, "test": metric block, and of the test images
-        too "gain", "mended", "spoiled"}.
+        one step per view: {"validation": {"macro_f1": figure, "gain": metrics minus those of the
+        images as they are with paired intervals, "mended": images that only the averaged views
+        get right, "spoiled": images that only they get wrong}, "test": metric block, and of the
+        test images too "gain", "mended", "spoiled"}.
     """
     return [
         {
@@ -79,12 +81,12 @@ def climb(validation: Ladder, test: Ladder, classes: Sequence[str], how: Evaluat
             "test": measure(test.labels, on_test, classes, how),
             **_gain(test, on_test, how),
         }
-        for on_validation, on_test in zip(validation.rungs, test.rungs, strict=True)
+        for on_validation, on_test in zip(validation.steps, test.steps, strict=True)
     ]
 
 
-def _gain(ladder: Ladder, rung: Floats, how: Evaluate) -> Block:
-    difference = compare(ladder.labels, rung, ladder.plain, how)
+def _gain(given: ViewPosteriors, averaged: Floats, how: Evaluate) -> Block:
+    difference = compare(given.labels, averaged, given.plain, how)
     only = difference["mcnemar"]
     return {
         "gain": difference,
@@ -93,34 +95,41 @@ def _gain(ladder: Ladder, rung: Floats, how: Evaluate) -> Block:
     }
 
 
-def choose(validation: Ladder, climbed: Sequence[Mapping[str, Any]], how: Evaluate) -> Choice:
+def choose_views(
+    validation: ViewPosteriors, steps: Sequence[Mapping[str, Any]], how: Evaluate
+) -> Choice:
     """Take the fewest views whose gain in macro-F1 over the images as they are is beyond chance.
 
     That is where the paired interval of the gain on validation images lies above 0, at a
-    confidence at which the intervals of all rungs together hold the truth in 95 % of validation
-    sets (Bonferroni): of eight rungs one often looks good by chance. Where no rung does, the
+    confidence at which the intervals of all steps together hold the truth in 95 % of validation
+    sets (Bonferroni): of eight steps one often looks good by chance. Where no step does, the
     image is taken as it is.
 
     Args:
-        validation: the rungs.
-        climbed: what `climb` found.
+        validation: posteriors of each step.
+        steps: what `search_views` found.
         how: seed and resamples.
     """
-    confidence = 1 - 0.05 / len(validation.rungs)
+    tried = len(validation.steps)
+    confidence = 1 - 0.05 / tried
     level = f"{100 * confidence:.4g} %"
-    tried = f"{len(validation.rungs)} rung{'s' if len(validation.rungs) > 1 else ''}"
     images = f"{len(validation.labels)} validation images"
-    for count, rung in enumerate(validation.rungs, 1):
-        gain = climbed[count - 1]["validation"]["gain"]["macro_f1"]
+    for count, averaged in enumerate(validation.steps, 1):
+        gain = steps[count - 1]["validation"]["gain"]["macro_f1"]
         if gain["ci95"][0] <= 0:
             continue  # a wider interval would do no better
-        low, high = macro_f1_interval(validation.labels, rung, validation.plain, how, confidence)
+        low, high = macro_f1_interval(
+            validation.labels, averaged, validation.plain, how, confidence
+        )
         if low > 0:
             return Choice(
                 count,
-                f"the first of {tried} whose gain in macro-F1 on {images} is beyond chance,"
-                f" {gain['value']:+.3f} ({level} interval {low:+.3f} to {high:+.3f})",
+                f"the first of {tried} step{'s' if tried > 1 else ''} whose gain in macro-F1 on"
+                f" {images} is beyond chance, {gain['value']:+.3f} ({level} interval {low:+.3f} to"
+                f" {high:+.3f})",
             )
     return Choice(
-        0, f"of {tried} none has a gain in macro-F1 on {images} beyond chance ({level} intervals)"
+        0,
+        f"of {tried} step{'s' if tried > 1 else ''} none has a gain in macro-F1 on {images} beyond"
+        f" chance ({level} intervals)",
     )

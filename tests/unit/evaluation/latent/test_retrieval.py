@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import retrieval
-from pipeline.evaluation.metrics.retrieval import (
+from pipeline.evaluation.latent import retrieval
+from pipeline.evaluation.latent.retrieval import (
     Neighbours,
     nearest,
     retrieval_block,

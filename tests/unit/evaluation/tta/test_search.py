@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.judging.tta_search import Ladder, choose, climb
 from pipeline.evaluation.metrics.measure import compare
+from pipeline.evaluation.tta.search import ViewPosteriors, choose_views, search_views
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
@@ -16,19 +16,19 @@ def answering(answers, classes=2):
     return np.where(np.eye(classes, dtype=bool)[answers], 0.9, 0.1 / (classes - 1))
 
 
-def pick(ladder, how=HOW):
-    gains = [compare(ladder.labels, rung, ladder.plain, how) for rung in ladder.rungs]
-    return choose(ladder, [{"validation": {"gain": gain}} for gain in gains], how)
+def pick(given, how=HOW):
+    gains = [compare(given.labels, step, given.plain, how) for step in given.steps]
+    return choose_views(given, [{"validation": {"gain": gain}} for gain in gains], how)
 
 
-def test_rungs_by_hand():
+def test_steps_by_hand():
     labels = np.array([0, 0, 1])
     plain = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
     # With the second view the second image is mended and the third spoiled.
     second = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-    test = Ladder.of(labels, plain, [plain, second], "arithmetic")
-    validation = Ladder.of(labels[:2], plain[:2], [plain[:2], second[:2]], "arithmetic")
-    first, both = climb(validation, test, CLASSES, HOW)
+    test = ViewPosteriors.of(labels, plain, [plain, second], "arithmetic")
+    validation = ViewPosteriors.of(labels[:2], plain[:2], [plain[:2], second[:2]], "arithmetic")
+    first, both = search_views(validation, test, CLASSES, HOW)
     assert (first["mended"], first["spoiled"]) == (0, 0)
     assert first["gain"]["accuracy"] == {"value": 0.0, "ci95": [0.0, 0.0]}
     assert (both["mended"], both["spoiled"]) == (1, 1)
@@ -44,22 +44,22 @@ def test_rungs_by_hand():
     assert found["gain"]["accuracy"]["value"] == pytest.approx(1 / 2)
 
 
-def test_a_geometric_ladder():
+def test_a_geometric_mean_of_views():
     plain, other = np.array([[0.5, 0.5]]), np.array([[0.9, 0.1]])
-    ladder = Ladder.of(np.array([0]), plain, [plain, other], "geometric")
-    np.testing.assert_array_equal(ladder.rungs[0], plain)
+    given = ViewPosteriors.of(np.array([0]), plain, [plain, other], "geometric")
+    np.testing.assert_array_equal(given.steps[0], plain)
     # sqrt(0.45) : sqrt(0.05) is 3 : 1.
-    np.testing.assert_allclose(ladder.rungs[1], [[0.75, 0.25]])
+    np.testing.assert_allclose(given.steps[1], [[0.75, 0.25]])
 
 
 def test_the_fewest_views_with_a_gain_are_taken():
     labels = np.arange(60) % 2
     wrong = np.where(np.arange(60) < 30, 1 - labels, labels)
     plain, perfect = answering(wrong), answering(labels)
-    choice = pick(Ladder(labels, plain, [plain, perfect, perfect]))
+    choice = pick(ViewPosteriors(labels, plain, [plain, perfect, perfect]))
     assert choice.count == 2
     assert choice.reason.startswith(
-        "the first of 3 rungs whose gain in macro-F1 on 60 validation images is beyond chance,"
+        "the first of 3 steps whose gain in macro-F1 on 60 validation images is beyond chance,"
         " +0.500 (98.33 % interval +0.3"
     )
 
@@ -69,19 +69,19 @@ def test_the_fewest_views_with_a_gain_are_taken():
 )
 def test_without_a_gain_the_image_is_taken_as_it_is(wrong):
     labels = np.arange(60) % 2
-    plain, rung = (
+    plain, step = (
         answering(np.where(np.isin(np.arange(60), rows), 1 - labels, labels))
         for rows in (range(4), wrong)
     )
-    choice = pick(Ladder(labels, plain, [rung]))
+    choice = pick(ViewPosteriors(labels, plain, [step]))
     assert choice.count == 0
     assert choice.reason == (
-        "of 1 rung none has a gain in macro-F1 on 60 validation images beyond chance"
+        "of 1 step none has a gain in macro-F1 on 60 validation images beyond chance"
         " (95 % intervals)"
     )
 
 
-def test_of_many_rungs_one_must_gain_more():
+def test_of_many_steps_one_must_gain_more():
     """7 mended, none spoiled of 100: Bonett and Price's interval ends at 0 where it is of 98.35 %.
 
     (8 - 1) / 102 = z sqrt(((8 + 1) / 102 - (7 / 102)^2) / 102), with z = 2.398.
@@ -89,9 +89,9 @@ def test_of_many_rungs_one_must_gain_more():
     labels = np.arange(100) % 2
     plain = answering(np.where(np.arange(100) < 7, 1 - labels, labels))
     better = answering(labels)
-    assert pick(Ladder(labels, plain, [better])).count == 1
-    assert pick(Ladder(labels, plain, [plain, better])).count == 2
-    assert pick(Ladder(labels, plain, [*[plain] * 3, better])).count == 0
+    assert pick(ViewPosteriors(labels, plain, [better])).count == 1
+    assert pick(ViewPosteriors(labels, plain, [plain, better])).count == 2
+    assert pick(ViewPosteriors(labels, plain, [*[plain] * 3, better])).count == 0
 
 
 @pytest.mark.parametrize(
@@ -102,21 +102,23 @@ def test_a_few_images_show_nothing(labels):
     labels = np.asarray(labels)
     plain, better = answering((labels + 1) % 4, 4), answering(labels, 4)
     spoilt = answering(np.where(labels == labels[0], labels, (labels + 1) % 4), 4)
-    assert pick(Ladder(labels[:4], plain[:4], [plain[:4], better[:4], spoilt[:4]])).count == 0
+    assert (
+        pick(ViewPosteriors(labels[:4], plain[:4], [plain[:4], better[:4], spoilt[:4]])).count == 0
+    )
 
 
 def draw(rng, sizes, gain):
-    """Draw a validation set and eight rungs, whose logits have unit noise of their own.
+    """Draw a validation set and eight steps, whose logits have unit noise of their own.
 
-    Of two rungs, and of a rung and the images as they are, three quarters are the same.
+    Of two steps, and of a step and the images as they are, three quarters are the same.
     """
     labels = np.repeat(np.arange(len(sizes)), sizes)
     logits = rng.normal(size=(len(labels), len(sizes)))
     logits[np.arange(len(labels)), labels] += 2.5
     noise = 0.6 * rng.normal(size=(9, *logits.shape))
     noise[1:, np.arange(len(labels)), labels] += gain
-    plain, *rungs = np.exp(logits + noise) / np.exp(logits + noise).sum(axis=2, keepdims=True)
-    return Ladder(labels, plain, rungs)
+    plain, *steps = np.exp(logits + noise) / np.exp(logits + noise).sum(axis=2, keepdims=True)
+    return ViewPosteriors(labels, plain, steps)
 
 
 @pytest.mark.parametrize("sizes", [(20, 10, 5), (30, 1, 1, 1)])
@@ -133,5 +135,5 @@ def test_a_real_gain_is_chosen():
 
 
 def test_the_same_validation_images_give_the_same_choice():
-    ladder = draw(np.random.default_rng(3), (40, 40, 40), gain=1.0)
-    assert pick(ladder) == pick(ladder)
+    given = draw(np.random.default_rng(3), (40, 40, 40), gain=1.0)
+    assert pick(given) == pick(given)

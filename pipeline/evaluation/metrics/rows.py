@@ -18,7 +18,7 @@ from pipeline.parquet import read_table
 
 @dataclass(frozen=True)
 class Rows:
-    """n images of k classes; who derives from it adds one field, n vectors.
+    """n images of k classes; a derived class adds one field, n vectors.
 
     Attributes:
         classes: k names.

@@ -1,6 +1,6 @@
-"""The ladder of views: what each rung gains, and which one is taken."""
+"""What each further view gains, and how many are taken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,31 +9,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
-
-Block = Mapping[str, Any]
+from pipeline.evaluation.reports.schema import Gain, Step
 
 _APART = 0.17  # of a row: how far validation is drawn above its middle, and test below
 _CHOSEN = "#fdf1d7"
 
 
-def draw_ladder(rungs: Sequence[Block], chosen: int) -> Figure:
+def draw_views(steps: Sequence[Step], chosen: int) -> Figure:
     """Draw the gain in macro-F1 and the images mended and spoiled, as views are added.
 
-    What a rung costs is its number: so many times an image goes through the network. Seconds
+    What a step costs is its number: so many times an image goes through the network. Seconds
     would draw another picture each time.
 
     Args:
-        rungs: as in tta.json: each with views (their names), validation (with gain, mended and
-            spoiled), and the same of the test images beside it.
+        steps: as in tta.json.
         chosen: how many views are taken; 0 is the image as it is, the dashed line.
     """
-    figure = new_figure(9.0, 1.5 + 0.36 * len(rungs))
+    figure = new_figure(9.0, 1.5 + 0.36 * len(steps))
     gains, changes = figure.subplots(1, 2, sharey=True, width_ratios=[5, 3])
-    rows = np.arange(1, len(rungs) + 1)
-    on_validation = [rung["validation"] for rung in rungs]
+    rows = np.arange(1, len(steps) + 1)
+    on_validation = [step.validation for step in steps]
     for blocks, up, colour, marker, name in (
         (on_validation, _APART, BLUE, "o", "validation"),
-        (rungs, -_APART, ORANGE, "s", "test"),
+        (steps, -_APART, ORANGE, "s", "test"),
     ):
         at = rows - up  # rows are counted downwards
         _draw_gains(gains, blocks, at, color=colour, marker=marker, label=name)
@@ -42,18 +40,17 @@ def draw_ladder(rungs: Sequence[Block], chosen: int) -> Figure:
     gains.axvline(0, color=GREY, linewidth=1, linestyle="--", label=as_it_is)
     gains.set_title("gain in macro-F1, with 95 % intervals", loc="left", fontsize=10)
     changes.axvline(0, color=GREY, linewidth=1)
-    # Both sides are seen, though nothing be there.
-    spoiled, mended = (
-        1.05 * max(1, *(block[key] for block in (*rungs, *on_validation)))
-        for key in ("spoiled", "mended")
-    )
+    # Both sides are shown, even where one is empty.
+    both = (*steps, *on_validation)
+    spoiled = 1.05 * max(1, *(block.spoiled for block in both))
+    mended = 1.05 * max(1, *(block.mended for block in both))
     changes.set_xlim(-spoiled, mended)
     changes.set_title("images spoiled (left) and mended", loc="left", fontsize=10)
     for axes in (gains, changes):
         calm(axes)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-    _name_rungs(gains, [rung["views"][-1] for rung in rungs], chosen)
+    _name_steps(gains, [step.views[-1] for step in steps], chosen)
     if chosen:
         span = {"color": _CHOSEN, "linewidth": 0, "zorder": 0}
         gains.axhspan(chosen - 0.5, chosen + 0.5, label="chosen", **span)
@@ -62,7 +59,7 @@ def draw_ladder(rungs: Sequence[Block], chosen: int) -> Figure:
     return figure
 
 
-def _name_rungs(axes: Axes, views: Sequence[str], chosen: int) -> None:
+def _name_steps(axes: Axes, views: Sequence[str], chosen: int) -> None:
     names = [f"{view}   {row}" for row, view in enumerate(views, 1)]
     axes.set_yticks(np.arange(1, len(views) + 1), names, fontsize=9)
     axes.set_ylim(len(views) + 0.5, 0.5)
@@ -81,12 +78,12 @@ def _name_rungs(axes: Axes, views: Sequence[str], chosen: int) -> None:
 
 
 def _draw_gains(
-    axes: Axes, blocks: Sequence[Block], at: Any, *, color: str, marker: str, label: str
+    axes: Axes, blocks: Sequence[Gain], at: Any, *, color: str, marker: str, label: str
 ) -> None:
-    """Draw a point and its interval per rung."""
-    found = [block["gain"]["macro_f1"] for block in blocks]
-    value = np.array([figure["value"] for figure in found])
-    low, high = np.array([figure["ci95"] for figure in found]).T
+    """Draw a point and its interval per step."""
+    found = [block.gain.macro_f1 for block in blocks]
+    value = np.array([figure.value for figure in found])
+    low, high = np.array([figure.ci95 for figure in found]).T
     arms = [value - low, high - value]
     axes.errorbar(
         value, at, xerr=arms, color=color, fmt=marker, markersize=5, linewidth=1.4, label=label
@@ -99,9 +96,10 @@ def _signed(gain: float, _: int | None) -> str:
     return f"{gain:+.4g}".replace("-", "\N{MINUS SIGN}") if abs(gain) > 1e-9 else "0"
 
 
-def _draw_changes(axes: Axes, blocks: Sequence[Block], at: Any, colour: str) -> None:
+def _draw_changes(axes: Axes, blocks: Sequence[Gain], at: Any, colour: str) -> None:
     """Draw a bar to the left for the images spoiled, and one to the right for those mended."""
-    mended, spoiled = (np.array([block[key] for block in blocks]) for key in ("mended", "spoiled"))
+    mended = np.array([block.mended for block in blocks])
+    spoiled = np.array([block.spoiled for block in blocks])
     axes.barh(at, mended, height=1.6 * _APART, color=colour)
     axes.barh(at, -spoiled, height=1.6 * _APART, color=colour)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))

@@ -1,0 +1,1 @@
+"""The latent space: vectors, nearest neighbours and a map."""

@@ -1,0 +1,1 @@
+"""What became of a candidate in the registry: as a report, and as MLflow shows it."""

@@ -1,0 +1,1 @@
+"""Test-time augmentation: how many views are worth their cost."""
