@@ -20,11 +20,8 @@ from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.reliability import draw_reliability, tempered_series
 from pipeline.evaluation.reports.files import write_report
-from pipeline.evaluation.reports.schema import (
-    EvaluateReport,
-    Model,
-    SuspiciousReport,
-)
+from pipeline.evaluation.reports.images import SuspiciousReport
+from pipeline.evaluation.reports.schema import EvaluateReport, Model
 from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
 from pipeline.progress import watched

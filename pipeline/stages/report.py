@@ -9,13 +9,11 @@ from pipeline.errors import some
 from pipeline.evaluation.page import Page, count_split, find_pictures, render
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
+from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.schema import (
-    BalanceReport,
     BaselineReport,
-    DataReport,
     EvaluateReport,
     RetrieveReport,
-    SuspiciousReport,
     TtaReport,
 )
 from pipeline.files import atomic_path, damaged

@@ -12,15 +12,13 @@ from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
+from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.schema import (
-    BalanceReport,
     BaselineReport,
     ClassFigures,
-    DataReport,
     EvaluateReport,
     Figure,
     RetrieveReport,
-    SuspiciousReport,
     TtaReport,
 )
 

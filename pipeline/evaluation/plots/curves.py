@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
-from pipeline.evaluation.reports.schema import Epoch
+from pipeline.evaluation.reports.history import Epoch
 
 
 def draw_learning_curves(histories: Mapping[str, Sequence[Epoch]]) -> Figure:

@@ -1,8 +1,7 @@
-"""What the stages report: a model per file of reports/, and the history of a training.
+"""What the stages report of models: baseline.json, evaluate.json, tta.json and retrieve.json.
 
 A stage builds and writes its report, and readers get the same object. Reading needs neither numpy
 nor the metrics themselves: a report lists what its figures are called, and which way is better.
-The report of the registry is in `evaluation.registration`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    RootModel,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -211,33 +209,6 @@ class BaselineReport(Part):
     most_important: tuple[Importance, ...]
 
 
-class SuspiciousImages(Part):
-    """How many images were looked at, by split."""
-
-    val: int
-    test: int
-
-
-class SuspiciousLabel(Part):
-    """A label that looks wrong, and what the model says instead."""
-
-    path: str
-    split: str
-    given: str
-    suggested: str
-    probability: float
-    score: float
-
-
-class SuspiciousReport(Part):
-    """suspicious.json: images whose label looks wrong, the most suspicious first."""
-
-    images: SuspiciousImages
-    suspicious: int
-    share_of_wrong_labels: float
-    listed: tuple[SuspiciousLabel, ...]
-
-
 class Gain(Part):
     """Averaged views against the images as they are."""
 
@@ -295,64 +266,3 @@ class RetrieveReport(Part):
     queries: int
     searched: int
     dimensions: int
-
-
-class Epoch(Part):
-    """One epoch of a training.
-
-    Attributes:
-        epoch: from 1.
-        train_loss, val_loss: nats.
-        val_accuracy: in [0, 1].
-        kept: whether the trained model is what it was after this epoch.
-    """
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    kept: bool
-
-
-class History(RootModel[tuple[Epoch, ...]]):
-    """history/<model>.json: the epochs of a training, at least one."""
-
-    model_config = ConfigDict(frozen=True)
-    root: tuple[Epoch, ...] = Field(min_length=1)
-
-
-class LeftOut(Part):
-    """A file that cannot be used."""
-
-    path: str
-    problem: str
-
-
-class NearDuplicates(Part):
-    """Groups of images that look alike."""
-
-    clusters: int
-    images: int
-
-
-class DataReport(Part):
-    """data.json: what the page shows of it."""
-
-    files: int
-    usable: int
-    problems: dict[str, int]
-    left_out: tuple[LeftOut, ...]
-    near_duplicates: NearDuplicates
-
-
-class BalancedClass(Part):
-    """The synthetic images of a class."""
-
-    copies: int
-
-
-class BalanceReport(Part):
-    """balance.json: what the page shows of it."""
-
-    synthetic_images: int
-    classes: dict[str, BalancedClass]

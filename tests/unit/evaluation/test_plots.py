@@ -22,7 +22,7 @@ from pipeline.evaluation.plots.sheets import (
     draw_suspects,
     most_confident_mistakes,
 )
-from pipeline.evaluation.reports.schema import Epoch
+from pipeline.evaluation.reports.history import Epoch
 
 
 def texts(figure):

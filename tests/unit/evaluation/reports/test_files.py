@@ -7,7 +7,8 @@ from pydantic import Field
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.reports.files import read_report, write_report
-from pipeline.evaluation.reports.schema import EvaluateReport, Figure, History, Part
+from pipeline.evaluation.reports.history import History
+from pipeline.evaluation.reports.schema import EvaluateReport, Figure, Part
 from tests import reports
 
 PATH = Path("reports/a.json")
