@@ -12,7 +12,7 @@ from pipeline.files import write_json
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, Resources, Training
 from pipeline.progress import progress_bar
-from pipeline.runtime.training.plan import plan_training
+from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.stages._paths import PACKED, REPORTS, training_folders
 from pipeline.vision.inspection.lr_range import (
     Point,
@@ -24,6 +24,7 @@ from pipeline.vision.inspection.lr_range import (
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.make_job import make_job
 from pipeline.vision.training.trainer import Trainer
 
 _FOLDER = REPORTS / "lr_find"
@@ -45,10 +46,15 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
         PipelineError: images or weights are not there or do not fit; or the loss does not fall.
     """
     recipe: Training = {"train": params.train, "finetune": params.finetune}[stage]
-    plan = plan_training(
-        params, recipe, images=training_folders(recipe.images), validation=PACKED / "val"
+    job = make_job(
+        stage,
+        params.model,
+        recipe,
+        images=training_folders(recipe.images),
+        validation=PACKED / "val",
+        initial=find_initial_weights(params, recipe),
     )
-    trainer = _build(plan.job, params.resources)
+    trainer = _build(job, params.resources)
     points = []
     with progress_bar(steps, f"lr-find {stage}", "step") as bar:
         for point in range_test(rising_rates(lowest, highest, steps), trainer.step_at):
@@ -56,7 +62,7 @@ def run(params: Params, stage: str, lowest: float, highest: float, steps: int) -
             bar.update()
     found = lowest_point(points, steps)
     if points:
-        _write(stage, plan.job, points, suggest(found) if found else None)
+        _write(stage, job, points, suggest(found) if found else None)
     if found is None:
         end = points[-1].rate if points else lowest
         raise PipelineError(
@@ -76,9 +82,10 @@ def _build(job: Job, resources: Resources) -> Trainer:
     """Build a trainer that computes as the stage's only worker would."""
     gpu = torch.cuda.is_available() and resources.gpus_per_worker != 0
     device = torch.device("cuda" if gpu else "cpu")
-    compute = choose_compute(
-        job.timer(Share(), device),
-        precision=resources.precision,
+    compute, _ = choose_compute(
+        job,
+        Share(),
+        device,
         threads=resources.threads,
         most_threads=resources.cpus_per_worker or usable_cores(),
     )

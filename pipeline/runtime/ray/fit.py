@@ -101,7 +101,6 @@ def _ray_trainer(
         job=job,
         folder=folder,
         checkpoint_interval_s=resources.checkpoint_interval_s,
-        precision=resources.precision,
         threads=resources.threads,
         cores=int(demand.per_worker["CPU"]),
         loopback=cluster.private,

@@ -8,7 +8,6 @@ from uuid import uuid4
 import torch
 from torch.backends.cpu import get_cpu_capability
 
-from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray.group import loopback_group
 from pipeline.runtime.ray.worker_config import WorkerConfig
@@ -122,27 +121,24 @@ def _choose_compute(order: WorkerConfig, share: Share, device: torch.device) -> 
     """Choose by trial, or as the last time that it was asked for."""
     job, recipe, on_gpu = order.job, order.job.recipe, device.type == "cuda"
     question = {
-        "network": [job.network, job.args, ImageSet.open(*job.images).info.shape],
+        "network": [job.network, job.args, job.training_set.info.shape],
         "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable],
-        "asked": [order.precision, order.threads, order.cores],
+        "asked": [recipe.precision, order.threads, order.cores],
         "device": torch.cuda.get_device_name(device) if on_gpu else get_cpu_capability(),
         "torch": torch.__version__,
     }
     return remembered(
         order.folder.choices,
         question,
-        lambda: choose_compute(
-            job.timer(share, device),
-            precision=order.precision,
-            threads=order.threads,
-            most_threads=order.cores,
-        ),
+        lambda: choose_compute(job, share, device, threads=order.threads, most_threads=order.cores)[
+            0
+        ],
     )
 
 
 def _open_diary(order: WorkerConfig, trainer: Trainer, start: _Start, share: Share) -> EventLog:
     """Start the driver's news: the epochs that are done already, and how this goes on."""
-    progress = trainer.progress
+    progress = trainer.state
     diary = EventLog(order.folder.diary, progress.history)
     workers = "1 worker" if share.workers == 1 else f"{share.workers} workers"
     diary.fact("compute", f"{workers}, {start.compute}")

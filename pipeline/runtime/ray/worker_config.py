@@ -16,7 +16,7 @@ class WorkerConfig:
         job: what to train.
         folder: where checkpoints and news go.
         checkpoint_interval_s: between two checkpoints, at least.
-        precision, threads: as in params.yaml.
+        threads: as in params.yaml.
         cores: that this worker may use.
         loopback: whether all workers are on this machine and meet here.
         samples_load: whether a worker of each node watches its machine.
@@ -25,7 +25,6 @@ class WorkerConfig:
     job: Job
     folder: RunFolder
     checkpoint_interval_s: float
-    precision: Literal["auto", "fp32", "bf16"]
     threads: int | Literal["auto"]
     cores: int
     loopback: bool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.files import fresh_folder
 from pipeline.vision.training.checkpoint import first_whole
-from pipeline.vision.training.training_state import Progress
+from pipeline.vision.training.training_state import TrainingState
 
 if TYPE_CHECKING:  # the driver, which only looks for checkpoints, needs no torch
     from pipeline.vision.training.trainer import Trainer
@@ -36,7 +36,7 @@ def save_checkpoint(trainer: "Trainer", folder: Path) -> Path:
     Raises:
         PipelineError: a loss is not finite; nothing is written.
     """
-    path = folder / _name(trainer.progress)
+    path = folder / _name(trainer.state)
     with fresh_folder(path) as new:
         trainer.save(new)
     for old in checkpoints(folder)[_KEPT:]:
@@ -51,6 +51,6 @@ def go_back_to(checkpoint: Path | None, folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _name(progress: Progress) -> str:
+def _name(state: TrainingState) -> str:
     """Name a moment of a training so that names sort as the moments do."""
-    return f"{progress.epochs_done:06d}-{progress.steps_done:09d}"
+    return f"{state.epochs_done:06d}-{state.steps_done:09d}"

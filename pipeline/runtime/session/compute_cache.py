@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import write_json
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.compute_config import ComputeConfig
 
@@ -27,8 +28,9 @@ def remembered(
     """
     file = folder / f"{values_digest(dict(question))[:16]}.json"
     try:
-        return ComputeConfig(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):  # never asked, or damaged
+        values = json.loads(file.read_text())
+        return ComputeConfig(Arithmetic.of(values["arithmetic"]), values["threads"])
+    except (OSError, ValueError, TypeError, KeyError):  # never asked, or damaged
         choice = choose()
     write_json(file, asdict(choice))
     return choice

@@ -24,14 +24,7 @@ DATA_TAG = "convoy.data"
 RECIPE_TAG = "convoy.recipe"
 
 _SECTIONS = ("data", "sample", "index", "split", "pack", "balance", "model")
-_RESOURCES = (
-    "workers",
-    "cpus_per_worker",
-    "gpus_per_worker",
-    "threads",
-    "precision",
-    "sync_batch_norm",
-)
+_RESOURCES = ("workers", "cpus_per_worker", "gpus_per_worker", "threads")
 # Their keys are the user's own words, which a store may refuse as names.
 _WHOLE = {"balance.per_class"}
 _MAX_VALUE = 6000  # characters: MLflow's limit for a param

@@ -1,7 +1,6 @@
 """What a training starts from: a file, a bundle, the registry, or what torchvision publishes."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.shards.statistics import files_digest
@@ -10,25 +9,10 @@ from pipeline.files import atomic_path
 from pipeline.params import Params, Training
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
+from pipeline.vision.training.make_job import InitialWeights
 
 _REGISTRY = "models:/"
 _WEIGHTS_FOLDER = "weights"
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """The first weights of a training.
-
-    Attributes:
-        weights: a .safetensors file or a bundle folder, absolute; None: random.
-        origin: what identifies them.
-        normalization: mean and std per channel of pixels in [0, 1] that they were trained with;
-            None where nobody knows.
-    """
-
-    weights: Path | None
-    origin: str
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
 def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
@@ -39,7 +23,7 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     """
     source = recipe.weights
     if source is None:
-        return InitialWeights(None, "random", None)
+        return InitialWeights()
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
     if source.startswith(_REGISTRY):
         path = _fetched(source, params)
@@ -57,7 +41,7 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
 def _published(network: str, name: str, storage: Path) -> InitialWeights:
     from safetensors.torch import save_file  # torch, which takes a second
 
-    from pipeline.vision.weights import is_published, published_weights
+    from pipeline.vision.weights.published import is_published, published_weights
 
     if not is_published(name):
         raise _nothing_there(name)

@@ -3,11 +3,8 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 
-from pipeline.data.shards.shards import ImageSet
-from pipeline.data.shards.statistics import files_digest
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.runtime.ray.cluster import Cluster
@@ -20,17 +17,19 @@ from pipeline.runtime.tracking.run_logger import Recorder, start_run
 from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_facts
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.runtime.training.event_handler import EventHandler
-from pipeline.runtime.training.plan import Plan, plan_training
+from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.description import write_bundle
-from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.training_state import Progress, read_progress
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.make_job import make_job
+from pipeline.vision.training.training_state import TrainingState, read_training_state
+from pipeline.vision.training.versions import code_digest, library_versions
 
 
 def train_bundle(
     params: Params, cluster: Cluster, trained: Trained, *, bundle: Path, history: Path
-) -> Progress:
+) -> TrainingState:
     """Train, and write the best network as a bundle.
 
     A call with the same params, images and code as one that was killed goes on from its last
@@ -44,23 +43,28 @@ def train_bundle(
         history: the JSON file to write, one record per epoch.
 
     Raises:
-        PipelineError: see `plan_training` and `train_on_ray`.
+        PipelineError: see `make_job`, `find_initial_weights` and `train_on_ray`.
     """
     with sigterm_interrupts():
-        plan = plan_training(
-            params, trained.recipe, images=trained.images, validation=trained.validation
+        job = make_job(
+            trained.stage,
+            params.model,
+            trained.recipe,
+            images=trained.images,
+            validation=trained.validation,
+            initial=find_initial_weights(params, trained.recipe),
         )
-        name = f"{trained.stage}-{_identity(plan)}"
+        name = f"{job.stage}-{job.identity(None, library_versions(), code_digest())[:16]}"
         folder = RunFolder(Path(params.resources.storage).resolve(), name)
-        with _recorded(params, trained, plan, folder) as recorder:
-            with _watching(cluster, trained, recorder) as watch:
+        with _recorded(params, trained, job, folder) as recorder:
+            with _watching(cluster, job, recorder) as watch:
                 wanted = watch.load if params.tracking.system_metrics else None
-                checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
+                checkpoint = train_on_ray(cluster, job, folder, watch, wanted)
             cluster.close()
-            progress = read_progress(checkpoint)
+            progress = read_training_state(checkpoint)
             write_json(history, _lasting(progress))
             recorder.log(best_metrics(progress.history[progress.best_epoch - 1]), 0)
-            description = replace(plan.description, validation=_best_validation(progress))
+            description = job.description(_best_validation(progress), None)
             write_bundle(bundle, description, checkpoint / BEST_FILE)
             recorder.end("FINISHED", bundle_tags(bundle))
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -68,19 +72,17 @@ def train_bundle(
 
 
 @contextmanager
-def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[EventHandler]:
+def _watching(cluster: Cluster, job: Job, recorder: Recorder) -> Iterator[EventHandler]:
     """Have the console and the tracking store watch a training."""
-    images = len(ImageSet.open(*trained.images))
-    with closing(ProgressBar(trained.stage, trained.recipe.epochs, images)) as bar:
+    images = len(job.training_set)
+    with closing(ProgressBar(job.stage, job.recipe.epochs, images)) as bar:
         yield EventHandler(bar, recorder, cluster)
 
 
 @contextmanager
-def _recorded(
-    params: Params, trained: Trained, plan: Plan, folder: RunFolder
-) -> Iterator[Recorder]:
+def _recorded(params: Params, trained: Trained, job: Job, folder: RunFolder) -> Iterator[Recorder]:
     """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
-    facts = gather_facts(params, trained, plan.description.origin["data"])
+    facts = gather_facts(params, trained, job.images_digest)
     recorder = start_run(
         params.tracking,
         name=facts.name,
@@ -101,25 +103,14 @@ def _recorded(
             raise
 
 
-def _identity(plan: Plan) -> str:
-    """Digest all that the weights depend on: data, params, start and code."""
-    package = Path(__file__).parents[2]
-    values = {
-        "description": asdict(plan.description),
-        "recipe": plan.job.recipe.model_dump(mode="json"),
-        "code": files_digest([package / "vision", package / "data"], "*.py"),
-    }
-    return values_digest(values)[:16]
-
-
-def _best_validation(progress: Progress) -> dict[str, float]:
+def _best_validation(progress: TrainingState) -> dict[str, float]:
     """Return the validation metrics of the epoch whose weights the bundle holds."""
     best = progress.history[progress.best_epoch - 1]
     prefix = "val_"
     return {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
 
 
-def _lasting(progress: Progress) -> list[dict[str, float | bool]]:
+def _lasting(progress: TrainingState) -> list[dict[str, float | bool]]:
     """Return the history with the epoch marked that the bundle holds, and without the speed.
 
     It is the same for the same training, on any machine.

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pipeline.runtime.training.plan import plan_training
 from safetensors.torch import load_file, save_file
 
 from pipeline.data.shards.statistics import channel_statistics
@@ -9,7 +10,6 @@ from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.registry import versions as registry
 from pipeline.runtime.training import initial_weights as start
-from pipeline.runtime.training.plan import plan_training
 from pipeline.vision import weights
 from pipeline.vision.bundle.digest import bundle_digest
 from tests.bundles import save_bundle
