@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.params import load_params
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import (
     Batches,
@@ -15,7 +16,7 @@ from pipeline.vision.training.batches import (
     starts_at,
 )
 from pipeline.vision.training.sampling import count_steps
-from pipeline.vision.training.sources import MappedPixels
+from pipeline.vision.training.sources import MappedPixels, PixelTransform
 from tests.packed import BARS, bars, write_set
 
 ALONE = Share()

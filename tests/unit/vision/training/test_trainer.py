@@ -330,11 +330,10 @@ def test_gradual_unfreezing_goes_from_the_head_down(sets):
 
 
 def test_16_bit_pixels_train_as_their_8_bit_images(sets, tmp_path):
-    images, labels = bars(90)
-    deep = (images.astype("uint16") * 257).astype("uint16")  # 255 becomes 65535
     one = trainer(sets, recipe())
-    write_set(tmp_path / "train", deep, labels, BARS)
-    write_set(tmp_path / "val", *bars(30, seed=1), BARS)
+    for name, (images, labels) in (("train", bars(90)), ("val", bars(30, seed=1))):
+        deep = images.astype("uint16") * 257  # 255 becomes 65535
+        write_set(tmp_path / name, deep, labels, BARS)
     other = trainer((tmp_path / "train", tmp_path / "val"), recipe())
     found, expected = other.advance(ALL_STEPS), one.advance(ALL_STEPS)
     assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
