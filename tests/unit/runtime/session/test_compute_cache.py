@@ -13,7 +13,7 @@ def test_a_question_is_answered_once(tmp_path):
         return ComputeConfig(BF16, len(asked))
 
     first = remembered(tmp_path, {"network": "a"}, choose)
-    assert first == ComputeConfig("bf16", 1, True)
+    assert first == ComputeConfig(BF16, 1)
     assert remembered(tmp_path, {"network": "a"}, choose) == first
     assert remembered(tmp_path, {"network": "b"}, choose) == ComputeConfig(BF16, 2)
 
