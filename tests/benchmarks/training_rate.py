@@ -30,15 +30,16 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.data.shards.preprocessing import Preprocessing
-from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.data.shards.shards import SetInfo, ShardWriter
 from pipeline.parallel import usable_cores
-from pipeline.params import load_params
+from pipeline.params import Model, load_params
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks import build_network
-from pipeline.vision.training.autotune import choose_compute, time_steps
+from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
-from pipeline.vision.training.trainer import Inputs, Trainer
+from pipeline.vision.training.job import Job
+from pipeline.vision.training.make_job import InitialWeights, make_job
 
 ROOT = Path(__file__).parents[2]
 CLASSES = 10
@@ -88,15 +89,15 @@ def measure(case: Case, folder: Path, device: torch.device, arguments: argparse.
     """Alternate the three ways and print their rates."""
     images, labels = make_images(case)
     packed = write_packed(folder / "packed", images, labels)
-    network = build_network(case.network, {}, case.shape, CLASSES)
-    timer = time_steps(network, (case.batch, *case.shape), device)
+    few = write_packed(folder / "few", images[:8], labels[:8])
+    job = make_endless_job(case, packed, few)
     cores = usable_cores()
-    compute = choose_compute(timer, precision="auto", threads="auto", most_threads=cores)
+    compute, _ = choose_compute(job, Share(), device, threads="auto", most_threads=cores)
     print(
         f"{case.network}, {case.side} px, {case.channels} channels, batch {case.batch}: {compute}"
     )
     torch.set_num_threads(compute.threads)
-    ways = {"bound": Bound(case, compute, device), "convoy": Convoy(case, packed, compute, device)}
+    ways = {"bound": Bound(case, compute, device), "convoy": Convoy(case, job, compute, device)}
     if not arguments.without_usual:
         write_jpegs(folder / "files", images, labels)
         for workers in (0, 1, 2):
@@ -133,6 +134,27 @@ def report(rates: dict[str, list[float]]) -> None:
         )
 
 
+def make_endless_job(case: Case, packed: Path, few: Path) -> Job:
+    """Return a training that goes on for as long as it is asked to; a few images are validated."""
+    params = load_params(ROOT / "params.yaml")
+    values = params.train.model_dump(mode="json")
+    values |= {
+        "epochs": 10**6,
+        "global_batch_size": case.batch,
+        "optimizer": values["optimizer"] | {"name": "sgd", "lr": 0.01, "weight_decay": 0.0},
+        "schedule": {"name": "constant", "warmup_epochs": 0},
+    }
+    values["early_stopping"]["patience"] = 10**6
+    return make_job(
+        "train",
+        Model(name=case.network, args={}),
+        type(params.train).model_validate(values, strict=False),
+        images=[packed],
+        validation=few,
+        initial=InitialWeights(),
+    )
+
+
 class Bound:
     """The arithmetic alone: one batch, again and again."""
 
@@ -140,16 +162,16 @@ class Bound:
         self.threads = compute.threads
         self._case, self._compute, self._device = case, compute, device
         self._network = build_network(case.network, {}, case.shape, CLASSES).train()
-        self._network.to(device, memory_format=compute.memory_format)
+        self._network.to(device, memory_format=compute.arithmetic.torch_format)
         images = torch.rand(case.batch, *case.shape).to(device)
-        self._images = images.contiguous(memory_format=compute.memory_format)
+        self._images = images.contiguous(memory_format=compute.arithmetic.torch_format)
         self._labels = torch.randint(0, CLASSES, (case.batch,), device=device)
         self._optimizer = torch.optim.SGD(
             self._network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True
         )
 
     def _step(self) -> None:
-        with self._compute.autocast(self._device):
+        with self._compute.arithmetic.autocast(self._device):
             logits = self._network(self._images)
         functional.cross_entropy(logits.float(), self._labels).backward()
         self._optimizer.step()
@@ -163,26 +185,9 @@ class Bound:
 class Convoy:
     """The product's loop, between epochs' ends: steady state."""
 
-    def __init__(
-        self, case: Case, packed: ImageSet, compute: ComputeConfig, device: torch.device
-    ) -> None:
+    def __init__(self, case: Case, job: Job, compute: ComputeConfig, device: torch.device) -> None:
         self.threads = compute.threads
-        values = load_params(ROOT / "params.yaml").train.model_dump(mode="json")
-        values |= {
-            "epochs": 10**6,
-            "global_batch_size": case.batch,
-            "optimizer": values["optimizer"] | {"name": "sgd", "lr": 0.01, "weight_decay": 0.0},
-            "schedule": {"name": "constant", "warmup_epochs": 0},
-        }
-        values["early_stopping"]["patience"] = 10**6
-        recipe = type(load_params(ROOT / "params.yaml").train).model_validate(values, strict=False)
-        few = first_rows(packed, 8)
-        mean, std = (0.5,) * case.channels, (0.25,) * case.channels
-        network = build_network(case.network, {}, case.shape, CLASSES)
-        inputs = Inputs(packed, few, mean, std)
-        self._trainer = Trainer(
-            network, inputs, recipe, share=Share(), device=device, compute=compute
-        )
+        self._trainer = job.build(Share(), device, compute)
         self._case, self._device = case, device
 
     def rate(self, seconds: float) -> float:
@@ -195,9 +200,9 @@ class Convoy:
         return (self._seen() - before) / (synchronised(self._device) - start)
 
     def _seen(self) -> int:
-        progress = self._trainer.progress
-        done = progress.steps_done * self._case.batch
-        return progress.epochs_done * self._trainer.glance().of_images + done
+        state = self._trainer.state
+        done = state.steps_done * self._case.batch
+        return state.epochs_done * self._trainer.epoch_progress().of_images + done
 
 
 class Usual:
@@ -275,7 +280,7 @@ def make_images(case: Case) -> tuple[np.ndarray, list[int]]:
     ]
 
 
-def write_packed(folder: Path, images: np.ndarray, labels: list[int]) -> ImageSet:
+def write_packed(folder: Path, images: np.ndarray, labels: list[int]) -> Path:
     """Write the images as `convoy pack` does."""
     names = tuple(f"class{label}" for label in range(CLASSES))
     preprocessing = Preprocessing(*images.shape[1:], "stretch", 0, 8)
@@ -283,14 +288,7 @@ def write_packed(folder: Path, images: np.ndarray, labels: list[int]) -> ImageSe
     rows = [f"{row:032x}" for row in range(len(images))]
     with ShardWriter(folder, info, 50_000) as writer:
         writer.write(images, labels, rows, [None] * len(images), rows)
-    return ImageSet.open(folder)
-
-
-def first_rows(packed: ImageSet, count: int) -> ImageSet:
-    """Return a small set for validation, which is not what is measured."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = np.arange(count)
-        return write_packed(Path(folder), packed.gather(rows), packed.labels[rows].tolist())
+    return folder
 
 
 def write_jpegs(folder: Path, images: np.ndarray, labels: list[int]) -> None:

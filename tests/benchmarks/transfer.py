@@ -27,10 +27,9 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.data.shards.shards import ImageSet
-from pipeline.data.shards.statistics import channel_statistics
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.parallel import usable_cores
-from pipeline.params import Params, load_params
+from pipeline.params import Model, Params, load_params
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
@@ -38,6 +37,7 @@ from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.make_job import InitialWeights, make_job
 from pipeline.vision.training.trainer import Trainer
 
 ALL = 10**9
@@ -62,9 +62,10 @@ def main() -> None:
     os.chdir(arguments.folder)
     params = load_params()
     jobs = plan(params, arguments, weights)
-    compute = choose_compute(
-        jobs["scratch"].timer(Share(), torch.device("cpu")),
-        precision="auto",
+    compute, _ = choose_compute(
+        jobs["scratch"],
+        Share(),
+        torch.device("cpu"),
         threads="auto",
         most_threads=usable_cores(),
     )
@@ -84,7 +85,6 @@ def main() -> None:
 def plan(params: Params, arguments: argparse.Namespace, weights: Path) -> dict[str, Job]:
     """Return the three jobs, but for their epochs."""
     packed = Path("data/packed").resolve()
-    own = channel_statistics(ImageSet.open(packed / "train"))
 
     def job(trainable: str, lr: float, source: Path | None) -> Job:
         values = params.train.model_dump(mode="json") | {
@@ -95,18 +95,14 @@ def plan(params: Params, arguments: argparse.Namespace, weights: Path) -> dict[s
         }
         values["optimizer"] |= {"name": "adamw", "lr": lr}
         values["early_stopping"]["patience"] = ALL
-        recipe = type(params.train).model_validate(values, strict=False)
-        mean, std = IMAGENET if source else own
-        return Job(
-            images=(packed / "train",),
+        initial = InitialWeights(source, str(source), IMAGENET) if source else InitialWeights()
+        return make_job(
+            "train",
+            Model(name=arguments.network, args={}),
+            type(params.train).model_validate(values, strict=False),
+            images=[packed / "train"],
             validation=packed / "val",
-            network=arguments.network,
-            args={},
-            weights=source,
-            mean=tuple(mean),
-            std=tuple(std),
-            sync_norms=False,
-            recipe=recipe,
+            initial=initial,
         )
 
     return {
@@ -159,7 +155,7 @@ def run(parts: list[tuple[Job, float]], compute: ComputeConfig) -> dict[str, Any
             while time.perf_counter() - built < seconds / 20:
                 probe.advance(ALL)
             now = time.perf_counter()
-            epoch = (now - built) / probe.progress.epochs_done
+            epoch = (now - built) / probe.state.epochs_done
             fit = max(1, int((end - now - (built - begin)) / epoch))
             trainer = start(with_recipe(job, epochs=fit), compute)
             while not trainer.done:

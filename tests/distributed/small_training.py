@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 
 from pipeline.runtime.ray.fit import fit
 from pipeline.runtime.session.run_folder import RunFolder
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.compute_config import ComputeConfig
-from pipeline.vision.training.job import Job
-from pipeline.vision.training.training_state import read_progress
+from pipeline.vision.training.training_state import read_training_state
+from tests.jobs import job_on
 
 
 class News:
@@ -37,26 +38,21 @@ class News:
 
 def make_job(params, sets, **changes):
     values = params.train.model_dump(mode="json")
-    values |= {"epochs": 3, "global_batch_size": 16, "mixup_alpha": 0.3} | changes
+    values |= {
+        "epochs": 3,
+        "global_batch_size": 16,
+        "mixup_alpha": 0.3,
+        "precision": "fp32",
+    } | changes
     values["early_stopping"] = {"metric": "loss", "patience": 1000, "min_delta": 0.0}
     recipe = type(params.train).model_validate(values, strict=False)
-    return Job(
-        images=(sets[0],),
-        validation=sets[1],
-        network="lenet5",
-        args={},
-        weights=None,
-        mean=(0.2,),
-        std=(0.3,),
-        sync_norms=True,
-        recipe=recipe,
-    )
+    return job_on(sets, recipe)
 
 
 def few(params, **changes):
     """Return resources for one small worker on a local cluster."""
     values = {"workers": 1, "cpus_per_worker": 1, "checkpoint_interval_s": 0.0}
-    values |= {"precision": "fp32", "threads": 1}
+    values |= {"threads": 1}
     return params.resources.model_copy(update=values | changes)
 
 
@@ -68,7 +64,8 @@ def run(job, resources, folder, news=None, take_load=None):
 def chosen(folder):
     """Return how the workers of a run computed: other orders of memory round differently."""
     (file,) = folder.choices.iterdir()
-    return ComputeConfig(**json.loads(file.read_text()))
+    values = json.loads(file.read_text())
+    return ComputeConfig(Arithmetic.of(values["arithmetic"]), values["threads"])
 
 
 def alone(job, compute):
@@ -81,8 +78,8 @@ def alone(job, compute):
 
 def assert_same_training(checkpoint, expected, tolerance=1e-6):
     """Compare losses and weights with those of a training that nobody disturbed."""
-    progress = read_progress(checkpoint)
-    for found, wanted in zip(progress.history, expected.progress.history, strict=True):
+    progress = read_training_state(checkpoint)
+    for found, wanted in zip(progress.history, expected.state.history, strict=True):
         for key in ("train_loss", "val_loss"):
             assert found[key] == pytest.approx(wanted[key], abs=tolerance)
     best = load_file(checkpoint / BEST_FILE)

@@ -11,7 +11,7 @@ from pipeline.runtime.ray import fit as train
 from pipeline.runtime.ray.cluster import open_cluster
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.vision.training.checkpoint import BEST_FILE
-from pipeline.vision.training.training_state import read_progress
+from pipeline.vision.training.training_state import read_training_state
 from tests.distributed.small_training import (
     News,
     alone,
@@ -45,7 +45,7 @@ def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tm
     assert_same_training(checkpoint, alone(job, chosen(folder)), tolerance)
     assert [record["epoch"] for record in news.records] == [1, 2, 3]
     assert [without_memory(record) for record in news.records] == (
-        read_progress(checkpoint).history
+        read_training_state(checkpoint).history
     )
     count = "1 worker" if workers == 1 else f"{workers} workers"
     ((name, text),) = news.facts

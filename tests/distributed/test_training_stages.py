@@ -33,16 +33,14 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture
 def small(params):
     """Params for a training of seconds."""
-    few = {"epochs": 12, "global_batch_size": 16}
+    few = {"epochs": 12, "global_batch_size": 16, "precision": "fp32"}
     return params.model_copy(
         update={
             "train": params.train.model_copy(update=few),
             "finetune": params.finetune.model_copy(
                 update={**few, "epochs": 2, "images": "data/packed/train"}
             ),
-            "resources": params.resources.model_copy(
-                update={"cpus_per_worker": 1, "precision": "fp32", "threads": 1}
-            ),
+            "resources": params.resources.model_copy(update={"cpus_per_worker": 1, "threads": 1}),
         }
     )
 

@@ -15,8 +15,8 @@ SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "layer_de
 def write_params(**changes):
     """Write params.yaml for a quick training; `changes` go to the section train."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["resources"] |= {"threads": 1, "precision": "fp32"}
-    raw["train"] |= {"global_batch_size": 24, "epochs": 2, **changes}
+    raw["resources"] |= {"threads": 1}
+    raw["train"] |= {"global_batch_size": 24, "epochs": 2, "precision": "fp32", **changes}
     Path("params.yaml").write_text(yaml.safe_dump(raw))
 
 

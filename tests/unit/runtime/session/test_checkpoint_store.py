@@ -18,7 +18,7 @@ class Trainer:
     """Saves next to nothing."""
 
     def __init__(self, epochs, steps):
-        self.progress = SimpleNamespace(epochs_done=epochs, steps_done=steps)
+        self.state = SimpleNamespace(epochs_done=epochs, steps_done=steps)
 
     def save(self, folder):
         write_checkpoint(folder, {"network": WEIGHTS}, WEIGHTS, {})

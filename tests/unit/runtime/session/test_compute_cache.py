@@ -1,5 +1,8 @@
 from pipeline.runtime.session.compute_cache import remembered
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.compute_config import ComputeConfig
+
+BF16 = Arithmetic("bf16", "channels_last")
 
 
 def test_a_question_is_answered_once(tmp_path):
@@ -7,12 +10,12 @@ def test_a_question_is_answered_once(tmp_path):
 
     def choose():
         asked.append(1)
-        return ComputeConfig("bf16", len(asked), True)
+        return ComputeConfig(BF16, len(asked))
 
     first = remembered(tmp_path, {"network": "a"}, choose)
-    assert first == ComputeConfig("bf16", 1, True)
+    assert first == ComputeConfig(BF16, 1)
     assert remembered(tmp_path, {"network": "a"}, choose) == first
-    assert remembered(tmp_path, {"network": "b"}, choose) == ComputeConfig("bf16", 2, True)
+    assert remembered(tmp_path, {"network": "b"}, choose) == ComputeConfig(BF16, 2)
 
 
 def test_a_damaged_answer_is_asked_for_again(tmp_path):

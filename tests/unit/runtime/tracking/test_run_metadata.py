@@ -65,7 +65,7 @@ def test_params_are_flat_and_as_the_file_has_them(params):
     assert flat["recipe.augment"] == "[]"
     assert flat["model.args"] == "{}"
     assert json.loads(flat["balance.policy"]) == given["balance"]["policy"]
-    assert flat["resources.sync_batch_norm"] == "true"
+    assert flat["recipe.sync_batch_norm"] == "true"
     assert flat["resources.gpus_per_worker"] == "null"
     assert "resources.storage" not in flat
     assert not [name for name in flat if name.startswith(("train.", "finetune.", "tracking."))]

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import (
     Description,
     Views,
@@ -14,6 +15,7 @@ from pipeline.vision.bundle.description import (
 )
 from pipeline.vision.bundle.digest import bundle_digest
 
+BF16 = Arithmetic("bf16", "channels_last")
 POLICY = [{"Affine": {"rotate": [-5, 5], "p": 1.0}}]
 VIEWS = Views(
     ({"identity": {}}, {"rotate": {"degrees": 7}}, {"random": {"draw": 0, "policy": POLICY}}),
@@ -38,12 +40,12 @@ def weights(tmp_path):
 
 @pytest.fixture
 def bundle(tmp_path, weights):
-    write_bundle(tmp_path / "m", described(views=VIEWS, temperature=1.5), weights)
+    write_bundle(tmp_path / "m", described(views=VIEWS, temperature=1.5, compute=BF16), weights)
     return tmp_path / "m"
 
 
 def changed(bundle, change):
-    """Write other values into bundle.json; those that are None are taken out."""
+    """Write other values into bundle.json; those that are `...` are taken out."""
     path = bundle / "bundle.json"
     values = json.loads(path.read_text()) | change
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
@@ -51,15 +53,18 @@ def changed(bundle, change):
 
 @pytest.mark.parametrize("views", [None, VIEWS])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_a_description_comes_back_as_it_was(tmp_path, weights, views, temperature):
-    description = described(views=views, temperature=temperature)
+@pytest.mark.parametrize("compute", [None, Arithmetic(), BF16])
+def test_a_description_comes_back_as_it_was(tmp_path, weights, views, temperature, compute):
+    description = described(views=views, temperature=temperature, compute=compute)
     write_bundle(tmp_path / "m", description, weights)
     assert read_description(tmp_path / "m") == description
 
 
 def test_what_bundle_json_says(bundle):
     said = json.loads((bundle / "bundle.json").read_text())
-    assert said["format"] == 2
+    assert said["format"] == 3
+    assert said["preprocessing"]["resize"] == "pad"
+    assert said["compute"] == {"precision": "bf16", "memory_format": "channels_last"}
     assert said["temperature"] == 1.5
     assert said["views"] == {
         "items": [
@@ -77,15 +82,32 @@ def test_views_that_are_drawn_are_known():
     assert not Views(VIEWS.items[:2], "arithmetic", 0).are_random
 
 
+def as_before(bundle, format_, **changes):
+    """Write bundle.json as an earlier format had it."""
+    values = json.loads((bundle / "bundle.json").read_text())
+    preparing = {"preparing": values["preprocessing"], "preprocessing": ..., "compute": ...}
+    changed(bundle, {"format": format_, **preparing, **changes})
+
+
 def test_a_bundle_of_format_1_sees_the_image_as_it_is(bundle):
-    changed(bundle, {"format": 1, "views": ..., "temperature": ...})
+    as_before(bundle, 1, views=..., temperature=...)
     assert read_description(bundle) == described()
+
+
+def test_a_bundle_of_format_2_says_nothing_of_its_arithmetic(bundle, tmp_path):
+    as_before(bundle, 2)
+    expected = described(views=VIEWS, temperature=1.5)
+    assert read_description(bundle) == expected
+    # Rewritten, it has today's format.
+    rewrite_bundle(bundle, tmp_path / "final", VIEWS, 1.5)
+    assert json.loads((tmp_path / "final/bundle.json").read_text())["format"] == 3
+    assert read_description(tmp_path / "final") == expected
 
 
 def test_a_rewritten_bundle_holds_the_same_weights(bundle, tmp_path):
     before = bundle_digest(bundle)
     rewrite_bundle(bundle, tmp_path / "final", None, 2.0)
-    assert read_description(tmp_path / "final") == described(temperature=2.0)
+    assert read_description(tmp_path / "final") == described(temperature=2.0, compute=BF16)
     assert (tmp_path / "final/model.safetensors").read_bytes() == b"weights"
     assert bundle_digest(bundle) == before != bundle_digest(tmp_path / "final")
     rewrite_bundle(tmp_path / "final", tmp_path / "back", VIEWS, 1.5)
@@ -101,7 +123,7 @@ def test_nothing_is_rewritten_where_no_bundle_is(tmp_path):
 @pytest.mark.parametrize("found", [99, 0, "2", None])
 def test_a_bundle_of_another_format(bundle, found):
     changed(bundle, {"format": found})
-    with pytest.raises(PipelineError, match=f"has format {found}, this Convoy reads 1 to 2"):
+    with pytest.raises(PipelineError, match=f"has format {found}, this Convoy reads 1 to 3"):
         read_description(bundle)
 
 
@@ -124,6 +146,17 @@ def views(**changes):
         ({"temperature": "warm"}, "holds a wrong value: could not convert"),
         ({"temperature": None}, "holds a wrong value"),
         ({"temperature": ...}, "lacks 'temperature'"),
+        ({"preprocessing": ...}, "lacks 'preprocessing'"),
+        ({"compute": "bf16"}, "compute: got bf16, need the keys precision and memory_format"),
+        ({"compute": {"precision": "bf16"}}, "compute: got {'precision': 'bf16'}, need the keys"),
+        (
+            {"compute": {"precision": "fp8", "memory_format": "channels_last"}},
+            "compute: precision: got fp8, need fp32 or bf16",
+        ),
+        (
+            {"compute": {"precision": ["fp32"], "memory_format": "channels_last"}},
+            "compute: precision: got ['fp32'], need fp32 or bf16",
+        ),
         ({"views": ...}, "lacks 'views'"),
         ({"views": []}, "holds a wrong value"),
         ({"views": {"items": [{"hflip": {}}]}}, "lacks 'mean'"),

@@ -121,7 +121,8 @@ def test_a_bundle_of_format_1_answers_as_before(tmp_path):
     bundle, images = make(tmp_path / "m"), integers(5, 16, 16, 1)
     path = tmp_path / "m/bundle.json"
     old = json.loads(path.read_text()) | {"format": 1}
-    del old["views"], old["temperature"]
+    old["preparing"] = old.pop("preprocessing")
+    del old["views"], old["temperature"], old["compute"]
     path.write_text(json.dumps(old))
     answers = probabilities(load_bundle(tmp_path / "m"), [images])
     np.testing.assert_array_equal(answers, probabilities(bundle, [images]))

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from pipeline.params import load_params
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.inspection.examples import training_examples
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import ComputeConfig
-from pipeline.vision.training.trainer import Inputs, Trainer
+from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.worker import Worker
+from tests.jobs import job_on
 from tests.packed import BARS, bars, write_set
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
@@ -17,8 +19,13 @@ FLIPS = [{"hflip": {"p": 0.5}}, {"vflip": {"p": 0.5}}]
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_set(tmp_path_factory.mktemp("sets") / "train", *bars(90), BARS)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sets") / "train"
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    return write_set(folder, *bars(90), BARS)
 
 
 def recipe(**changes):
@@ -73,20 +80,17 @@ def test_augmentation_without_mixing(images):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_they_are_what_the_trainer_steps_on(images, workers):
+def test_they_are_what_the_trainer_steps_on(folder, images, workers):
     """The network is asked for the inputs of its first step, at any number of workers."""
     how = recipe(mixup_alpha=0.5, augment=FLIPS, seed=3)
     seen = []
     for rank in range(workers):
         network = build_network("lenet5", {}, (1, 16, 16), 3)
-        share = Share(rank, workers)
-        inputs = Inputs(images, images, (0.2,), (0.3,))
-        trainer = Trainer(
-            network, inputs, how, share=share, device=torch.device("cpu"), compute=ComputeConfig()
-        )
+        worker = Worker(Share(rank, workers), torch.device("cpu"), Arithmetic())
+        trainer = Trainer(network, job_on((folder, folder), how), worker)
         network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
         # There is no process group that gradients could be exchanged in, nor any need.
-        trainer._wrapped_from = trainer._freezing.first_trained(0)
+        trainer._step._replica._first_trained = 0
         trainer.step_at(0.1)
     first = (torch.cat(seen) * 0.3 + 0.2) * 255
     stepped_on = first.permute(0, 2, 3, 1).numpy()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.params import load_params
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import (
     Batches,
@@ -15,7 +16,7 @@ from pipeline.vision.training.batches import (
     starts_at,
 )
 from pipeline.vision.training.sampling import count_steps
-from pipeline.vision.training.sources import MappedPixels, Normalizing
+from pipeline.vision.training.sources import MappedPixels, PixelTransform
 from tests.packed import BARS, bars, write_set
 
 ALONE = Share()
@@ -38,10 +39,10 @@ def draws(images, share=ALONE, epoch=0, first_step=0, **changes):
     """Compose this worker's batches of an epoch: (inputs, targets, global size) each."""
     how = recipe(**changes)
     augment = build_augment(how.augment, (16, 16, 1)) if how.augment else None
-    normalizing = Normalizing.of(images, (0.0,), (1.0,), CPU, torch.contiguous_format)
-    source = MappedPixels(images, normalizing, augment, pin=False)
+    unchanged = Normalization.of((0.0,), (1.0,), CPU)
+    source = MappedPixels(images, PixelTransform.of(images.info, unchanged, augment), pin=False)
     stream = Batches(source, how, augment, (16, 16)).stream(share, epoch, first_step)
-    return [(*compose(draw, source, torch.eye(3), CPU), draw.global_size) for draw in stream]
+    return [(*compose(plan, source, torch.eye(3), CPU), plan.global_size) for plan in stream]
 
 
 def test_an_epoch_holds_every_row_once(images):

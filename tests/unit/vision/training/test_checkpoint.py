@@ -9,8 +9,8 @@ from pipeline.vision.training.checkpoint import (
     is_whole,
     plain,
     read_best,
-    read_progress_values,
-    read_state,
+    read_tensors,
+    read_values,
     write_checkpoint,
 )
 
@@ -28,23 +28,25 @@ def write(folder):
 
 def test_what_was_written_is_read(tmp_path):
     folder = write(tmp_path / "one")
-    state = read_state(folder)
+    state = read_tensors(folder)
     assert set(state) == {"network", "optimizer"}
     for group, tensors in state.items():
         assert set(tensors) == set(STATE[group])
         assert all(torch.equal(tensor, STATE[group][name]) for name, tensor in tensors.items())
     assert torch.equal(read_best(folder)["a.weight"], torch.ones(2, 3))
-    assert read_progress_values(folder) == {"epochs_done": 4}
+    assert read_values(folder) == {"epochs_done": 4}
 
 
 def test_tensors_in_channels_last_order_are_written_by_value(tmp_path):
     value = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     write_checkpoint(tmp_path, {"network": {"w": value}}, {"w": plain(value)}, {})
-    assert torch.equal(read_state(tmp_path)["network"]["w"], value)
+    assert torch.equal(read_tensors(tmp_path)["network"]["w"], value)
     assert plain(value).is_contiguous()
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", BEST_FILE, "progress.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["state.safetensors", BEST_FILE, "training_state.json", "manifest.json"]
+)
 @pytest.mark.parametrize("how", ["truncated", "missing", "changed"])
 def test_a_checkpoint_that_is_not_whole_is_noticed(tmp_path, name, how):
     older, newer = write(tmp_path / "older"), write(tmp_path / "newer")

@@ -1,115 +1,180 @@
-"""What a job is made of, and what tells two trainings apart."""
-
 import pickle
 from dataclasses import replace
 
 import pytest
+import torch
 
-from pipeline.data.shards.statistics import channel_statistics, images_digest
+from pipeline.data.shards import shards
+from pipeline.data.shards.statistics import channel_statistics
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
-from pipeline.vision.training import make_job as module
+from pipeline.vision.training import versions
+from pipeline.vision.training.batches import Share
+from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job, make_trial_job
 from pipeline.vision.training.versions import code_digest, library_versions
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 
 PARAMS = load_params(ROOT / "params.yaml")
-FP32 = Arithmetic("fp32", "channels_last")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def sets(tmp_path):
-    write_set(tmp_path / "train", *bars(12), BARS)
-    write_set(tmp_path / "val", *bars(6, seed=1), BARS)
-    return {"images": [tmp_path / "train"], "validation": tmp_path / "val"}
+    write_set(tmp_path / "train", *bars(90), BARS)
+    write_set(tmp_path / "val", *bars(30, seed=1), BARS)
+    return tmp_path
 
 
-def job_of(sets, initial=InitialWeights(), **changes):  # noqa: B008 - frozen
-    recipe = PARAMS.train.model_copy(update=changes)
-    return make_job("train", PARAMS.model, recipe, **sets, initial=initial)
+def make(sets, model=PARAMS.model, **changes):
+    return make_job(
+        "train",
+        model,
+        PARAMS.train.model_copy(update=changes),
+        images=[sets / "train"],
+        validation=sets / "val",
+        initial=InitialWeights(),
+    )
 
 
-def identity(job, arithmetic=FP32, versions=None, code="code"):
-    return job.identity(arithmetic, versions or {"torch": "1"}, code)
+def identity(job, compute=None, versions=None, code="code"):
+    return job.identity(compute, versions or {"torch": "2"}, code)
 
 
-def test_a_job_says_what_is_trained(sets):
-    job = job_of(sets)
-    assert job.weights is None
-    assert (job.mean, job.std) == channel_statistics(job.training_set)
-    assert (job.network, job.args, job.classes) == ("lenet5", {}, BARS)
-    assert job.images == (sets["images"][0].resolve(),)
-    assert job.images_digest == images_digest(sets["images"])
-    description = job.description({"loss": 0.5}, FP32)
-    assert (description.mean, description.std) == (job.mean, job.std)
-    assert (description.compute, description.validation) == (FP32, {"loss": 0.5})
-    assert description.origin["data"] == job.images_digest
-    assert description.origin["weights"] == "random"
+def test_sets_are_opened_once_in_each_process(sets, monkeypatch):
+    opened, open_one = [], shards._map_shard
+    monkeypatch.setattr(shards, "_map_shard", lambda path: opened.append(path) or open_one(path))
+    job = make(sets)
+    paths = sorted(sets.glob("*/shard-*.arrow"))
+    assert sorted(opened) == paths
+    job.check_shares(2)
+    job.build(Share(), CPU, ComputeConfig()).advance(1)
+    assert sorted(opened) == paths
+    # Elsewhere, they are opened by those who need them, once.
+    arrived = pickle.loads(pickle.dumps(job))
+    assert sorted(opened) == paths
+    for _ in range(2):
+        arrived.build(Share(), CPU, ComputeConfig())
+    assert sorted(opened) == sorted(paths * 2)
 
 
-def test_the_normalisation_is_a_choice(sets):
-    grey = ((0.485 + 0.456 + 0.406) / 3,), ((0.229 + 0.224 + 0.225) / 3,)
-    of_data = channel_statistics(job_of(sets).training_set)
-    known, unknown = InitialWeights(None, "w", ((0.125,), (0.5,))), InitialWeights(None, "w")
-    for initial, asked, expected in (
-        (known, "auto", ((0.125,), (0.5,))),
-        (known, "data", of_data),
-        (unknown, "auto", of_data),
-        (unknown, "imagenet", grey),
-    ):
-        job = job_of(sets, initial, normalization=asked)
-        assert job.mean == pytest.approx(expected[0])
-        assert job.std == pytest.approx(expected[1])
+def test_a_job_travels_as_plain_values(sets):
+    job = make(sets)
+    assert len(job.training_set) == 90
+    content = pickle.dumps(job)
+    assert len(content) < 10_000  # not the images
+    assert b"ImageSet" not in content
+    assert pickle.loads(content) == job
 
 
-def test_the_identity_holds_all_that_the_outcome_depends_on(sets, tmp_path):
-    job = job_of(sets)
-    same = identity(job)
-    assert identity(job_of(sets)) == same
-    others = {
-        "precision": identity(job_of(sets, precision="bf16")),
-        "norms": identity(job_of(sets, sync_batch_norm=False)),
-        "epochs": identity(job_of(sets, epochs=31)),
-        "weights": identity(job_of(sets, InitialWeights(None, "other"))),
-        "arithmetic": identity(job, Arithmetic("bf16", "channels_last")),
-        "memory format": identity(job, Arithmetic("fp32", "contiguous_format")),
-        "versions": identity(job, versions={"torch": "2"}),
-        "code": identity(job, code="other"),
-        "network": identity(replace(job, network="resnet20")),
-    }
-    write_set(tmp_path / "val", *bars(7, seed=2), BARS)
-    others["validation set"] = identity(job_of(sets))
-    assert same not in others.values()
-    assert len(set(others.values())) == len(others)
+def test_channel_statistics_are_computed_once(sets, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        "pipeline.vision.training.make_job.channel_statistics",
+        lambda images: counted.append(1) or channel_statistics(images),
+    )
+    job = make(sets)
+    job.build(Share(), CPU, ComputeConfig()).advance(1)
+    assert counted == [1]
 
 
-def test_where_files_lie_is_no_part_of_the_identity(sets, tmp_path):
-    job = job_of(sets)
-    moved = replace(job, images=(tmp_path / "elsewhere",), validation=tmp_path / "there")
+def test_the_description_of_what_comes_out(sets):
+    job = make(sets)
+    compute = Arithmetic("bf16", "channels_last")
+    described = job.description({"loss": 0.5}, compute)
+    assert described.compute == compute
+    assert described.validation == {"loss": 0.5}
+    assert described.classes == BARS
+    assert (described.mean, described.std) == (job.mean, job.std)
+    assert described.preprocessing == job.training_set.info.preprocessing
+    assert described.origin["data"] == job.images_digest
+    assert described.origin["validation"] == job.validation_digest
+    assert described.origin["weights"] == "random"
+    network, _ = job.build_network()
+    assert described.build().state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images_digest": "other"},
+        {"validation_digest": "other"},
+        {"network": "resnet20"},
+        {"args": {"dropout": 0.5}},
+        {"origin": "other weights"},
+        {"mean": (0.5,)},
+        {"classes": ("a", "b", "c")},
+    ],
+)
+def test_all_that_the_outcome_depends_on_is_in_the_identity(sets, change):
+    job = make(sets)
+    assert identity(replace(job, **change)) != identity(job)
+
+
+@pytest.mark.parametrize(
+    "change", [{"precision": "bf16"}, {"sync_batch_norm": False}, {"mixup_alpha": 0.7}, {"seed": 9}]
+)
+def test_the_whole_recipe_is_in_the_identity(sets, change):
+    assert identity(make(sets, **change)) != identity(make(sets))
+
+
+def test_arithmetic_libraries_and_code_are_in_the_identity(sets):
+    job = make(sets)
+    found = [
+        identity(job),
+        identity(job, Arithmetic("fp32", "channels_last")),
+        identity(job, Arithmetic("fp32")),
+        identity(job, versions={"torch": "3"}),
+        identity(job, code="other"),
+    ]
+    assert len(set(found)) == len(found)
+
+
+def test_where_files_lie_is_not_in_the_identity(sets, tmp_path):
+    job = make(sets)
+    moved = replace(
+        job, stage="finetune", images=(tmp_path / "a",), validation=tmp_path / "b", weights=tmp_path
+    )
     assert identity(moved) == identity(job)
 
 
-def test_versions_and_code_of_what_computes():
-    assert set(library_versions()) == {"torch", "torchvision", "numpy"}
-    assert len(code_digest()) == 64
+def test_another_image_is_another_training(sets):
+    before = identity(make(sets))
+    write_set(sets / "val", *bars(30, seed=2), BARS)
+    after = identity(make(sets))
+    assert after != before
 
 
-def test_sets_are_opened_once_in_a_process_and_stay_there(sets, monkeypatch):
-    opened = []
-    original = module.ImageSet.open
-    monkeypatch.setattr(module.ImageSet, "open", lambda *a: opened.append(a) or original(*a))
-    job = job_of(sets)
-    for _ in range(3):
-        assert len(job.training_set) == 12
-        assert len(job.validation_set) == 6
-    job.check_shares(1)
-    assert len(opened) == 2
-    travelled = pickle.loads(pickle.dumps(job))
-    assert vars(travelled).keys() == travelled.__dataclass_fields__.keys()
-    assert len(travelled.training_set) == len(travelled.training_set) == 12
-    assert len(opened) == 3
+def test_libraries_are_known_without_being_imported():
+    import numpy as np
+
+    found = library_versions()
+    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == str(
+        torch.__version__
+    )
+    assert found["numpy"] == np.__version__
+    assert set(found) == {"torch", "torchvision", "numpy"}
+
+
+def test_the_code_that_decides_is_hashed(tmp_path, monkeypatch):
+    assert all(folder.is_dir() for folder in versions._FOLDERS)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/loss.py").write_text("a = 1")
+    monkeypatch.setattr(versions, "_FOLDERS", (tmp_path / "code",))
+    before = code_digest()
+    (tmp_path / "code/loss.py").write_text("a = 2")
+    assert code_digest() != before
+
+
+def test_batches_that_cannot_be_shared_out(sets):
+    job = make(sets, global_batch_size=8, accumulate=2)
+    job.check_shares(3)
+    with pytest.raises(PipelineError, match="batches of 7 images cannot be shared out to 4"):
+        job.check_shares(4)
+    assert isinstance(job, Job)
 
 
 def test_a_trial_reads_no_images(sets, monkeypatch):
@@ -117,16 +182,7 @@ def test_a_trial_reads_no_images(sets, monkeypatch):
         raise AssertionError
 
     for name in ("channel_statistics", "images_digest"):
-        monkeypatch.setattr(module, name, refuse)
-    job = make_trial_job("train", PARAMS.model, PARAMS.train, **sets)
+        monkeypatch.setattr(f"pipeline.vision.training.make_job.{name}", refuse)
+    folders = {"images": [sets / "train"], "validation": sets / "val"}
+    job = make_trial_job("train", PARAMS.model, PARAMS.train, **folders)
     assert (job.weights, job.classes) == (None, BARS)
-
-
-def test_sets_that_cannot_train(sets):
-    pictures, _ = bars(3)
-    write_set(sets["validation"], pictures[:0], [], BARS)
-    with pytest.raises(PipelineError, match="the validation set has no images"):
-        job_of(sets)
-    write_set(sets["validation"], *bars(3), ("other", "class", "names"))
-    with pytest.raises(PipelineError, match="were packed differently; run dvc repro"):
-        job_of(sets)

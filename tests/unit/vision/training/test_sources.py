@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.sources import (
     Features,
     MappedPixels,
-    Normalizing,
+    PixelTransform,
     ResidentPixels,
     open_pixels,
 )
@@ -15,6 +16,7 @@ from tests.packed import BARS, bars, write_set
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+NORMALIZATION = Normalization.of(MEAN, STD, CPU)
 ROWS = np.array([4, 0, 4, 7])
 
 
@@ -28,12 +30,12 @@ def images(request, tmp_path):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_pixels_on_the_host_and_on_the_device_normalised_by_hand(images, memory_format):
-    normalizing = Normalizing.of(images, MEAN, STD, CPU, memory_format)
+    transform = PixelTransform.of(images.info, NORMALIZATION, None, memory_format)
     raw = images.gather(ROWS) / np.iinfo(images.info.dtype).max
     expected = ((raw - MEAN) / STD).transpose(0, 3, 1, 2)
     for source in (
-        MappedPixels(images, normalizing, None, pin=False),
-        ResidentPixels(images, normalizing, None, CPU),
+        MappedPixels(images, transform, pin=False),
+        ResidentPixels(images, transform, CPU),
     ):
         found = source.prepare(source.fetch(ROWS), {})
         assert np.allclose(found.numpy(), expected, atol=1e-5)
@@ -53,17 +55,17 @@ def test_pixels_move_to_the_device_block_by_block(images, monkeypatch):
             yield block
 
     monkeypatch.setattr(type(images), "batches", one_by_one)
-    normalizing = Normalizing.of(images, MEAN, STD, CPU, torch.contiguous_format)
-    resident = ResidentPixels(images, normalizing, None, CPU)
+    transform = PixelTransform.of(images.info, NORMALIZATION)
+    resident = ResidentPixels(images, transform, CPU)
     assert max(alive) <= 2  # the one before is let go once the next is there
-    mapped = MappedPixels(images, normalizing, None, pin=False)
+    mapped = MappedPixels(images, transform, pin=False)
     found, expected = (s.prepare(s.fetch(np.arange(9)), {}) for s in (resident, mapped))
     assert torch.equal(found, expected)
 
 
 def test_a_processor_reads_from_the_map(images):
-    normalizing = Normalizing.of(images, MEAN, STD, CPU, torch.contiguous_format)
-    assert isinstance(open_pixels(images, normalizing, None, CPU), MappedPixels)
+    transform = PixelTransform.of(images.info, NORMALIZATION)
+    assert isinstance(open_pixels(images, transform, CPU), MappedPixels)
 
 
 def test_features_are_taken_by_row(tmp_path):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from pipeline.data.shards.shards import ImageSet
 from pipeline.params import load_params
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.compute_config import ComputeConfig
-from pipeline.vision.training.trainer import Inputs, Trainer
+from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.worker import Worker
+from tests.jobs import job_on
 from tests.packed import BARS, bars, write_set
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
@@ -32,18 +33,15 @@ def train(folder, share, network="lenet5", **changes):
     """Train three epochs; return what is judged and what is kept."""
     values = RECIPE.model_dump(mode="json") | {"epochs": 3, "global_batch_size": 16} | changes
     torch.manual_seed(0)
-    sets = ImageSet.open(folder / "train"), ImageSet.open(folder / "val")
+    how = type(RECIPE).model_validate(values, strict=False)
     one = Trainer(
         build_network(network, {}, (1, 16, 16), 3),
-        Inputs(*sets, (0.2,), (0.3,)),
-        type(RECIPE).model_validate(values, strict=False),
-        share=share,
-        device=torch.device("cpu"),
-        compute=ComputeConfig(),
+        job_on((folder / "train", folder / "val"), how),
+        Worker(share, torch.device("cpu"), Arithmetic()),
     )
     while not one.done:
         one.advance(2)
-    losses = [(record["train_loss"], record["val_loss"]) for record in one.progress.history]
+    losses = [(record["train_loss"], record["val_loss"]) for record in one.state.history]
     return {"losses": torch.tensor(losses), **one.best_weights}
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.params import EarlyStopping
-from pipeline.vision.training.training_state import Progress
+from pipeline.vision.training.training_state import TrainingState
 
 
 def stopping(metric="loss", min_delta=0.0):
@@ -10,12 +10,12 @@ def stopping(metric="loss", min_delta=0.0):
 
 def test_many_small_gains_add_up_to_one():
     """Patience counts from the last loss that was beaten by min_delta, not from the last epoch."""
-    progress, waits = Progress(), []
+    state, waits = TrainingState(), []
     for loss in [1.0, 0.95, 0.91, 0.87, 0.85, 0.83, 0.82, 0.81]:
-        assert progress.end_epoch({"val_loss": loss}, stopping(min_delta=0.1), settled=True)
-        waits.append(progress.epochs_without_gain)
+        assert state.end_epoch({"val_loss": loss}, stopping(min_delta=0.1), settled=True)
+        waits.append(state.epochs_without_gain)
     assert waits == [0, 1, 2, 0, 1, 2, 3, 4]
-    assert (progress.best_score, progress.best_epoch) == (-0.81, 8)
+    assert (state.best_score, state.best_epoch) == (-0.81, 8)
 
 
 @pytest.mark.parametrize(
@@ -27,22 +27,22 @@ def test_many_small_gains_add_up_to_one():
     ],
 )
 def test_the_best_epoch_is_that_of_the_metric(metric, values, best):
-    progress = Progress()
+    state = TrainingState()
     for value in values:
-        progress.end_epoch({f"val_{metric}": value}, stopping(metric), settled=True)
-    assert progress.best_epoch == best
+        state.end_epoch({f"val_{metric}": value}, stopping(metric), settled=True)
+    assert state.best_epoch == best
 
 
 def test_patience_does_not_run_out_before_the_training_has_settled():
-    progress = Progress()
+    state = TrainingState()
     for _ in range(10):
-        progress.end_epoch({"val_loss": 1.0}, stopping(), settled=False)
-    assert progress.epochs_without_gain == 0
-    progress.end_epoch({"val_loss": 1.0}, stopping(), settled=True)
-    assert progress.epochs_without_gain == 1
+        state.end_epoch({"val_loss": 1.0}, stopping(), settled=False)
+    assert state.epochs_without_gain == 0
+    state.end_epoch({"val_loss": 1.0}, stopping(), settled=True)
+    assert state.epochs_without_gain == 1
 
 
 def test_an_epoch_begins_at_its_first_step():
-    progress = Progress(steps_done=7, seconds=3.0)
-    progress.end_epoch({"val_loss": 1.0}, stopping(), settled=True)
-    assert (progress.epochs_done, progress.steps_done, progress.seconds) == (1, 0, 0.0)
+    state = TrainingState(steps_done=7, seconds=3.0)
+    state.end_epoch({"val_loss": 1.0}, stopping(), settled=True)
+    assert (state.epochs_done, state.steps_done, state.seconds) == (1, 0, 0.0)

@@ -4,7 +4,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PipelineError
 from pipeline.vision.networks import build_network
-from pipeline.vision.weights import load_tensors, load_weights, weights_file
+from pipeline.vision.weights.loading import load_tensors, load_weights, weights_file
 from tests.contract.imports import ROOT
 
 SHARED = ROOT.parent / "shared" / "weights"

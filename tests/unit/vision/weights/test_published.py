@@ -11,14 +11,9 @@ from pipeline.errors import PipelineError
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks import build_network
 from pipeline.vision.networks.families import REPLACED
-from pipeline.vision.weights import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    is_published,
-    load_tensors,
-    per_channel,
-    published_weights,
-)
+from pipeline.vision.weights.loading import load_tensors
+from pipeline.vision.weights.normalization import IMAGENET_MEAN, IMAGENET_STD, for_channels
+from pipeline.vision.weights.published import is_published, published_weights
 
 NAME = "squeezenet1_1"
 
@@ -202,6 +197,6 @@ def test_every_family_has_weights_that_state_their_hash(name):
 
 
 def test_means_for_other_channels():
-    assert per_channel((0.1, 0.2, 0.6), 3) == (0.1, 0.2, 0.6)
-    assert per_channel((0.1, 0.2, 0.6), 1) == pytest.approx((0.3,))
-    assert per_channel((0.5,), 2) == (0.5, 0.5)
+    assert for_channels((0.1, 0.2, 0.6), 3) == (0.1, 0.2, 0.6)
+    assert for_channels((0.1, 0.2, 0.6), 1) == pytest.approx((0.3,))
+    assert for_channels((0.5,), 2) == (0.5, 0.5)
