@@ -11,7 +11,6 @@ from pipeline.params import Params, Training
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 
-_REGISTRY = "models:/"
 _WEIGHTS_FOLDER = "weights"
 
 
@@ -35,14 +34,16 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     """Find the weights that `recipe` names, where every worker can read them.
 
     Raises:
-        PipelineError: there are none by that name, in that file or in the registry.
+        PipelineError: there are none by that name, in that file, in the registry or in that run.
     """
+    from pipeline.runtime.registry.versions import find_bundle, in_store
+
     source = recipe.weights
     if source is None:
         return InitialWeights(None, "random", None)
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
-    if source.startswith(_REGISTRY):
-        path = _fetched(source, params)
+    if in_store(source):
+        path = find_bundle(source, params.tracking)
     elif Path(source).exists():
         path = Path(source)
     else:
@@ -68,14 +69,6 @@ def _published(network: str, name: str, storage: Path) -> InitialWeights:
     return InitialWeights(file, f"torchvision {network} {name}", (published.mean, published.std))
 
 
-def _fetched(uri: str, params: Params) -> Path:
-    from pipeline.runtime.registry.versions import (
-        fetch_bundle,  # it brings MLflow, which takes seconds
-    )
-
-    return fetch_bundle(uri, params.tracking)
-
-
 def _start_from(path: Path, source: str) -> InitialWeights:
     if (path / DESCRIPTION_FILE).is_file():
         before = read_description(path)
@@ -93,7 +86,7 @@ def _file_of(weights: Path) -> Path:
 def _nothing_there(source: str) -> PipelineError:
     return PipelineError(
         f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
-        " folder, models:/NAME@ALIAS, a name of published weights or null"
+        " folder, models:/NAME@ALIAS, the id of a run, a name of published weights or null"
     )
 
 

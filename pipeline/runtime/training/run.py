@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.data.shards.shards import ImageSet
@@ -14,12 +14,11 @@ from pipeline.runtime.ray.cluster import Cluster
 from pipeline.runtime.ray.fit import train_on_ray
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
-from pipeline.runtime.tracking.journal import spool_folder
-from pipeline.runtime.tracking.provenance import provenance
-from pipeline.runtime.tracking.run_logger import Recorder, start_run
-from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_facts
+from pipeline.runtime.tracking.journal import journal_folder
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_metadata
 from pipeline.runtime.tracking.trained import Trained
-from pipeline.runtime.training.event_handler import EventHandler
+from pipeline.runtime.training.event_handler import BestWeights, EventHandler, describe_best
 from pipeline.runtime.training.plan import Plan, plan_training
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.description import write_bundle
@@ -52,52 +51,51 @@ def train_bundle(
         )
         name = f"{trained.stage}-{_identity(plan)}"
         folder = RunFolder(Path(params.resources.storage).resolve(), name)
-        with _recorded(params, trained, plan, folder) as recorder:
-            with _watching(cluster, trained, recorder) as watch:
+        with _recorded(params, trained, plan, folder) as run_logger:
+            best = BestWeights(run_logger, plan.description, folder.checkpoints)
+            with _watching(cluster, trained, run_logger, best) as watch:
                 wanted = watch.load if params.tracking.system_metrics else None
                 checkpoint = train_on_ray(cluster, plan.job, folder, watch, wanted)
             cluster.close()
             progress = read_progress(checkpoint)
             write_json(history, _lasting(progress))
-            recorder.log(best_metrics(progress.history[progress.best_epoch - 1]), 0)
-            description = replace(plan.description, validation=_best_validation(progress))
+            run_logger.log(best_metrics(progress.history[progress.best_epoch - 1]), 0)
+            description = describe_best(plan.description, progress)
             write_bundle(bundle, description, checkpoint / BEST_FILE)
-            recorder.end("FINISHED", bundle_tags(bundle))
+            run_logger.end("FINISHED", bundle_tags(bundle))
             shutil.rmtree(folder.path, ignore_errors=True)
     return progress
 
 
 @contextmanager
-def _watching(cluster: Cluster, trained: Trained, recorder: Recorder) -> Iterator[EventHandler]:
-    """Have the console and the tracking store watch a training."""
+def _watching(
+    cluster: Cluster, trained: Trained, run_logger: RunLogger, best: BestWeights
+) -> Iterator[EventHandler]:
+    """Have the console and the tracking store watch a training, however it ends."""
     images = len(ImageSet.open(*trained.images))
     with closing(ProgressBar(trained.stage, trained.recipe.epochs, images)) as bar:
-        yield EventHandler(bar, recorder, cluster)
+        try:
+            yield EventHandler(bar, run_logger, cluster, best)
+        finally:
+            best.look()
 
 
 @contextmanager
 def _recorded(
     params: Params, trained: Trained, plan: Plan, folder: RunFolder
-) -> Iterator[Recorder]:
-    """Open the MLflow run of this training; whoever leaves by an error ends it as it was."""
-    facts = gather_facts(params, trained, plan.description.origin["data"])
-    recorder = start_run(
-        params.tracking,
-        name=facts.name,
-        params=facts.params,
-        tags=facts.tags | provenance(trained.inputs),
-        datasets=facts.datasets,
-        spools=spool_folder(params.resources.storage),
-        folder=folder.path,
-    )
-    with closing(recorder):
+) -> Iterator[RunLogger]:
+    """Yield the MLflow run of this training; after an error it ends as the error says."""
+    metadata = gather_metadata(params, trained, plan.description.origin["data"])
+    journals = journal_folder(params.resources.storage)
+    run_logger = RunLogger(params.tracking, metadata, journals, folder.path)
+    with closing(run_logger):
         try:
-            yield recorder
+            yield run_logger
         except KeyboardInterrupt:
-            recorder.abandon()
+            run_logger.abandon()
             raise
         except BaseException:
-            recorder.end("FAILED")
+            run_logger.end("FAILED")
             raise
 
 
@@ -110,13 +108,6 @@ def _identity(plan: Plan) -> str:
         "code": files_digest([package / "vision", package / "data"], "*.py"),
     }
     return values_digest(values)[:16]
-
-
-def _best_validation(progress: Progress) -> dict[str, float]:
-    """Return the validation metrics of the epoch whose weights the bundle holds."""
-    best = progress.history[progress.best_epoch - 1]
-    prefix = "val_"
-    return {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
 
 
 def _lasting(progress: Progress) -> list[dict[str, float | bool]]:

@@ -1,4 +1,4 @@
-"""Recorders that write to a real SQLite store, and to one that is away."""
+"""Run loggers that write to a real SQLite store, and to one that is away."""
 
 import logging
 import shutil
@@ -10,10 +10,10 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.runtime.tracking import uploader as courier
-from pipeline.runtime.tracking.journal import Spool
+from pipeline.runtime.tracking import uploader
+from pipeline.runtime.tracking.journal import Journal
 from pipeline.runtime.tracking.replay import Count
-from pipeline.runtime.tracking.run_logger import start_run
+from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
 
@@ -40,24 +40,24 @@ def tracking(store, tmp_path):
 @pytest.fixture
 def begin(tracking, tmp_path):
     """Return a function that begins the run of the one training of a test."""
-    recorders = []
+    loggers = []
 
     def begin(tracking=tracking, **changes):
         folder = tmp_path / "runs" / "train-abc"
         folder.mkdir(parents=True, exist_ok=True)
         values = {"name": "train", "params": {"a": "1"}, "tags": {"convoy.stage": "train"}}
-        values |= {"datasets": [], "spools": tmp_path / "spool", "folder": folder} | changes
-        recorders.append(start_run(tracking, **values))
-        return recorders[-1]
+        values |= {"datasets": [], "journals": tmp_path / "journal", "folder": folder} | changes
+        loggers.append(RunLogger(tracking, **values))
+        return loggers[-1]
 
     yield begin
-    for recorder in recorders:
-        recorder.close()
+    for run_logger in loggers:
+        run_logger.close()
 
 
-def end_training(recorder, tmp_path):
+def end_training(run_logger, tmp_path):
     shutil.rmtree(tmp_path / "runs")
-    recorder.close()
+    run_logger.close()
 
 
 def runs_in(tracking):
@@ -73,14 +73,14 @@ def history(client, run, name):
 
 def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking, tmp_path, capsys):
     data = {"name": "packed", "digest": "12ab", "source": "data/packed/train"}
-    recorder = begin(datasets=[data | {"context": "training", "profile": '{"images": 3}'}])
-    recorder.open()
+    run_logger = begin(datasets=[data | {"context": "training", "profile": '{"images": 3}'}])
+    run_logger.open()
     for epoch in (1, 2):
-        recorder.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
-    recorder.log({"load": 0.5}, 1, 1234567890123)
-    recorder.tag("convoy.compute", "fp32")
-    recorder.end("FINISHED", {"convoy.bundle": "d"})
-    end_training(recorder, tmp_path)
+        run_logger.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
+    run_logger.log({"load": 0.5}, 1, 1234567890123)
+    run_logger.tag("convoy.compute", "fp32")
+    run_logger.end("FINISHED", {"convoy.bundle": "d"})
+    end_training(run_logger, tmp_path)
     client, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "train"
@@ -93,7 +93,7 @@ def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking,
     (found,) = run.inputs.dataset_inputs
     assert (found.dataset.name, found.dataset.digest) == ("packed", "12ab")
     assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
     assert capsys.readouterr().err == ""
 
 
@@ -134,32 +134,32 @@ def test_a_run_that_was_deleted_is_made_anew_when_its_training_goes_on(begin, tr
 
 
 def test_a_run_that_is_deleted_meanwhile_is_told_once(begin, tracking, tmp_path, capsys):
-    recorder = begin()
-    recorder.log({"loss": 3.0}, 1)
+    run_logger = begin()
+    run_logger.log({"loss": 3.0}, 1)
     wait_until(lambda: len(runs_in(tracking)[1]) == 1)
     client, (run,) = runs_in(tracking)
     wait_until(lambda: history(client, run, "loss"))
     client.delete_run(run.info.run_id)
     for epoch in (2, 3):
-        recorder.log({"loss": 2.0}, epoch)
+        run_logger.log({"loss": 2.0}, epoch)
         time.sleep(0.2)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"the run {run.info.run_id} at" in said
     assert "was deleted there; its further records are dropped" in said
     assert runs_in(tracking)[1] == []
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_what_the_store_refuses_is_told_once_and_passed_over(begin, tracking, tmp_path, capsys):
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    recorder = begin(params={"a": "1", "b?!|": "2", "c": "3"})
-    recorder.log({"loss": 1.0, "no|name": 2.0, "acc": 3.0}, 1)
-    recorder.log({"loss": 0.5, "no|name": 2.0}, 2)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger = begin(params={"a": "1", "b?!|": "2", "c": "3"})
+    run_logger.log({"loss": 1.0, "no|name": 2.0, "acc": 3.0}, 1)
+    run_logger.log({"loss": 0.5, "no|name": 2.0}, 2)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     _, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"a": "1", "c": "3"}
@@ -170,45 +170,45 @@ def test_what_the_store_refuses_is_told_once_and_passed_over(begin, tracking, tm
     assert "goes without params such as b?!|" in lines[0]
     assert "goes without metrics such as no|name" in lines[1]
     assert f"has 3 of 5 values of run {run.info.run_id}" in lines[2]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_more_values_than_one_call_takes(begin, tracking, tmp_path):
-    recorder = begin(params={f"p{i}": str(i) for i in range(150)})
+    run_logger = begin(params={f"p{i}": str(i) for i in range(150)})
     for step in range(5):
-        recorder.log({f"m{i}": float(i) for i in range(300)}, step)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+        run_logger.log({f"m{i}": float(i) for i in range(300)}, step)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     _, (run,) = runs_in(tracking)
     assert len(run.data.params) == 150
     assert run.data.tags["convoy.records"] == "1500 of 1500"
 
 
 def test_a_training_goes_on_without_a_server(begin, tracking, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(courier, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 1.0)
     away = tracking.model_copy(update={"uri": NOBODY.replace("//", "//me:secret@")})
-    recorder = begin(away)
+    run_logger = begin(away)
     start_s = time.monotonic()
-    recorder.open()
-    recorder.log({"loss": 1.0}, 1)
-    recorder.tag("a", "b")
+    run_logger.open()
+    run_logger.log({"loss": 1.0}, 1)
+    run_logger.tag("a", "b")
     assert time.monotonic() - start_s < 0.5
-    recorder.end("FINISHED", {"c": "d"})
+    run_logger.end("FINISHED", {"c": "d"})
     assert time.monotonic() - start_s < 5
-    end_training(recorder, tmp_path)
+    end_training(run_logger, tmp_path)
     said = capsys.readouterr().err
     assert said.count("\n") == 2
     assert f"until the MLflow store at {NOBODY} takes them: [Errno 111] Connection refused" in said
     assert "warning: 6 records of this run wait in" in said
     assert "convoy sync delivers them" in said
-    (file,) = (tmp_path / "spool").glob("*.jsonl")
+    (file,) = (tmp_path / "journal").glob("*.jsonl")
     assert "secret" not in said + file.read_text()
-    assert Spool(file).waiting == 6
+    assert Journal(file).waiting == 6
 
 
 def test_what_never_began_leaves_nothing(begin, tmp_path):
     begin().abandon()
-    assert not (tmp_path / "spool").exists()
+    assert not (tmp_path / "journal").exists()
 
 
 def test_a_failure_without_a_run_leaves_one(begin, tracking):
@@ -218,10 +218,10 @@ def test_a_failure_without_a_run_leaves_one(begin, tracking):
 
 
 def test_the_first_end_counts(begin, tracking):
-    recorder = begin()
-    recorder.end("FINISHED")
-    recorder.abandon()
-    recorder.end("FAILED")
+    run_logger = begin()
+    run_logger.end("FINISHED")
+    run_logger.abandon()
+    run_logger.end("FAILED")
     _, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
 
@@ -229,15 +229,15 @@ def test_the_first_end_counts(begin, tracking):
 def test_an_address_that_mlflow_does_not_take_is_told_before(begin, tracking, tmp_path):
     with pytest.raises(PipelineError, match="did you mean http"):
         begin(tracking.model_copy(update={"uri": "htp://host"}))
-    assert not (tmp_path / "spool").exists()
+    assert not (tmp_path / "journal").exists()
 
 
 def test_a_folder_that_cannot_be_written_ends_no_training(begin, tracking, tmp_path, capsys):
-    (tmp_path / "spool").write_text("a file where a folder should be")
-    recorder = begin()
-    recorder.open()
-    recorder.log({"loss": 1.0}, 1)
-    recorder.end("FINISHED")
+    (tmp_path / "journal").write_text("a file where a folder should be")
+    run_logger = begin()
+    run_logger.open()
+    run_logger.log({"loss": 1.0}, 1)
+    run_logger.end("FINISHED")
     said = capsys.readouterr().err
     assert said.startswith("warning: training goes on without tracking: ")
     assert said.count("\n") == 1
@@ -247,18 +247,18 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1]);"
         "from pathlib import Path; from pipeline.params import load_params;"
-        "from pipeline.runtime.tracking.run_logger import start_run;"
+        "from pipeline.runtime.tracking.run_logger import RunLogger;"
         "tracking = load_params(Path(sys.argv[1]) / 'params.yaml').tracking.model_copy("
         "update={'uri': sys.argv[2], 'experiment': sys.argv[3]});"
-        "r = start_run(tracking, name='left', params={}, tags={}, datasets=[],"
-        "spools=Path('spool'), folder=Path('runs/left-abc'));"
+        "r = RunLogger(tracking, name='left', params={}, tags={}, datasets=[],"
+        "journals=Path('journal'), folder=Path('runs/left-abc'));"
         "r.open(); r.log({'loss': 1.0}, 1, 1000); r.log({'loss': 0.5}, 2, 2000); os._exit(1)"
     )
     command = [sys.executable, "-c", script, str(ROOT), tracking.uri, tracking.experiment]
     assert subprocess.run(command, check=False).returncode == 1
-    recorder = begin()
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger = begin()
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     client, runs = runs_in(tracking)
     ended = {run.info.run_name: run.info.status for run in runs}
     assert ended == {"left": "KILLED", "train": "FINISHED"}
@@ -266,7 +266,7 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
     assert history(client, left, "loss") == [(1, 1.0), (2, 0.5)]
     assert left.info.end_time > 2000
     assert "4 records of left-abc-" in capsys.readouterr().err
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_an_orphan_is_mended_at_the_next_start(begin, tracking, tmp_path, capsys):

@@ -6,6 +6,7 @@ from pipeline.runtime.training.event_handler import EventHandler
 from pipeline.vision.training.training_state import EpochProgress
 
 CLUSTER = SimpleNamespace(logs="/logs")
+NO_CHECKPOINTS = SimpleNamespace(look=lambda: None)
 RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
 
 
@@ -26,7 +27,7 @@ def notes():
 
 @pytest.fixture
 def watch(notes):
-    return EventHandler(notes, notes, CLUSTER)
+    return EventHandler(notes, notes, CLUSTER, NO_CHECKPOINTS)
 
 
 def test_an_epoch_is_shown_and_logged_under_its_number(watch, notes):
