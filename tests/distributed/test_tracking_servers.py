@@ -14,12 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import save_file
 
 from pipeline.cli import run as convoy
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.params import load_params
+from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.tracking import uploader
 from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.store import connect, open_client
+from pipeline.vision.bundle.description import Description
 from tests.contract.imports import ROOT
 from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
 
@@ -81,16 +88,11 @@ def begin(tracking, name="train"):
     folder = Path("runs", f"{name}-abc").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     params = {f"p{number}": str(number) for number in range(120)}
-    data = {"name": "packed", "digest": "12ab", "source": "data/packed", "profile": "{}"}
-    run_logger = RunLogger(
-        tracking,
-        name=name,
-        params=params,
-        tags={"convoy.stage": name},
-        datasets=[data | {"context": "training"}],
-        journals=Path(".convoy/journal"),
-        folder=folder,
+    data = {"name": "packed", "digest": "12ab", "source_type": "local", "source": "data/packed"}
+    metadata = RunMetadata(
+        name, params, {"convoy.stage": name}, {"training": data | {"profile": "{}"}}
     )
+    run_logger = RunLogger(tracking, metadata, Path(".convoy/journal"), folder)
     run_logger.open()
     return run_logger
 
@@ -182,7 +184,7 @@ def test_a_server_that_is_away_for_good_and_what_sync_makes_of_it(
     run_logger = begin(tracking)
     train(run_logger, pause_s=0.01)
     assert finish(run_logger) < 4
-    records = 1 + 1 + 1 + EPOCHS * (len(NAMES) + 1) + 1 + 1
+    records = 1 + EPOCHS * (len(NAMES) + 1) + 1 + 1
     assert f"warning: {records} records of this run wait in" in capsys.readouterr().err
     prepare()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
@@ -255,6 +257,53 @@ def test_a_slow_server(server, tracking):
         finish(run_logger)
         the_run(at(tracking, server.address))
         nothing_is_left()
+
+
+@pytest.mark.parametrize("kept", ["best", "improved"])
+def test_a_server_that_dies_while_a_checkpoint_is_uploaded(migrated, tracking, tmp_path, kept):
+    shutil.copy(migrated, tmp_path)
+    server = Server(tmp_path, proxied=True)
+    server.start()
+    save_file({"w": torch.zeros(2 << 20)}, "best.safetensors")  # 8 MiB, some seconds on this way
+    preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
+    description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
+    client = MlflowClient(server.address)
+    died = threading.Event()
+
+    def models():
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        return client.search_logged_models(experiments)
+
+    def die():
+        wait_for(models, "no upload has begun")
+        server.kill()
+        died.set()
+        time.sleep(1)
+        server.start()
+
+    try:
+        with slow_way_to(server, 0.05) as address:
+            tracking = at(tracking, address).model_copy(update={"checkpoints": kept})
+            run_logger = begin(tracking)
+            train(run_logger, range(1, 10))
+            in_background(die)
+            run_logger.checkpoint(Path("best.safetensors"), description, 9, {"val_loss": 9.1})
+            train(run_logger, range(10, EPOCHS + 1))
+            finish(run_logger)
+            assert died.is_set()
+            run = the_run(at(tracking, server.address))
+            (model,) = models()
+            assert (model.name, str(model.status)) == ("epoch-9", "READY")
+            assert model.source_run_id == run.info.run_id
+            assert [(m.key, m.step, m.value) for m in model.metrics] == [("val_loss", 9, 9.1)]
+            outputs = [(output.model_id, output.step) for output in run.outputs.model_outputs]
+            assert outputs == [(model.model_id, 9)]
+            bundle = find_bundle(run.info.run_id, at(tracking, server.address))
+            found = (bundle / "model.safetensors").read_bytes()
+            assert found == Path("best.safetensors").read_bytes()
+            nothing_is_left()
+    finally:
+        server.kill()
 
 
 @needs_postgres

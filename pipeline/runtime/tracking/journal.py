@@ -127,6 +127,7 @@ class Journal:
         self.release()
 
     def _read(self) -> None:
+        self.entries, self.values = [], {}
         for line in filter(None, self.path.read_bytes().split(b"\n")):
             try:
                 self._add(dict(json.loads(line)))

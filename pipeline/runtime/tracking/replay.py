@@ -96,7 +96,11 @@ class Replay:
         """
         failure = None
         for journal in left_behind(journals):
-            if journal.start["store"] not in ("", lasting_address(self.uri)):
+            if not journal.start["store"]:
+                if journal.entries:
+                    self._say(f"{journal.path} is damaged: {journal.waiting} records are lost")
+                journal.retire()
+            if journal.start["store"] != lasting_address(self.uri):
                 continue
             if journal.status is None:
                 last_ms = max((entry.get("time_ms", 0) for entry in journal.entries), default=0)
@@ -124,11 +128,9 @@ class Replay:
     def _carry_out(self, journal: Journal, group: Sequence[Entry], last: bool) -> bool:
         """Carry out entries that go together; return False if the store lacks earlier ones."""
         entry, act = group[0], group[0]["act"]
-        if act == "start":
-            self._start(journal, entry)
-        elif journal.run_id is None:
-            self._say_once(journal, f"lacks damaged lines of {journal.path}")
-        elif act in ("metrics", "tags"):
+        if act == "start" or journal.run_id is None:
+            self._start(journal, entry if act == "start" else journal.start)
+        if act in ("metrics", "tags"):
             self._log(journal, group)
         elif act == "checkpoint" and entry["keep"] == "improved":
             try:
@@ -165,6 +167,7 @@ class Replay:
     def _end(self, journal: Journal, entry: Entry) -> bool:
         """Count the metrics and complete the run; return False if it must be sent once more."""
         run_id, stored = journal.run_id, 0
+        self._check_run(run_id)
         for name in sorted({name for name, _ in journal.values}):
             with self._request(run_id) as client:
                 stored += len(client.get_metric_history(run_id, name))
@@ -201,14 +204,18 @@ class Replay:
         """Log the values of entries, many per call; of tags and params the last ones."""
         from mlflow.entities import Metric, Param, RunTag
 
-        items: dict[str, list[Any]] = {"metrics": [], "params": [], "tags": []}
+        kinds = {"metrics": Metric, "params": Param, "tags": RunTag}
+        items: dict[str, dict[Any, Any]] = {act: {} for act in kinds}
         for entry in entries:
-            place = (entry["time_ms"], entry["step"]) if entry["act"] == "metrics" else ()
-            kind = {"metrics": Metric, "params": Param, "tags": RunTag}[entry["act"]]
-            items[entry["act"]] += [kind(*item, *place) for item in entry["values"].items()]
+            act, place = entry["act"], ()
+            if act == "metrics":
+                place = (entry["time_ms"], entry["step"])
+            for name, value in entry["values"].items():
+                items[act][name, place] = kinds[act](name, value, *place)
         for act, limit in _PER_CALL.items():
-            for start in range(0, len(items[act]), limit):
-                self._log_items(journal, act, items[act][start : start + limit])
+            values = list(items[act].values())
+            for start in range(0, len(values), limit):
+                self._log_items(journal, act, values[start : start + limit])
 
     def _log_items(self, journal: Journal, act: str, items: Sequence[Any]) -> None:
         try:
@@ -254,7 +261,7 @@ class Replay:
             raise StoreAwayError(reason, answers=True) from error
         self.answered_s = time.monotonic()
 
-    def _check_run(self, run_id: str) -> None:
+    def _check_run(self, run_id: str | None) -> None:
         """Make sure that the store answers and has the run."""
         with self._request() as client:
             try:

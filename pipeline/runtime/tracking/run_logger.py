@@ -141,7 +141,7 @@ class RunLogger:
         entry |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
         entry |= {"name": self._metadata.name, "tags": self._metadata.tags | this_process()}
         entry["params"] = self._metadata.params if first else {}  # a store refuses other values
-        return entry | {"datasets": self._metadata.datasets if first else []}
+        return entry | {"datasets": self._metadata.datasets if first else {}}
 
     def _append(self, entry: Entry) -> None:
         self.open()

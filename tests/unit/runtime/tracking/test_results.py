@@ -10,7 +10,7 @@ from pipeline.params import Tracking, load_params
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.results import record_result
 from pipeline.runtime.tracking.run_logger import RunLogger
-from pipeline.runtime.tracking.run_metadata import bundle_tags, flat_params
+from pipeline.runtime.tracking.run_metadata import RunMetadata, bundle_tags, flat_params
 from pipeline.runtime.tracking.store import open_client
 from pipeline.vision.bundle.digest import weights_digest
 from tests.contract.imports import ROOT
@@ -25,7 +25,12 @@ METRICS = {"test/macro_f1": 0.9, "test/accuracy": 0.95, "test_final/temperature"
 def tracking(tmp_path_factory):
     """One store for all tests; each has an experiment of its own."""
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False, checkpoints="best")
+    return Tracking(
+        uri=f"sqlite:///{store}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
+    )
 
 
 @pytest.fixture
@@ -56,12 +61,9 @@ def train(result, epochs=HISTORY):
     """Leave the run that a training of this model leaves."""
     run_logger = RunLogger(
         result.params.tracking,
-        name="trained",
-        params={},
-        tags={"convoy.stage": "finetune"},
-        datasets=[],
-        journals=journal_folder(result.params.resources.storage),
-        folder=Path("none"),
+        RunMetadata("trained", {}, {"convoy.stage": "finetune"}, {}),
+        journal_folder(result.params.resources.storage),
+        Path("none"),
     )
     for record in epochs:
         run_logger.log({"val_loss": record["val_loss"]}, record["epoch"])
@@ -186,10 +188,10 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from pipeline.params import Tracking
 from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 run_logger = RunLogger(
-    Tracking(uri="http://127.0.0.1:9", experiment={name!r}, system_metrics=False, checkpoints="best"), name="trained",
-    params={{}}, tags={{"convoy.stage": "finetune"}}, datasets=[], journals=Path({journals!r}),
-    folder=Path("none"),
+    Tracking(uri="http://127.0.0.1:9", experiment={name!r}, system_metrics=False, checkpoints="best"),
+    RunMetadata("trained", {{}}, {{"convoy.stage": "finetune"}}, {{}}), Path({journals!r}), Path("none"),
 )
 run_logger.log({{"val_loss": 0.5}}, 1)
 run_logger.tag("convoy.weights", {weights!r})

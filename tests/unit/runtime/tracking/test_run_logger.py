@@ -1,6 +1,7 @@
 """Run loggers that write to a real SQLite store, and to one that is away."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader
-from pipeline.runtime.tracking.journal import Journal
-from pipeline.runtime.tracking.replay import Count
+from pipeline.runtime.tracking.journal import Journal, in_use
+from pipeline.runtime.tracking.replay import Replay
 from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
 
@@ -46,8 +48,8 @@ def begin(tracking, tmp_path):
         folder = tmp_path / "runs" / "train-abc"
         folder.mkdir(parents=True, exist_ok=True)
         values = {"name": "train", "params": {"a": "1"}, "tags": {"convoy.stage": "train"}}
-        values |= {"datasets": [], "journals": tmp_path / "journal", "folder": folder} | changes
-        loggers.append(RunLogger(tracking, **values))
+        metadata = RunMetadata(**values | {"datasets": {}} | changes)
+        loggers.append(RunLogger(tracking, metadata, tmp_path / "journal", folder))
         return loggers[-1]
 
     yield begin
@@ -72,8 +74,9 @@ def history(client, run, name):
 
 
 def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking, tmp_path, capsys):
-    data = {"name": "packed", "digest": "12ab", "source": "data/packed/train"}
-    run_logger = begin(datasets=[data | {"context": "training", "profile": '{"images": 3}'}])
+    data = {"name": "packed", "digest": "12ab", "source_type": "local"}
+    data |= {"source": '{"uri": "data/packed/train"}', "profile": '{"images": 3}'}
+    run_logger = begin(datasets={"training": data})
     run_logger.open()
     for epoch in (1, 2):
         run_logger.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
@@ -199,11 +202,14 @@ def test_a_training_goes_on_without_a_server(begin, tracking, tmp_path, capsys, 
     said = capsys.readouterr().err
     assert said.count("\n") == 2
     assert f"until the MLflow store at {NOBODY} takes them: [Errno 111] Connection refused" in said
-    assert "warning: 6 records of this run wait in" in said
+    assert "warning: 5 records of this run wait in" in said
     assert "convoy sync delivers them" in said
     (file,) = (tmp_path / "journal").glob("*.jsonl")
     assert "secret" not in said + file.read_text()
-    assert Journal(file).waiting == 6
+    left = Journal(file)
+    assert left.acquire(5)
+    assert left.waiting == 5
+    left.release()
 
 
 def test_what_never_began_leaves_nothing(begin, tmp_path):
@@ -243,6 +249,67 @@ def test_a_folder_that_cannot_be_written_ends_no_training(begin, tracking, tmp_p
     assert said.count("\n") == 1
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of journals, on a file system of 64 KiB."""
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("room_at_the_end", [True, False])
+def test_a_full_disk_ends_tracking_and_is_counted(
+    begin, tracking, tmp_path, capsys, small_disk, room_at_the_end
+):
+    other = small_disk / "other"
+    other.write_bytes(b"x" * 20_000)
+    run_logger = begin()
+    run_logger.open()
+    (file,) = small_disk.glob("*.jsonl")
+    epoch = 0
+    while not run_logger._broken:
+        epoch += 1
+        run_logger.log({f"loss_{number}": 1.0 for number in range(100)}, epoch)
+    with (small_disk / "rest").open("wb", buffering=0) as rest:  # not even small entries fit
+        while True:
+            try:
+                rest.write(b"x")
+            except OSError:
+                break
+    size = file.stat().st_size
+    with file.open("ab", buffering=0) as journal, pytest.raises(OSError, match="No space"):
+        while journal.write(b"\n"):
+            pass
+    run_logger.log({"loss_0": 1.0}, epoch + 1)
+    run_logger.tag("a", "b")
+    assert file.stat().st_size >= size
+    if room_at_the_end:
+        other.unlink()
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        f"warning: training goes on without tracking: {file} cannot be written"
+        " ([Errno 28] No space left on device)"
+    )
+    if not room_at_the_end:  # the next training, which finds room, ends the run
+        other.unlink()
+        wait_until(lambda: Replay(tracking, print).uri and not in_use(small_disk))
+        list(Replay(tracking, print).settle_left(small_disk))
+    client, (run,) = runs_in(tracking)
+    written = 100 * (epoch - 1)
+    assert run.data.tags["convoy.records"] == f"{written} of more than {written}"
+    assert run.info.status == ("FINISHED" if room_at_the_end else "KILLED")
+    assert [step for step, _ in history(client, run, "loss_99")] == list(range(1, epoch))
+    assert len(said) == (2 if room_at_the_end else 1)
+    if room_at_the_end:
+        assert f"has {written} of more than {written} values of run" in said[1]
+
+
 def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_path, capsys):
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1]);"
@@ -250,8 +317,8 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
         "from pipeline.runtime.tracking.run_logger import RunLogger;"
         "tracking = load_params(Path(sys.argv[1]) / 'params.yaml').tracking.model_copy("
         "update={'uri': sys.argv[2], 'experiment': sys.argv[3]});"
-        "r = RunLogger(tracking, name='left', params={}, tags={}, datasets=[],"
-        "journals=Path('journal'), folder=Path('runs/left-abc'));"
+        "from pipeline.runtime.tracking.run_metadata import RunMetadata;"
+        "r = RunLogger(tracking, RunMetadata('left', {}, {}, {}), Path('journal'), Path('runs/left'));"
         "r.open(); r.log({'loss': 1.0}, 1, 1000); r.log({'loss': 0.5}, 2, 2000); os._exit(1)"
     )
     command = [sys.executable, "-c", script, str(ROOT), tracking.uri, tracking.experiment]
@@ -265,7 +332,7 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
     (left,) = (run for run in runs if run.info.run_name == "left")
     assert history(client, left, "loss") == [(1, 1.0), (2, 0.5)]
     assert left.info.end_time > 2000
-    assert "4 records of left-abc-" in capsys.readouterr().err
+    assert "4 records of left-" in capsys.readouterr().err
     assert list((tmp_path / "journal").iterdir()) == []
 
 
@@ -290,7 +357,3 @@ def wait_until(true, patience_s=20):
     while not true():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-
-
-def test_a_count_reads_as_it_is_told():
-    assert str(Count(10, 8)) == "8 of 10"
