@@ -35,7 +35,7 @@ def journal_folder(storage: str) -> Path:
 
 
 class Journal:
-    """One run's file.
+    """One run's file, `<folder of journals>/<id>.jsonl`.
 
     Attributes:
         id: by which the run is found at the store.
@@ -48,7 +48,6 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path, `<folder of journals>/<id>.jsonl`; nothing is touched."""
         self.path, self.id, self.copies = path, path.stem, path.with_suffix(".checkpoints")
         self.entries, self.delivered, self.whole = list[Entry](), 0, True
         self.values = dict[tuple[str, int], tuple[float, int]]()
@@ -64,8 +63,12 @@ class Journal:
             self._lock.acquire(timeout=patience_s)
         except Timeout:
             return False
-        if self.path.exists():
-            self._read()
+        self.entries, self.values = [], {}
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else []:
+            try:
+                self._add(dict(json.loads(line or b'{"act": ""}')))
+            except (ValueError, TypeError, KeyError):  # cut short, or damaged by a power failure
+                self.whole = False
         return True
 
     def release(self) -> None:
@@ -114,7 +117,7 @@ class Journal:
     @property
     def complete(self) -> bool:
         """Whether the store has all metric values and no entry was lost."""
-        return self.whole and self.stored is not None and self.stored >= len(self.values)
+        return self.whole and (self.stored or 0) >= len(self.values)
 
     def retire(self) -> None:
         """Delete a delivered journal, or move it to its training if that may go on; release it."""
@@ -126,32 +129,24 @@ class Journal:
         self.path.with_suffix(".lock").unlink(missing_ok=True)
         self.release()
 
-    def _read(self) -> None:
-        self.entries, self.values = [], {}
-        for line in filter(None, self.path.read_bytes().split(b"\n")):
-            try:
-                self._add(dict(json.loads(line)))
-            except (ValueError, TypeError, KeyError):  # cut short, or damaged by a power failure
-                self.whole = False
-
     def _add(self, entry: Entry) -> None:
         self.whole = self.whole and entry.get("whole", True)
         if entry["act"] == "metrics":
             for name, value in entry["values"].items():
                 self.values[name, entry["step"]] = value, entry["time_ms"]
-        self.entries.append(entry)
+        if entry["act"]:
+            self.entries.append(entry)
 
 
 def open_journal(journals: Path, training: Path) -> Journal:
     """Return the journal of a training's folder, locked: an earlier call's, or else a new one."""
     named = training / _NAME_FILE
     if named.exists():
-        path = journals / f"{named.read_text().strip()}.jsonl"
-        retired, earlier = training / path.name, Journal(path)
+        earlier = Journal(journals / f"{named.read_text().strip()}.jsonl")
         if earlier.acquire(_PATIENCE_S):
-            if retired.exists():
-                shutil.move(retired, path)
-                earlier._read()
+            if (retired := training / earlier.path.name).exists():
+                shutil.move(retired, earlier.path)
+                earlier.acquire()
             return earlier
     journal = Journal(journals / f"{training.name}-{uuid4().hex[:12]}.jsonl")
     if training.exists():

@@ -17,22 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.params import Tracking
-from pipeline.runtime.tracking import checkpoints
+from pipeline.runtime.tracking import checkpoints, store
 from pipeline.runtime.tracking.journal import Entry, Journal, in_use, left_behind
 from pipeline.runtime.tracking.stale_runs import JOURNAL_TAG, end_stale_runs
-from pipeline.runtime.tracking.store import (
-    client_of,
-    experiment_id,
-    lasting_address,
-    shown,
-    tracking_uri,
-    without_secrets,
-)
 
 RECORDS_TAG = "convoy.records"
 _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits
-_NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 # Error codes with which a store says that it will never take a request; some are an older server's.
+_NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 _REFUSALS = ["INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", _NOT_THERE]
 _REFUSALS += ["ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"]
 _DATABASE_REFUSAL = "BAD_REQUEST"  # also where two processes write the same row: try again
@@ -48,7 +40,7 @@ class StoreAwayError(Exception):
 
 
 class _RefusedError(Exception):
-    """The store will never take what was sent; `gone`: because the run was deleted."""
+    """The store will never take this, or (`gone`) nothing of a run that was deleted there."""
 
     def __init__(self, reason: str, gone: bool = False) -> None:
         super().__init__(reason)
@@ -60,7 +52,7 @@ class Replay:
 
     def __init__(self, tracking: Tracking, say: Callable[[str], None]) -> None:
         """Take the store, and a function that shows a message. Nothing is connected yet."""
-        self.uri, self.answered_s = tracking_uri(tracking), time.monotonic()
+        self.uri, self.answered_s = store.tracking_uri(tracking), time.monotonic()
         self._experiment, self._say = tracking.experiment, say
         self._connected: Any = None
         self._said, self._repeated = set[tuple[str, str]](), set[str]()
@@ -81,9 +73,8 @@ class Replay:
             try:
                 complete = self._carry_out(journal, group, last=done == len(journal.entries))
             except _RefusedError as refusal:
-                words = "was deleted there; its further records are dropped"
-                missing = f"goes without its {group[0]['act']}: {refusal}"
-                self._say_once(journal, words if refusal.gone else missing)
+                lacks = f"goes without its {group[0]['act']}: {refusal}"
+                self._say_once(journal, str(refusal) if refusal.gone else lacks)
             journal.delivered = done if complete else 0
 
     def settle_left(self, journals: Path) -> Iterator[str]:
@@ -100,10 +91,10 @@ class Replay:
                 if journal.entries:
                     self._say(f"{journal.path} is damaged: {journal.waiting} records are lost")
                 journal.retire()
-            if journal.start["store"] != lasting_address(self.uri):
+            if journal.start["store"] != store.lasting_address(self.uri):
                 continue
             if journal.status is None:
-                last_ms = max((entry.get("time_ms", 0) for entry in journal.entries), default=0)
+                last_ms = max(entry.get("time_ms", 0) for entry in journal.entries)
                 journal.append({"act": "end", "status": "KILLED", "time_ms": last_ms})
             waiting = journal.waiting
             try:
@@ -114,15 +105,16 @@ class Replay:
                 failure = error
                 continue
             journal.retire()
-            has = f"which has {journal.count} values" if journal.stored is not None else "now gone"
-            yield f"{waiting} records of {journal.id} delivered to run {journal.run_id}, {has}"
+            has = "is deleted" if journal.stored is None else f"has {journal.count} values"
+            run = f"run {journal.run_id}, which {has}"
+            yield f"{waiting} records of {journal.id} delivered to {run}"
         if failure:
             raise failure
 
     def end_stale_runs(self, journals: Path, own: str) -> list[str]:
         """End the runs of processes that are gone, but for the journal `own`; return their ids."""
         with self._request() as client:
-            experiment = experiment_id(client, self.uri, self._experiment)
+            experiment = store.experiment_id(client, self.uri, self._experiment)
             return end_stale_runs(client, experiment, in_use(journals) | {own})
 
     def _carry_out(self, journal: Journal, group: Sequence[Entry], last: bool) -> bool:
@@ -150,18 +142,19 @@ class Replay:
         with self._request() as client:
             found = [run.info.run_id for run in self._runs_of(client, journal)]
             if not found:
-                where, when = experiment_id(client, self.uri, entry["experiment"]), entry["time_ms"]
+                where = store.experiment_id(client, self.uri, entry["experiment"])
                 tags = {JOURNAL_TAG: journal.id}
-                found = [client.create_run(where, when, tags, entry["name"]).info.run_id]
+                made = client.create_run(where, entry["time_ms"], tags, entry["name"])
+                found = [made.info.run_id]
             journal.run_id = min(found)
         # Not with the run: a value that is refused must not cost the others, or the run.
-        self._log(journal, [{"act": kind, "values": entry[kind]} for kind in ("tags", "params")])
-        inputs = [
-            DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
-            for context, dataset in entry["datasets"].items()
-        ]
+        self._log(journal, [{"act": act, "values": entry[act]} for act in ("tags", "params")])
         with self._request(journal.run_id) as client:
             client.update_run(journal.run_id, status="RUNNING")
+            inputs = [
+                DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
+                for context, dataset in entry["datasets"].items()
+            ]
             client.log_inputs(journal.run_id, datasets=inputs)
 
     def _end(self, journal: Journal, entry: Entry) -> bool:
@@ -188,17 +181,16 @@ class Replay:
     def _upload(self, journal: Journal, entry: Entry) -> None:
         """Upload a checkpoint that waits, and delete its copy, and what it replaces there."""
         bundle = journal.copies / entry["weights"]
-        if not bundle.exists():
-            return
-        digests = {kept["weights"] for kept in checkpoints.wanted(journal)}
-        try:
-            with self._request(journal.run_id) as client:
-                run = client.get_run(journal.run_id)
-                checkpoints.upload(client, run, entry, bundle)
-                checkpoints.delete_others(client, run, digests)
-        except _RefusedError as refusal:
-            self._say_once(journal, f"goes without checkpoints: {refusal}")
-        shutil.rmtree(bundle)
+        if bundle.exists():
+            digests = {kept["weights"] for kept in checkpoints.wanted(journal)}
+            try:
+                with self._request(journal.run_id) as client:
+                    run = client.get_run(journal.run_id)
+                    checkpoints.upload(client, run, entry, bundle)
+                    checkpoints.delete_others(client, run, digests)
+            except _RefusedError as refusal:
+                self._say_once(journal, f"goes without checkpoints: {refusal}")
+            shutil.rmtree(bundle)
 
     def _log(self, journal: Journal, entries: Sequence[Entry]) -> None:
         """Log the values of entries, many per call; of tags and params the last ones."""
@@ -207,9 +199,8 @@ class Replay:
         kinds = {"metrics": Metric, "params": Param, "tags": RunTag}
         items: dict[str, dict[Any, Any]] = {act: {} for act in kinds}
         for entry in entries:
-            act, place = entry["act"], ()
-            if act == "metrics":
-                place = (entry["time_ms"], entry["step"])
+            act = entry["act"]
+            place = (entry["time_ms"], entry["step"]) if act == "metrics" else ()
             for name, value in entry["values"].items():
                 items[act][name, place] = kinds[act](name, value, *place)
         for act, limit in _PER_CALL.items():
@@ -225,15 +216,16 @@ class Replay:
             if refusal.gone:
                 raise
             if len(items) == 1:
-                words = f"goes without {act} such as"
-                self._say_once(journal, words, f" {items[0].key}: {refusal}")
-            else:  # one of them is to blame; the others go on
-                for part in (items[: len(items) // 2], items[len(items) // 2 :]):
-                    self._log_items(journal, act, part)
+                example = f" {items[0].key}: {refusal}"
+                self._say_once(journal, f"goes without {act} such as", example)
+                return
+            middle = len(items) // 2  # one of them is to blame; the others go on
+            self._log_items(journal, act, items[:middle])
+            self._log_items(journal, act, items[middle:])
 
     def _runs_of(self, client: Any, journal: Journal) -> list[Any]:
         """Return the runs that were made for a journal, but for deleted ones."""
-        where = experiment_id(client, self.uri, journal.start["experiment"])
+        where = store.experiment_id(client, self.uri, journal.start["experiment"])
         return list(client.search_runs([where], f"tags.`{JOURNAL_TAG}` = '{journal.id}'"))
 
     @contextmanager
@@ -243,14 +235,14 @@ class Replay:
             if self._connected is None:
                 # A request that MLflow repeats by itself might make two runs.
                 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-                self._connected = client_of(self.uri)
+                self._connected = store.client_of(self.uri)
                 # It would print a database's errors with their traces; here they are one line.
                 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
             yield self._connected
         except (StoreAwayError, _RefusedError):
             raise
         except Exception as error:  # also a package that is missing, or what a database raises
-            reason, code = without_secrets(_cause(error), self.uri), _code(error)
+            reason, code = store.without_secrets(_cause(error), self.uri), _code(error)
             if run_id is None:
                 raise StoreAwayError(reason) from error
             self._check_run(run_id)
@@ -271,13 +263,13 @@ class Replay:
                     raise
                 stage = "deleted"
         if stage == "deleted":
-            raise _RefusedError("it was deleted", gone=True)
+            raise _RefusedError("was deleted there; its further records are dropped", gone=True)
 
     def _say_once(self, journal: Journal, words: str, example: str = "") -> None:
         """Show a message once for each run, whatever the example."""
         if (journal.id, words) not in self._said:
             self._said.add((journal.id, words))
-            self._say(f"the run {journal.run_id} at {shown(self.uri)} {words}{example}")
+            self._say(f"the run {journal.run_id} at {store.shown(self.uri)} {words}{example}")
 
 
 def _code(error: BaseException) -> str | None:

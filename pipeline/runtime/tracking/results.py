@@ -13,19 +13,11 @@ from typing import Any
 from pipeline.data.shards.statistics import images_digest
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
+from pipeline.runtime.tracking import store
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import best_metrics, gather_metadata, val_metrics
-from pipeline.runtime.tracking.store import (
-    STAGE_TAG,
-    WEIGHTS_TAG,
-    explained,
-    one_at_a_time,
-    open_client,
-    shown,
-    tracking_uri,
-)
 from pipeline.runtime.tracking.trained import Result
 from pipeline.runtime.tracking.uploader import say
 from pipeline.vision.bundle.description import read_description
@@ -53,9 +45,11 @@ def record_result(result: Result, tags: Mapping[str, str]) -> str:
     """
     from mlflow.entities import Metric
 
-    client = open_client(result.params.tracking)
-    with explained(tracking_uri(result.params.tracking)):
-        with one_at_a_time(result.params.tracking):  # two processes with one result make one run
+    client = store.open_client(result.params.tracking)
+    with store.explained(store.tracking_uri(result.params.tracking)):
+        with store.one_at_a_time(
+            result.params.tracking
+        ):  # two processes with one result make one run
             run_id = _find_run(client, result) or _find_late_run(client, result)
             run_id = run_id or _restore_run(client, result)
         known, digest = client.get_run(run_id).data, result.digest
@@ -80,8 +74,8 @@ def record_result(result: Result, tags: Mapping[str, str]) -> str:
 def _find_run(client: Any, result: Result) -> str | None:
     """Find the newest run that trained these weights."""
     experiment = client.get_experiment_by_name(result.params.tracking.experiment)
-    query = f"tags.`{WEIGHTS_TAG}` = '{weights_digest(result.bundle)}'"
-    query += f" and tags.`{STAGE_TAG}` = '{result.trained.stage}'"
+    query = f"tags.`{store.WEIGHTS_TAG}` = '{weights_digest(result.bundle)}'"
+    query += f" and tags.`{store.STAGE_TAG}` = '{result.trained.stage}'"
     runs = client.search_runs([experiment.experiment_id], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 
@@ -112,11 +106,12 @@ def _restore_run(client: Any, result: Result) -> str:
                 logger.checkpoint(
                     weights, read_description(result.bundle), record["epoch"], val_metrics(record)
                 )
-        logger.end("FINISHED", {WEIGHTS_TAG: weights_digest(result.bundle)})
+        logger.end("FINISHED", {store.WEIGHTS_TAG: weights_digest(result.bundle)})
     found = _find_run(client, result)
     if found is None:
+        where = store.shown(store.tracking_uri(params.tracking))
         raise PipelineError(
-            f"the MLflow store at {shown(tracking_uri(params.tracking))} does not take a run just"
-            " now; run convoy sync, then convoy register again"
+            f"the MLflow store at {where} does not take a run now; run convoy sync, then convoy"
+            " register again"
         )
     return found

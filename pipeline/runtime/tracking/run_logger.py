@@ -28,14 +28,10 @@ class RunLogger:
     def __init__(
         self, tracking: Tracking, metadata: RunMetadata, journals: Path, folder: Path
     ) -> None:
-        """Take what the run begins with.
+        """Take the store, what the run begins with, and the folder of all journals.
 
-        Args:
-            tracking: the store.
-            metadata: of the run.
-            journals: the folder of all journals, see `journal_folder`.
-            folder: of the training, which keeps the id of the journal; while it is there, the
-                training may go on, and so may the run.
+        The training's own folder keeps the id of the journal. While it is there, the training may
+        go on, and so may the run.
 
         Raises:
             PipelineError: the store's address is not one that MLflow takes.
@@ -66,12 +62,10 @@ class RunLogger:
         self._journal, self._uploader = journal, Uploader(self._tracking, journal)
 
     def log(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
-        """Record metrics of one step, each once: after a restart the same steps come again.
+        """Record metrics of one step (an epoch, say), by name.
 
-        Args:
-            metrics: values by name.
-            step: the epoch, or what else the metric is counted by.
-            time_ms: when they were measured, in ms since 1970; None for now.
+        Each is recorded once: after a restart the same steps come again. They were measured at
+        `time_ms` since 1970, or now.
         """
         self.open()
         known = self._journal.values if self._journal else {}
@@ -89,11 +83,8 @@ class RunLogger:
     ) -> None:
         """Keep the weights of a new best epoch as a checkpoint of the run, if that has begun.
 
-        Args:
-            weights: a .safetensors file.
-            description: of the model.
-            step: the epoch.
-            metrics: of its validation, named as in `log`.
+        `weights` is a .safetensors file, `step` the epoch, and `metrics` are its validation
+        metrics, as in `log`.
         """
         keep, journal = self._tracking.checkpoints, self._journal
         if keep == "off" or journal is None or self._broken:

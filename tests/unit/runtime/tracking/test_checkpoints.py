@@ -1,6 +1,5 @@
 """Checkpoints of runs: copies beside the journal, and logged models in a real SQLite store."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,7 +228,7 @@ def test_equal_weights_take_up_space_once(begin, tracking, tmp_path):
     improve(begin(away, "train-other"), 1, 0.5)
     copies = list((tmp_path / "journal").glob("*.checkpoints/*/model.safetensors"))
     assert len(copies) == 2
-    assert len({os.stat(copy).st_ino for copy in copies}) == 1
+    assert len({copy.stat().st_ino for copy in copies}) == 1
 
 
 def test_files_that_cannot_be_stored_hold_up_no_figures(begin, tracking, monkeypatch, capsys):

@@ -99,7 +99,8 @@ def cut_short(monkeypatch, path, after):
         def write(self, data):
             return self.file.write(data[: self.left])
 
-    monkeypatch.setattr(type(path), "open", lambda self, *a, **k: Full(open(self, *a, **k)))
+    real = Path.open
+    monkeypatch.setattr(type(path), "open", lambda self, *a, **k: Full(real(self, *a, **k)))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 20])
@@ -161,7 +162,7 @@ def test_a_full_disk_costs_the_entry_that_did_not_fit_and_no_other(small_disk):
     assert journal.acquire()
     journal.append(START)
     written = 0
-    with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+    with pytest.raises(OSError, match="No space left"):
         while True:
             journal.append(metrics(written + 1, **{"x" * 90: 1.0}))
             written += 1

@@ -189,10 +189,10 @@ from pathlib import Path
 from pipeline.params import Tracking
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata
-run_logger = RunLogger(
-    Tracking(uri="http://127.0.0.1:9", experiment={name!r}, system_metrics=False, checkpoints="best"),
-    RunMetadata("trained", {{}}, {{"convoy.stage": "finetune"}}, {{}}), Path({journals!r}), Path("none"),
-)
+uri = "http://127.0.0.1:9"
+tracking = Tracking(uri=uri, experiment={name!r}, system_metrics=False, checkpoints="best")
+metadata = RunMetadata("trained", {{}}, {{"convoy.stage": "finetune"}}, {{}})
+run_logger = RunLogger(tracking, metadata, Path({journals!r}), Path("none"))
 run_logger.log({{"val_loss": 0.5}}, 1)
 run_logger.tag("convoy.weights", {weights!r})
 run_logger.tag("before", "delivered late")

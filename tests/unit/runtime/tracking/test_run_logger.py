@@ -318,7 +318,8 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
         "tracking = load_params(Path(sys.argv[1]) / 'params.yaml').tracking.model_copy("
         "update={'uri': sys.argv[2], 'experiment': sys.argv[3]});"
         "from pipeline.runtime.tracking.run_metadata import RunMetadata;"
-        "r = RunLogger(tracking, RunMetadata('left', {}, {}, {}), Path('journal'), Path('runs/left'));"
+        "metadata = RunMetadata('left', {}, {}, {});"
+        "r = RunLogger(tracking, metadata, Path('journal'), Path('runs/left'));"
         "r.open(); r.log({'loss': 1.0}, 1, 1000); r.log({'loss': 0.5}, 2, 2000); os._exit(1)"
     )
     command = [sys.executable, "-c", script, str(ROOT), tracking.uri, tracking.experiment]

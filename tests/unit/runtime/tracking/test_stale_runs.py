@@ -7,10 +7,10 @@ import psutil
 
 from pipeline.runtime.tracking.stale_runs import (
     HOST_TAG,
-    PROCESS_TAG,
     JOURNAL_TAG,
-    is_alive,
+    PROCESS_TAG,
     end_stale_runs,
+    is_alive,
     this_host,
     this_process,
 )
