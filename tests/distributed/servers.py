@@ -74,6 +74,8 @@ class Server:
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def answers(self):
+        if self._process is None:
+            return False  # it was killed and is not started yet
         assert self._process.poll() is None, (self._folder / "server.log").read_text()
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=2) as answer:

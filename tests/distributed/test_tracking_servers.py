@@ -152,7 +152,7 @@ def test_a_server_that_is_killed_and_started_again(server, tracking, capsys):
     tracking = at(tracking, server.address)
     run_logger = begin(tracking)
     train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-    time.sleep(5)
+    wait_for(server.answers, "no server")
     finish(run_logger)
     the_run(tracking)
     nothing_is_left()
@@ -260,7 +260,10 @@ def test_a_slow_server(server, tracking):
 
 
 @pytest.mark.parametrize("kept", ["best", "improved"])
-def test_a_server_that_dies_while_a_checkpoint_is_uploaded(migrated, tracking, tmp_path, kept):
+def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
+    migrated, tracking, tmp_path, monkeypatch, kept
+):
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 60.0)  # with `best` it dies while the end waits
     shutil.copy(migrated, tmp_path)
     server = Server(tmp_path, proxied=True)
     server.start()
@@ -334,7 +337,7 @@ def test_a_server_on_postgres_that_is_killed_and_started_again(postgres, trackin
         tracking = at(tracking, server.address)
         run_logger = begin(tracking)
         train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-        time.sleep(5)
+        wait_for(server.answers, "no server")
         finish(run_logger)
         the_run(tracking)
         nothing_is_left()

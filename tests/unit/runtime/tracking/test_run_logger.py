@@ -337,20 +337,20 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
     assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_an_orphan_is_mended_at_the_next_start(begin, tracking, tmp_path, capsys):
+def test_a_stale_run_ends_at_the_next_start(begin, tracking, tmp_path, capsys):
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
     from pipeline.runtime.tracking.stale_runs import this_process
 
     tags = this_process()
     gone = tags | {"convoy.process": tags["convoy.process"].split()[0] + " 1.00"}
-    orphan = client.create_run(experiment, tags=gone).info.run_id
+    stale = client.create_run(experiment, tags=gone).info.run_id
     alive = client.create_run(experiment, tags=tags).info.run_id
     foreign = client.create_run(experiment, tags=gone | {"convoy.host": "else"}).info.run_id
     begin().end("FINISHED")
-    states = [client.get_run(run).info.status for run in (orphan, alive, foreign)]
+    states = [client.get_run(run).info.status for run in (stale, alive, foreign)]
     assert states == ["KILLED", "RUNNING", "RUNNING"]
-    assert f"run {orphan} of a process that is gone ends as KILLED" in capsys.readouterr().err
+    assert f"run {stale} of a process that is gone ends as KILLED" in capsys.readouterr().err
 
 
 def wait_until(true, patience_s=20):

@@ -11,7 +11,7 @@ RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
 
 
 class Notes:
-    """Notes what is called: a bar and a recorder in one."""
+    """Notes what is called: a bar and a run logger in one."""
 
     def __init__(self):
         self.calls = []
