@@ -13,15 +13,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from mlflow import MlflowClient
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from pipeline.cli import run as convoy
 from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.params import load_params
-from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.tracking import uploader
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata
@@ -263,11 +261,17 @@ def test_a_slow_server(server, tracking):
 def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
     migrated, tracking, tmp_path, monkeypatch, kept
 ):
+    from mlflow import MlflowClient
+
+    from pipeline.runtime.registry.versions import find_bundle
+
     monkeypatch.setattr(uploader, "_PATIENCE_S", 60.0)  # with `best` it dies while the end waits
     shutil.copy(migrated, tmp_path)
     server = Server(tmp_path, proxied=True)
     server.start()
-    save_file({"w": torch.zeros(2 << 20)}, "best.safetensors")  # 8 MiB, some seconds on this way
+    save_file(
+        {"w": np.zeros(2 << 20, np.float32)}, "best.safetensors"
+    )  # 8 MiB: some seconds on this way
     preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
     description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
     client = MlflowClient(server.address)
