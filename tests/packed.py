@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.files import write_json
 
 
 def write_set(
@@ -39,3 +40,10 @@ def bars(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, list[in
 
 
 BARS = ("upright", "lying", "none")
+
+
+def write_tuned(precision: str = "fp32", memory_format: str = "channels_last") -> None:
+    """Write, here, what the stage autotune chooses for both trainings."""
+    arithmetic = {"precision": precision, "memory_format": memory_format}
+    for stage in ("train", "finetune"):
+        write_json(Path(f"models/compute/{stage}.json"), {"arithmetic": arithmetic})

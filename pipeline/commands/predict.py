@@ -115,7 +115,11 @@ def _open(model: str) -> Bundle:
         return load_bundle(Path(model))
     # Whoever names a server needs no params.yaml: a model is used far from where it was made.
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    own = Tracking(uri=server, experiment="any", system_metrics=False) if server else None
+    own = (
+        Tracking(uri=server, experiment="any", system_metrics=False, checkpoints="off")
+        if server
+        else None
+    )
     return load_bundle(find_bundle(model, own or load_params().tracking))
 
 

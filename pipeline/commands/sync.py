@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.tracking.journal import held, left_behind, spool_folder
-from pipeline.runtime.tracking.replay import Delivery, StoreAwayError
+from pipeline.runtime.tracking.journal import in_use, journal_folder, left_behind
+from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.store import (
     check_address,
     lasting_address,
@@ -13,7 +13,7 @@ from pipeline.runtime.tracking.store import (
     store_file,
     tracking_uri,
 )
-from pipeline.runtime.tracking.uploader import say, told
+from pipeline.runtime.tracking.uploader import say
 
 
 def run(params: Params) -> None:
@@ -24,33 +24,33 @@ def run(params: Params) -> None:
     """
     uri = tracking_uri(params.tracking)
     check_address(uri)
-    spools = spool_folder(params.resources.storage)
-    store = lasting_address(uri)
-    here, elsewhere = _waiting(spools, store)
+    journals = journal_folder(params.resources.storage)
+    here, elsewhere = _waiting(journals, lasting_address(uri))
     for other, records in elsewhere.items():
         print(f"{records} records wait for another store: MLFLOW_TRACKING_URI={other} convoy sync")
-    for name in held(spools):
+    for name in sorted(in_use(journals)):
         print(f"{name} belongs to a training that runs, and delivers by itself")
     if not here:
         print(f"nothing is left to deliver to {shown(uri)}")
         return
     try:
-        for settled in Delivery(params.tracking, say).settle_left(spools):
-            print(told(settled))
+        for line in Replay(params.tracking, say).settle_left(journals):
+            print(line)
     except StoreAwayError as error:
-        left, _ = _waiting(spools, store)
+        left, _ = _waiting(journals, lasting_address(uri))
         advice = "" if store_file(uri) else "; start the server"
         raise PipelineError(
             f"the MLflow store at {shown(uri)} does not take what is left, {left} records in"
-            f" {spools}: {error}{advice} and run convoy sync again"
+            f" {journals}: {error}{advice} and run convoy sync again"
         ) from error
 
 
-def _waiting(spools: Path, store: str) -> tuple[int, dict[str, int]]:
+def _waiting(journals: Path, store: str) -> tuple[int, dict[str, int]]:
     """Count the records that processes which are gone left for the store, and for others."""
     found: dict[str, int] = {}
-    for spool in left_behind(spools):
-        unended = int(spool.status is None)  # whose process was killed
-        found[spool.store] = found.get(spool.store, 0) + spool.waiting + unended
+    for journal in left_behind(journals):
+        other = journal.start["store"]
+        unended = int(journal.status is None)  # its process was killed
+        found[other] = found.get(other, 0) + journal.waiting + unended
     here = found.pop(store, 0)
-    return here, {name: number for name, number in found.items() if name and number}
+    return here, {name: number for name, number in found.items() if name}

@@ -243,11 +243,19 @@ class Tracking(Section):
     """The MLflow server; MLFLOW_TRACKING_URI overrides `uri`. Tracked by no stage.
 
     `system_metrics`: whether each node's load is logged while it trains.
+    `checkpoints`: which epochs' weights a run keeps at the server as logged models: the best one,
+    each that was better than those before, or none.
     """
 
     uri: Name
     experiment: Name
     system_metrics: bool
+    checkpoints: Literal["best", "improved", "off"]
+
+    @field_validator("checkpoints", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: Any) -> Any:
+        return "off" if value is False else value
 
 
 class Params(Section):

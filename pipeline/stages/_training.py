@@ -55,15 +55,13 @@ def training_job(params: Params, stage: str) -> Job:
     )
 
 
-def tuned_arithmetic(stage: str) -> Arithmetic | None:
-    """Return what the stage autotune has chosen; None where it has not run.
+def tuned_arithmetic(stage: str) -> Arithmetic:
+    """Return what the stage autotune has chosen.
 
     Raises:
-        PipelineError: its file is damaged.
+        PipelineError: its file is missing or damaged.
     """
     file = compute_file(stage)
-    if not file.exists():
-        return None
     try:
         return Arithmetic.of(read_json(file)["arithmetic"])
     except (KeyError, TypeError, ValueError) as error:

@@ -30,20 +30,21 @@ def wait_for(true, what, patience_s=90):
 
 
 class Server:
-    """`mlflow server` on a port of its own."""
+    """`mlflow server` on a port of its own; files go through it (`proxied`), or past it."""
 
-    def __init__(self, folder, backend=None):
+    def __init__(self, folder, backend=None, proxied=False):
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._backend = backend or f"sqlite:///{folder}/server.db"
+        self._files = "--artifacts-destination" if proxied else "--default-artifact-root"
         self._process = None
 
     def start(self, wait=True):
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", self._backend]
-        command += ["--default-artifact-root", f"{self._folder}/artifacts"]
+        command += [self._files, f"{self._folder}/artifacts"]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -73,6 +74,8 @@ class Server:
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def answers(self):
+        if self._process is None:
+            return False  # it was killed and is not started yet
         assert self._process.poll() is None, (self._folder / "server.log").read_text()
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=2) as answer:

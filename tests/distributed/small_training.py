@@ -16,18 +16,28 @@ from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.training_state import read_training_state
 from tests.jobs import job_on
 
+ARITHMETIC = Arithmetic("fp32", "channels_last")
+
 
 class News:
-    """Keeps what the diary tells."""
+    """Keeps the events of a training."""
 
-    def __init__(self):
-        self.begun, self.facts, self.records, self.glances = 0, [], [], []
+    def __init__(self, wants_system_metrics=False):
+        self.wants_system_metrics = wants_system_metrics
+        self.begun, self.facts, self.records, self.glances, self.samples = 0, [], [], [], []
 
     def begin(self, logs):  # noqa: ARG002
         self.begun += 1
 
+    def compute(self, arithmetic, text):
+        assert text.split(", ", 1)[1].startswith(str(arithmetic))
+        self.facts.append(("compute", text))
+
     def fact(self, name, text):
         self.facts.append((name, text))
+
+    def system_metrics(self, *sample):
+        self.samples.append(sample)
 
     def record(self, record):
         self.records.append(record)
@@ -56,14 +66,16 @@ def few(params, **changes):
     return params.resources.model_copy(update=values | changes)
 
 
-def run(job, resources, folder, news=None, take_load=None):
+def run(job, resources, folder, news=None):
     """Train on Ray and return the last checkpoint."""
-    return fit(job, resources, folder, news or News(), take_load)
+    checkpoint, used = fit(job, ARITHMETIC, resources, folder, news or News())
+    assert used == ARITHMETIC
+    return checkpoint
 
 
 def chosen(folder):
     """Return how the workers of a run computed: other orders of memory round differently."""
-    (file,) = folder.choices.iterdir()
+    (file,) = folder.compute.iterdir()
     values = json.loads(file.read_text())
     return ComputeConfig(Arithmetic.of(values["arithmetic"]), values["threads"])
 

@@ -9,9 +9,10 @@ pytestmark = pytest.mark.distributed
 
 def test_a_local_training(cluster, params, sets, tmp_path):
     """Its one node is sampled once for all workers; records tell what the first one took."""
-    taken, news, folder = [], News(), folder_in(tmp_path)
+    news, folder = News(wants_system_metrics=True), folder_in(tmp_path)
     resources = few(params, workers=2)
-    run(make_job(params, sets), resources, folder, news, lambda *sample: taken.append(sample))
+    run(make_job(params, sets), resources, folder, news)
+    taken = news.samples
     assert [(node, number) for node, number, *_ in taken] == [("node_0", 1)]
     assert taken[0][3]["system_memory_usage_megabytes"] > 100
     # A process that has loaded torch takes some 200 MB, and a peak never falls.

@@ -13,13 +13,18 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pipeline.cli import run as convoy
+from pipeline.data.packing.preprocess import Preprocessing
 from pipeline.params import load_params
-from pipeline.runtime.tracking import uploader as courier
-from pipeline.runtime.tracking.run_logger import start_run
+from pipeline.runtime.tracking import uploader
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.store import connect, open_client
+from pipeline.vision.bundle.description import Description
 from tests.contract.imports import ROOT
 from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
 
@@ -35,7 +40,7 @@ NAMES = ("train_loss", "val_loss", "images_per_s")
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(courier, "_LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setattr(uploader, "_LONGEST_PAUSE_S", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
@@ -81,40 +86,35 @@ def begin(tracking, name="train"):
     folder = Path("runs", f"{name}-abc").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     params = {f"p{number}": str(number) for number in range(120)}
-    data = {"name": "packed", "digest": "12ab", "source": "data/packed", "profile": "{}"}
-    recorder = start_run(
-        tracking,
-        name=name,
-        params=params,
-        tags={"convoy.stage": name},
-        datasets=[data | {"context": "training"}],
-        spools=Path(".convoy/spool"),
-        folder=folder,
+    data = {"name": "packed", "digest": "12ab", "source_type": "local", "source": "data/packed"}
+    metadata = RunMetadata(
+        name, params, {"convoy.stage": name}, {"training": data | {"profile": "{}"}}
     )
-    recorder.open()
-    return recorder
+    run_logger = RunLogger(tracking, metadata, Path(".convoy/journal"), folder)
+    run_logger.open()
+    return run_logger
 
 
-def train(recorder, epochs=range(1, EPOCHS + 1), pause_s=0.1, meanwhile=()):
+def train(run_logger, epochs=range(1, EPOCHS + 1), pause_s=0.1, meanwhile=()):
     """Record epochs, and before some of them let something happen."""
     meanwhile = dict(meanwhile)
     longest_s = 0.0
     for epoch in epochs:
         meanwhile.get(epoch, lambda: None)()
         start_s = time.perf_counter()
-        recorder.log({name: epoch + index / 10 for index, name in enumerate(NAMES)}, epoch)
-        recorder.tag("convoy.epoch", str(epoch))
+        run_logger.log({name: epoch + index / 10 for index, name in enumerate(NAMES)}, epoch)
+        run_logger.tag("convoy.epoch", str(epoch))
         longest_s = max(longest_s, time.perf_counter() - start_s)
         time.sleep(pause_s)
     assert longest_s < 1.5  # nobody waited for the store, which may take 2 s for an answer
 
 
-def finish(recorder, status="FINISHED"):
+def finish(run_logger, status="FINISHED"):
     start_s = time.monotonic()
-    recorder.end(status, {"convoy.bundle": "digest"})
+    run_logger.end(status, {"convoy.bundle": "digest"})
     seconds = time.monotonic() - start_s
     shutil.rmtree("runs", ignore_errors=True)
-    recorder.close()
+    run_logger.close()
     return seconds
 
 
@@ -142,16 +142,16 @@ def the_run(tracking, status="FINISHED", epochs=EPOCHS):
 
 
 def nothing_is_left():
-    assert list(Path(".convoy/spool").iterdir()) == []
+    assert list(Path(".convoy/journal").iterdir()) == []
 
 
 def test_a_server_that_is_killed_and_started_again(server, tracking, capsys):
     server.start()
     tracking = at(tracking, server.address)
-    recorder = begin(tracking)
-    train(recorder, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-    time.sleep(5)
-    finish(recorder)
+    run_logger = begin(tracking)
+    train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
+    wait_for(server.answers, "no server")
+    finish(run_logger)
     the_run(tracking)
     nothing_is_left()
     said = capsys.readouterr().err
@@ -161,10 +161,10 @@ def test_a_server_that_is_killed_and_started_again(server, tracking, capsys):
 
 def test_a_server_that_is_away_at_the_start_and_comes_later(server, tracking):
     tracking = at(tracking, server.address)
-    recorder = begin(tracking)
-    train(recorder, meanwhile={20: lambda: in_background(server.start)})
+    run_logger = begin(tracking)
+    train(run_logger, meanwhile={20: lambda: in_background(server.start)})
     wait_for(server.answers, "no server")
-    finish(recorder)
+    finish(run_logger)
     the_run(tracking)
     nothing_is_left()
 
@@ -177,12 +177,12 @@ def prepare(path=Path("params.yaml")):
 def test_a_server_that_is_away_for_good_and_what_sync_makes_of_it(
     server, tracking, monkeypatch, capsys
 ):
-    monkeypatch.setattr(courier, "_PATIENCE_S", 2.0)
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 2.0)
     tracking = at(tracking, server.address)
-    recorder = begin(tracking)
-    train(recorder, pause_s=0.01)
-    assert finish(recorder) < 4
-    records = 1 + 1 + 1 + EPOCHS * (len(NAMES) + 1) + 1 + 1
+    run_logger = begin(tracking)
+    train(run_logger, pause_s=0.01)
+    assert finish(run_logger) < 4
+    records = 1 + EPOCHS * (len(NAMES) + 1) + 1 + 1
     assert f"warning: {records} records of this run wait in" in capsys.readouterr().err
     prepare()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
@@ -207,12 +207,12 @@ def test_a_server_that_is_away_for_good_and_what_sync_makes_of_it(
 def test_a_server_that_hangs_delays_neither_epochs_nor_the_end(
     server, tracking, monkeypatch, capsys
 ):
-    monkeypatch.setattr(courier, "_PATIENCE_S", 3.0)
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 3.0)
     hanging = Hanging(server.port)
     tracking = at(tracking, server.address)
-    recorder = begin(tracking)
-    train(recorder, pause_s=0.01)
-    assert finish(recorder) < 6
+    run_logger = begin(tracking)
+    train(run_logger, pause_s=0.01)
+    assert finish(run_logger) < 6
     assert "convoy sync delivers them" in capsys.readouterr().err
     hanging.close()
     server.start()
@@ -237,10 +237,10 @@ def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(server
     tracking = at(tracking, server.address)
     open_client(tracking)
     server.stop()
-    recorder = begin(tracking)  # its run is asked for again and again
-    train(recorder, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.3)
+    run_logger = begin(tracking)  # its run is asked for again and again
+    train(run_logger, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.3)
     server.go_on()
-    finish(recorder)
+    finish(run_logger)
     time.sleep(2)
     the_run(tracking)
     nothing_is_left()
@@ -250,11 +250,67 @@ def test_a_slow_server(server, tracking):
     server.start()
     with slow_way_to(server, 0.4) as address:
         tracking = at(tracking, address)
-        recorder = begin(tracking)
-        train(recorder)
-        finish(recorder)
+        run_logger = begin(tracking)
+        train(run_logger)
+        finish(run_logger)
         the_run(at(tracking, server.address))
         nothing_is_left()
+
+
+@pytest.mark.parametrize("kept", ["best", "improved"])
+def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
+    migrated, tracking, tmp_path, monkeypatch, kept
+):
+    from mlflow import MlflowClient
+
+    from pipeline.runtime.registry.versions import find_bundle
+
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 60.0)  # with `best` it dies while the end waits
+    shutil.copy(migrated, tmp_path)
+    server = Server(tmp_path, proxied=True)
+    server.start()
+    save_file(
+        {"w": np.zeros(2 << 20, np.float32)}, "best.safetensors"
+    )  # 8 MiB: some seconds on this way
+    preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
+    description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
+    client = MlflowClient(server.address)
+    died = threading.Event()
+
+    def models():
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        return client.search_logged_models(experiments)
+
+    def die():
+        wait_for(models, "no upload has begun")
+        server.kill()
+        died.set()
+        time.sleep(1)
+        server.start()
+
+    try:
+        with slow_way_to(server, 0.05) as address:
+            tracking = at(tracking, address).model_copy(update={"checkpoints": kept})
+            run_logger = begin(tracking)
+            train(run_logger, range(1, 10))
+            in_background(die)
+            run_logger.checkpoint(Path("best.safetensors"), description, 9, {"val_loss": 9.1})
+            train(run_logger, range(10, EPOCHS + 1))
+            finish(run_logger)
+            assert died.is_set()
+            run = the_run(at(tracking, server.address))
+            (model,) = models()
+            assert (model.name, str(model.status)) == ("epoch-9", "READY")
+            assert model.source_run_id == run.info.run_id
+            assert [(m.key, m.step, m.value) for m in model.metrics] == [("val_loss", 9, 9.1)]
+            outputs = [(output.model_id, output.step) for output in run.outputs.model_outputs]
+            assert outputs == [(model.model_id, 9)]
+            bundle = find_bundle(run.info.run_id, at(tracking, server.address))
+            found = (bundle / "model.safetensors").read_bytes()
+            assert found == Path("best.safetensors").read_bytes()
+            nothing_is_left()
+    finally:
+        server.kill()
 
 
 @needs_postgres
@@ -267,9 +323,9 @@ def test_a_database_that_is_killed_and_started_again(postgres, tracking, tmp_pat
         if not direct:
             server.start()
         tracking = at(tracking, postgres.uri if direct else server.address)
-        recorder = begin(tracking)
-        train(recorder, pause_s=0.3, meanwhile={15: postgres.kill, 25: postgres.start})
-        finish(recorder)
+        run_logger = begin(tracking)
+        train(run_logger, pause_s=0.3, meanwhile={15: postgres.kill, 25: postgres.start})
+        finish(run_logger)
         the_run(tracking)
         nothing_is_left()
     finally:
@@ -283,10 +339,10 @@ def test_a_server_on_postgres_that_is_killed_and_started_again(postgres, trackin
     server.start()
     try:
         tracking = at(tracking, server.address)
-        recorder = begin(tracking)
-        train(recorder, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-        time.sleep(5)
-        finish(recorder)
+        run_logger = begin(tracking)
+        train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
+        wait_for(server.answers, "no server")
+        finish(run_logger)
         the_run(tracking)
         nothing_is_left()
     finally:
@@ -298,11 +354,11 @@ import sys; sys.path.insert(0, {root!r})
 from pipeline.params import Tracking
 from tests.distributed.test_tracking_servers import begin, train, EPOCHS
 tracking = Tracking.model_validate_json(sys.argv[1])
-recorder = begin(tracking, sys.argv[2])
+run_logger = begin(tracking, sys.argv[2])
 print("going", flush=True)
-train(recorder, range(1, int(sys.argv[3]) + 1))
-recorder.end(sys.argv[4])
-recorder.close()
+train(run_logger, range(1, int(sys.argv[3]) + 1))
+run_logger.end(sys.argv[4])
+run_logger.close()
 """
 
 
@@ -363,7 +419,7 @@ def test_a_store_that_lost_what_it_had_gets_it_again(server, tracking, tmp_path)
     """As when it is restored from a backup."""
     server.start()
     tracking = at(tracking, server.address)
-    recorder = begin(tracking)
+    run_logger = begin(tracking)
     backup = tmp_path / "backup.db"
 
     def restore():
@@ -371,9 +427,9 @@ def test_a_store_that_lost_what_it_had_gets_it_again(server, tracking, tmp_path)
         shutil.copy(backup, tmp_path / "server.db")
         server.start()
 
-    wait_for(lambda: recorder.run_id, "no run")
+    wait_for(lambda: run_logger.run_id, "no run")
     meanwhile = {10: lambda: shutil.copy(tmp_path / "server.db", backup), 20: restore}
-    train(recorder, meanwhile=meanwhile)
-    finish(recorder)
+    train(run_logger, meanwhile=meanwhile)
+    finish(run_logger)
     the_run(tracking)
     nothing_is_left()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -25,9 +26,11 @@ from pipeline.vision.bundle.digest import bundle_digest, weights_digest
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import BARS, bars, write_set, write_tuned
 
 pytestmark = pytest.mark.distributed
+
+ARITHMETIC = {"precision": "fp32", "memory_format": "channels_last"}
 
 
 @pytest.fixture
@@ -49,6 +52,7 @@ def small(params):
 def packed():
     write_set(Path("data/packed/train"), *bars(75), BARS)
     write_set(Path("data/packed/val"), *bars(31, seed=1), BARS)
+    write_tuned()
 
 
 def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, capsys):
@@ -69,6 +73,8 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
         assert kept["val_loss"] == min(record["val_loss"] for record in history)
         # The bundle alone gives the figures that were measured in training.
         validation = ImageSet.open(Path("data/packed/val"))
+        assert asdict(bundle.description.compute) == ARITHMETIC
+        assert {key: kept[key] for key in ARITHMETIC} == ARITHMETIC
         posteriors = probabilities(bundle, validation.batches(8))
         accuracy = (posteriors.argmax(1) == validation.labels).mean()
         assert accuracy == pytest.approx(bundle.description.validation["accuracy"])
@@ -92,8 +98,12 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
     base, tuned = (load_bundle(Path("models") / name).description for name in ("base", "tuned"))
     assert (tuned.mean, tuned.std) == (base.mean, base.std)
     assert tuned.origin["weights"] == bundle_digest(Path("models/base"))
-    assert [path.name for path in Path(".convoy/runs").iterdir()] == ["choices"]
-    assert runs["train"].data.tags["convoy.compute"].startswith("1 worker, fp32, 1 thread")
+    assert [path.name for path in Path(".convoy/runs").iterdir()] == ["compute"]
+    assert (
+        runs["train"]
+        .data.tags["convoy.compute"]
+        .startswith("1 worker, fp32, channels last, 1 thread")
+    )
     assert "10 tensors loaded" in runs["finetune"].data.tags["convoy.loaded"]
 
 

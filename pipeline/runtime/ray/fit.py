@@ -35,7 +35,7 @@ Fit = Callable[[], dict[str, Any]]
 
 def fit(
     job: Job,
-    arithmetic: Arithmetic | None,
+    arithmetic: Arithmetic,
     resources: Resources,
     folder: RunFolder,
     reader: Reader,
@@ -44,7 +44,7 @@ def fit(
 
     Args:
         job: what to train.
-        arithmetic: how the stage autotune has chosen to compute; None: the worker chooses.
+        arithmetic: how to compute, where that is possible.
         resources: on what. One worker of this machine trains in this process.
         folder: for checkpoints and events; on several nodes all must see it.
         reader: gets the events, and the system metrics of each node if it wants them.

@@ -160,13 +160,13 @@ def _build_together(
 def _choose_compute(
     job: Job, config: WorkerConfig, share: Share, device: torch.device
 ) -> ComputeConfig:
-    """Choose threads, and arithmetic where it is not known, by a trial or as the last time."""
+    """Choose threads, and arithmetic where that asked for is impossible, or take it as before."""
     recipe, on_gpu = job.recipe, device.type == "cuda"
     question = {
         "network": [job.network, job.args, job.training_set.info.shape],
         "batch": [recipe.global_batch_size, recipe.accumulate, recipe.trainable, share.workers],
         "asked": [recipe.precision, config.threads, config.cores],
-        "known": asdict(config.arithmetic) if config.arithmetic else None,
+        "known": asdict(config.arithmetic),
         "device": torch.cuda.get_device_name(device) if on_gpu else get_cpu_capability(),
         "torch": torch.__version__,
     }
@@ -192,8 +192,8 @@ def _open_log(
     state, known = trainer.state, config.arithmetic
     log = EventLog(config.folder.events, state.history)
     workers = "1 worker" if worker.share.workers == 1 else f"{worker.share.workers} workers"
-    log.fact("compute", f"{workers}, {start.compute}")
-    if known and (impossible := supported(known, worker.device)):
+    log.compute(start.compute.arithmetic, f"{workers}, {start.compute}")
+    if impossible := supported(known, worker.device):
         log.fact("tuned", f"{known}, as tuned, is impossible here: {impossible}")
     if start.checkpoint:
         where = f"epoch {state.epochs_done + 1}, step {state.steps_done + 1}"

@@ -14,7 +14,7 @@ class WorkerConfig:
     Attributes:
         folder: where checkpoints and events go.
         checkpoint_interval_s: between two checkpoints, at least.
-        arithmetic: that the stage autotune has chosen; None: the worker chooses.
+        arithmetic: how to compute, where that is possible.
         threads: as in params.yaml.
         cores: that this worker may use.
         gpu: whether it computes on a GPU.
@@ -25,7 +25,7 @@ class WorkerConfig:
 
     folder: RunFolder
     checkpoint_interval_s: float
-    arithmetic: Arithmetic | None
+    arithmetic: Arithmetic
     threads: int | Literal["auto"]
     cores: int
     gpu: bool

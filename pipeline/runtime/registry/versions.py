@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.files import fresh_folder
 from pipeline.params import Tracking
+from pipeline.runtime.tracking.checkpoints import EPOCH_TAG, is_ready, logged_models
 from pipeline.runtime.tracking.store import (
     BUNDLE_TAG,
     connect,
@@ -127,11 +128,11 @@ def register_bundle(
 
 
 def find_bundle(model: str, tracking: Tracking) -> Path:
-    """Return the bundle folder of what people call a model.
+    """Return the folder of a bundle.
 
     Args:
-        model: a bundle folder, `models:/name@alias`, `models:/name/version`, or the id of a run
-            whose model was registered.
+        model: a bundle folder, `models:/name@alias`, `models:/name/version`, or the id of a run:
+            its registered bundle, or else its best checkpoint.
         tracking: the store.
 
     Raises:
@@ -141,17 +142,24 @@ def find_bundle(model: str, tracking: Tracking) -> Path:
         return Path(model)
     if model.startswith(_SCHEME):
         return fetch_bundle(model, tracking)
-    connect(tracking)
+    client = connect(tracking)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        return Path(download_artifacts(run_id=model, artifact_path=_RUN_FOLDER))
+        run = client.get_run(model)
+        if client.list_artifacts(model, _RUN_FOLDER):
+            return Path(download_artifacts(run_id=model, artifact_path=_RUN_FOLDER))
+        # The last improvement is the best one, whatever the metric by which epochs are judged.
+        ready = filter(is_ready, logged_models(run))
+        best = max(ready, key=lambda found: int(found.tags[EPOCH_TAG]), default=None)
+        if best is not None:
+            return Path(download_artifacts(artifact_uri=f"{_SCHEME}{best.model_id}"))
+        missing = "holds neither a registered bundle nor a checkpoint; with tracking.checkpoints:"
+        missing += " best in params.yaml, a training leaves one when its run ends"
     except (MlflowException, OSError) as error:
-        raise PipelineError(
-            f"the run {model} at {shown(tracking_uri(tracking))} is not there or holds no bundle"
-            f" ({error}); runs whose model was registered do"
-        ) from error
+        missing = f"is not there, or its files are not ({error})"
+    raise PipelineError(f"the run {model} at {shown(tracking_uri(tracking))} {missing}")
 
 
 def in_store(model: str) -> bool:

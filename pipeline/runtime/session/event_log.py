@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.files import atomic_path
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress, Record
 
 _POLL_S = 0.1
@@ -34,6 +35,9 @@ class Reader(Protocol):
         Args:
             logs: folder of Ray's logs; None where this process is the worker.
         """
+
+    def compute(self, arithmetic: Arithmetic, text: str) -> None:
+        """Take in how the workers compute, which have just started."""
 
     def fact(self, name: str, text: str) -> None:
         """Take in something that a user may want to know about the training."""
@@ -57,6 +61,10 @@ class EventLog:
         self._path = path
         with atomic_path(path) as new:
             new.write_text("".join(_line("record", record) for record in history))
+
+    def compute(self, arithmetic: Arithmetic, text: str) -> None:
+        """Log how the workers compute."""
+        self._append("compute", {"arithmetic": asdict(arithmetic), "text": text})
 
     def fact(self, name: str, text: str) -> None:
         """Tell something about the training."""
@@ -113,6 +121,8 @@ def following(path: Path, reader: Reader) -> Iterator[None]:
 
 def _hand_on(reader: Reader, kind: str, value: Any) -> None:
     match kind:
+        case "compute":
+            reader.compute(Arithmetic.of(value["arithmetic"]), value["text"])
         case "fact":
             reader.fact(*value)
         case "record":

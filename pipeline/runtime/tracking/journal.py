@@ -1,15 +1,16 @@
-"""Records that wait on disk until the tracking store has them: one file of JSON lines per run.
+"""A run's records on disk until the tracking store has them: one JSON object per line.
 
-The file tells what is to be done at the store, in order, with the times at which it happened; so
-to do it twice changes nothing. It is only ever appended to, by one process at a time, which holds
-its lock for as long as it lives. How far the store has it stands in a file beside it.
+An entry says what is to be done at the store and when it happened, so doing it twice changes
+nothing: a process that takes over a journal replays it from the start. Only the process that holds
+the lock appends.
 """
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,225 +20,156 @@ from filelock import FileLock, Timeout
 from pipeline.files import atomic_path
 from pipeline.runtime.tracking.store import repository
 
-_REMEMBERED = "spool"  # the file in a training's folder that names its spool
-_PATIENCE_S = 30.0  # for another process that just delivers what an earlier one left
+_NAME_FILE = "journal"  # in a training's folder: the id of its journal
+_PATIENCE_S = 30.0  # for another process that is delivering this journal
 
 Entry = dict[str, Any]
 
 
-def spool_folder(storage: str) -> Path:
-    """Return the folder of all spools: beside that of the trainings, `resources.storage`.
+def journal_folder(storage: str) -> Path:
+    """Return the folder of all journals, beside that of the trainings (`resources.storage`).
 
-    An experiment that DVC runs in a temporary folder spools in the repository, which stays.
+    Journals of experiments that DVC runs in a temporary folder are kept in the repository.
     """
-    return (repository() / storage).resolve().parent / "spool"
+    return (repository() / storage).resolve().parent / "journal"
 
 
-@dataclass(frozen=True)
-class Position:
-    """How far a store has a spool.
+class Journal:
+    """One run's file, `<folder of journals>/<id>.jsonl`.
 
     Attributes:
-        store: its address; at another one all is still to be delivered.
-        offset: in bytes; what stands before it is delivered.
-        run_id: of the run at the store, once there is one.
-        refused: number of values that the store did not take, for good.
-        gone: whether the run was deleted there, so that nothing more is delivered.
+        id: by which the run is found at the store.
+        copies: folder of the checkpoints that wait for their upload.
+        entries: what the file holds, of which this process has delivered the first `delivered`.
+        values: value and time (ms since 1970) of each metric, by name and step.
+        whole: False once an entry was lost.
+        run_id: of the run at the store, once this process has found it.
+        stored: number of metric values that were counted at the store when the run had ended.
     """
 
-    store: str
-    offset: int = 0
-    run_id: str | None = None
-    refused: int = 0
-    gone: bool = False
-
-
-class Spool:
-    """One run's file. Whoever appends or delivers holds its lock."""
-
     def __init__(self, path: Path) -> None:
-        """Take in the path, `<folder of spools>/<id>.jsonl`; nothing is touched."""
-        self.path = path
-        # Released by whichever thread ends last.
+        self.path, self.id, self.copies = path, path.stem, path.with_suffix(".checkpoints")
+        self.entries, self.delivered, self.whole = list[Entry](), 0, True
+        self.values = dict[tuple[str, int], tuple[float, int]]()
+        self.run_id: str | None = None
+        self.stored: int | None = None
         self._lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         self._turn = threading.Lock()
 
-    @property
-    def id(self) -> str:
-        """The name by which the run is found again at the store."""
-        return self.path.stem
-
     def acquire(self, patience_s: float = 0.0) -> bool:
-        """Take the lock and cut off a line that a killed process left half-written.
-
-        Args:
-            patience_s: how long to wait for another process; 0 does not wait.
-
-        Returns:
-            Whether the spool is this process's now.
-        """
+        """Take the lock and read the file; return whether this process holds the journal now."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=patience_s)
         except Timeout:
             return False
-        if self.path.exists():
-            whole = self.path.read_bytes().rfind(b"\n") + 1
-            os.truncate(self.path, whole)
+        self.entries, self.values = [], {}
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else []:
+            try:
+                self._add(dict(json.loads(line or b'{"act": ""}')))
+            except (ValueError, TypeError, KeyError):  # cut short, or damaged by a power failure
+                self.whole = False
         return True
 
     def release(self) -> None:
         """Give the lock back."""
         self._lock.release(force=True)
 
-    def append(self, *entries: Entry) -> None:
-        """Add entries in one write: killed at any moment, each is there whole or not at all."""
-        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-        with self._turn, self.path.open("ab", buffering=0) as file:
-            file.write(text.encode())
+    def append(self, entry: Entry) -> None:
+        """Add an entry in one write: killed at any moment, it is there whole or not at all.
 
-    def entries(self, offset: int = 0) -> Iterator[tuple[Entry, int]]:
-        """Yield the entries from `offset` on, each with the offset of the next.
+        The newline comes first, so an entry that a full disk cuts short damages no other one.
 
-        A line that is no JSON object, left by a machine that lost power, is an entry without an
-        act.
+        Raises:
+            OSError: the entry is lost.
         """
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # being written
-                offset += len(line)
-                yield _parse(line), offset
-
-    def position(self) -> Position:
-        """Return how far the store that the run belongs to has it."""
-        store = self.store
-        try:
-            found = Position(**json.loads(self._position_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return Position(store)  # to deliver once more changes nothing
-        return found if found.store == store else Position(store)
-
-    def remember(self, position: Position) -> None:
-        """Keep how far the store has it."""
-        with atomic_path(self._position_file) as temporary:
-            temporary.write_text(json.dumps(asdict(position)), encoding="utf-8")
+        data = f"\n{json.dumps(entry)}".encode()
+        with self._turn, self.path.open("ab", buffering=0) as file:
+            self.whole, before = False, self.whole
+            if file.write(data) < len(data):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+            self.whole = before
+            self._add(entry)
 
     @property
-    def store(self) -> str:
-        """The address of the store that the run belongs to; '' when nothing was written yet."""
-        return str(self._latest("store") or "")
-
-    @property
-    def experiment(self) -> str:
-        """The name of the experiment that the run belongs to."""
-        return str(self._latest("experiment"))
+    def start(self) -> Entry:
+        """The latest entry of a training's start, with store, experiment and folder."""
+        nothing = {"store": "", "experiment": "", "folder": ""}
+        return next((e for e in reversed(self.entries) if e["act"] == "start"), nothing)
 
     @property
     def status(self) -> str | None:
-        """How the run ended, None while it goes on."""
-        status = None
-        for entry, _ in self.entries():
-            if entry["act"] in ("create", "resume", "end"):
-                status = entry.get("status")
-        return status
+        """How the run ended; None while it goes on."""
+        acts = (entry for entry in reversed(self.entries) if entry["act"] in ("start", "end"))
+        return next(acts, Entry()).get("status")
 
     @property
     def waiting(self) -> int:
-        """The number of records that the store does not have yet: metric values and others."""
-        left = [entry for entry, _ in self.entries(self.position().offset)]
+        """The number of records that are still to be delivered: metric values and others."""
+        left = self.entries[self.delivered :]
         return sum(len(entry["values"]) if entry["act"] == "metrics" else 1 for entry in left)
 
-    def values(self) -> set[tuple[str, int]]:
-        """Return the name and step of each metric value that was written."""
-        return {
-            (name, entry["step"])
-            for entry, _ in self.entries()
-            if entry["act"] == "metrics"
-            for name in entry["values"]
-        }
+    @property
+    def count(self) -> str:
+        """How many of the metric values the store has."""
+        return f"{self.stored} of {'' if self.whole else 'more than '}{len(self.values)}"
 
     @property
-    def last_ms(self) -> int:
-        """When the run was last heard of, by its own words; in ms since 1970."""
-        times = [entry.get("time_ms", 0) for entry, _ in self.entries()]
-        return max(times, default=0)
+    def complete(self) -> bool:
+        """Whether the store has all metric values and no entry was lost."""
+        return self.whole and (self.stored or 0) >= len(self.values)
 
-    @property
-    def over(self) -> bool:
-        """Whether the run has ended and can never go on: its training's folder is gone."""
-        folder = self._latest("folder")
-        return self.status is not None and not (folder and Path(folder).exists())
-
-    def delete(self) -> None:
-        """Delete all files of a spool that is locked here, and unlock it."""
+    def retire(self) -> None:
+        """Delete a delivered journal, or move it to its training if that may go on; release it."""
+        folder = self.start["folder"]
+        if folder and Path(folder).is_dir():
+            shutil.move(self.path, Path(folder) / self.path.name)
         self.path.unlink(missing_ok=True)
-        self._position_file.unlink(missing_ok=True)
+        shutil.rmtree(self.copies, ignore_errors=True)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
         self.release()
 
-    @property
-    def _position_file(self) -> Path:
-        return self.path.with_suffix(".position")
+    def _add(self, entry: Entry) -> None:
+        self.whole = self.whole and entry.get("whole", True)
+        if entry["act"] == "metrics":
+            for name, value in entry["values"].items():
+                self.values[name, entry["step"]] = value, entry["time_ms"]
+        if entry["act"]:
+            self.entries.append(entry)
 
-    def _latest(self, key: str) -> Any:
-        found = [entry[key] for entry, _ in self.entries() if key in entry]
-        return found[-1] if found else None
 
-
-def open_spool(spools: Path, training: Path) -> Spool:
-    """Return the spool of a training, locked: that of an earlier call, or else a new one.
-
-    Args:
-        spools: the folder of all spools.
-        training: the training's folder, which remembers its spool, if it is there.
-    """
-    remembered = training / _REMEMBERED
-    if remembered.exists():
-        earlier = Spool(spools / f"{remembered.read_text().strip()}.jsonl")
+def open_journal(journals: Path, training: Path) -> Journal:
+    """Return the journal of a training's folder, locked: an earlier call's, or else a new one."""
+    named = training / _NAME_FILE
+    if named.exists():
+        earlier = Journal(journals / f"{named.read_text().strip()}.jsonl")
         if earlier.acquire(_PATIENCE_S):
+            if (retired := training / earlier.path.name).exists():
+                shutil.move(retired, earlier.path)
+                earlier.acquire()
             return earlier
-    spool = Spool(spools / f"{training.name}-{uuid4().hex[:12]}.jsonl")
+    journal = Journal(journals / f"{training.name}-{uuid4().hex[:12]}.jsonl")
     if training.exists():
-        # The name first: killed in between, the next call still finds its run by it.
-        with atomic_path(remembered) as temporary:
-            temporary.write_text(spool.id)
-    acquired = spool.acquire()
-    assert acquired
-    return spool
+        # The name first: after a kill in between, the next call still finds its run by it.
+        with atomic_path(named) as temporary:
+            temporary.write_text(journal.id)
+    journal.acquire()
+    return journal
 
 
-def left_behind(spools: Path) -> Iterator[Spool]:
-    """Yield the spools of processes that are gone, each locked while the caller looks at it."""
-    for path in sorted(spools.glob("*.jsonl"), key=lambda file: file.stat().st_mtime):
-        spool = Spool(path)
-        if not spool.acquire():
-            continue
-        try:
-            if path.exists():
-                yield spool
-        finally:
-            spool.release()
+def left_behind(journals: Path) -> Iterator[Journal]:
+    """Yield the journals of processes that are gone, each locked while the caller has it."""
+    for path in sorted(journals.glob("*.jsonl"), key=lambda file: file.stat().st_mtime):
+        journal = Journal(path)
+        if journal.acquire():
+            try:
+                if path.exists():
+                    yield journal
+            finally:
+                journal.release()
 
 
-def held(spools: Path) -> list[str]:
-    """Return the names of spools whose processes live."""
-    names = []
-    for path in sorted(spools.glob("*.jsonl")):
-        spool = Spool(path)
-        if spool.acquire():
-            spool.release()
-        else:
-            names.append(spool.id)
-    return names
-
-
-def _parse(line: bytes) -> Entry:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        entry = None
-    return entry if isinstance(entry, dict) and "act" in entry else {"act": "damaged"}
+def in_use(journals: Path) -> set[str]:
+    """Return the ids of the journals that live processes hold."""
+    left = {journal.id for journal in left_behind(journals)}
+    return {path.stem for path in journals.glob("*.jsonl")} - left

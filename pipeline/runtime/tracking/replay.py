@@ -1,481 +1,279 @@
-"""Carries out at the tracking store what spools say: in order, and as often as need be.
+"""Carries out at the tracking store what journals say: in order, and as often as need be.
 
-Everything is safe to repeat. A run is found again by the name of its spool, metrics carry the time
-at which they were written (MLflow keeps equal ones once), and params, tags and data sets are what
-they are. So whatever became of a request that was not answered, it is sent again.
+Everything is safe to repeat. A run is found again by the id of its journal, metrics carry their
+time and step (MLflow keeps equal ones once), and params, tags, data sets and checkpoints are what
+they are. So a request that was not answered is sent again.
 """
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 from pipeline.params import Tracking
-from pipeline.runtime.tracking.journal import Entry, Position, Spool, held, left_behind
-from pipeline.runtime.tracking.stale_runs import SPOOL_TAG, mend_orphans
-from pipeline.runtime.tracking.store import (
-    client_of,
-    experiment_id,
-    lasting_address,
-    shown,
-    tracking_uri,
-    without_secrets,
-)
+from pipeline.runtime.tracking import checkpoints, store
+from pipeline.runtime.tracking.journal import Entry, Journal, in_use, left_behind
+from pipeline.runtime.tracking.stale_runs import JOURNAL_TAG, end_stale_runs
 
 RECORDS_TAG = "convoy.records"
 _PER_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits
-_ACTIVE_RUNS = 1  # mlflow.entities.ViewType.ACTIVE_ONLY
-# What a store answers to a request that it will never take.
-_REFUSALS = {
-    "INVALID_PARAMETER_VALUE",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-    "ENDPOINT_NOT_FOUND",  # an older server
-    "NOT_IMPLEMENTED",
-}
-_DATABASE_REFUSAL = "BAD_REQUEST"  # also said where two processes write the same row: not at once
+# Error codes with which a store says that it will never take a request; some are an older server's.
+_NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
+_REFUSALS = ["INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", _NOT_THERE]
+_REFUSALS += ["ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"]
+_DATABASE_REFUSAL = "BAD_REQUEST"  # also where two processes write the same row: try again
 _DATABASE_TRIES = 3
-
-Say = Callable[[str], None]
 
 
 class StoreAwayError(Exception):
-    """The store did not take a record now; it may later.
-
-    Attributes:
-        answers: whether it answers other requests.
-    """
+    """The store did not take a record now; `answers`: it answers other requests."""
 
     def __init__(self, reason: str, answers: bool = False) -> None:
         super().__init__(" ".join(reason.split()))
         self.answers = answers
 
 
-class RunGoneError(Exception):
-    """Somebody deleted the run at the store."""
-
-
 class _RefusedError(Exception):
-    """The store will never take what was sent."""
+    """The store will never take this, or (`gone`) nothing of a run that was deleted there."""
+
+    def __init__(self, reason: str, gone: bool = False) -> None:
+        super().__init__(reason)
+        self.gone = gone
 
 
-@dataclass(frozen=True)
-class Count:
-    """Metric values of a run: written here, and found at the store."""
+class Replay:
+    """A connection to the store; it last answered at `answered_s` (`time.monotonic`)."""
 
-    written: int
-    stored: int
-
-    def __str__(self) -> str:
-        return f"{self.stored} of {self.written}"
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What became of a spool that an earlier process left.
-
-    Attributes:
-        name: of the spool.
-        run_id: of its run; None if there is none.
-        delivered: number of records.
-        count: of all metric values.
-    """
-
-    name: str
-    run_id: str | None
-    delivered: int
-    count: Count
-
-
-class Delivery:
-    """A connection to the store that takes what spools hold."""
-
-    def __init__(self, tracking: Tracking, say: Say) -> None:
-        """Take in the store, and who tells the user what is refused. Nothing is connected yet."""
-        self.uri = tracking_uri(tracking)
-        self.store = lasting_address(self.uri)
-        self._tracking = tracking
-        self._say = say
+    def __init__(self, tracking: Tracking, say: Callable[[str], None]) -> None:
+        """Take the store, and a function that shows a message. Nothing is connected yet."""
+        self.uri, self.answered_s = store.tracking_uri(tracking), time.monotonic()
+        self._experiment, self._say = tracking.experiment, say
         self._connected: Any = None
-        self._experiments: dict[str, str] = {}
-        self._told: set[tuple[str | None, str]] = set()
-        self._refusals: tuple[tuple[str | None, int] | None, int] = (None, 0)
+        self._said, self._repeated = set[tuple[str, str]](), set[str]()
+        self._tries, self._place = Counter[tuple[str, int]](), ("", 0)
 
-    def deliver(
-        self, spool: Spool, position: Position, progress: Callable[[Position], None]
-    ) -> Position:
-        """Carry out all entries that the store does not have.
-
-        Args:
-            spool: locked by this process.
-            position: how far the store has it.
-            progress: called after each step with the position, which it keeps.
-
-        Returns:
-            The last position.
+    def deliver(self, journal: Journal) -> None:
+        """Carry out the entries of a locked journal that this process has not delivered.
 
         Raises:
-            StoreAwayError: the store does not answer, or answers that it cannot; the position
-                that `progress` got last is true.
+            StoreAwayError: the store does not answer, or answers that it cannot.
         """
-        start = None
-        while start != position.offset:  # once more where a run is made anew, from its beginning
-            start = position.offset
-            for entries, offset in _grouped(spool.entries(start)):
-                with self._reached():
-                    self._client()
-                position = self._carry_out(spool, position, entries, offset)
-                progress(position)
-                if position.offset != offset:
-                    break
-        return position
+        while journal.delivered < len(journal.entries):
+            rest = islice(journal.entries, journal.delivered, None)
+            group = list(takewhile(lambda entry: entry["act"] in ("metrics", "tags"), rest))
+            group = group or [journal.entries[journal.delivered]]
+            self._place, done = (journal.id, journal.delivered), journal.delivered + len(group)
+            complete = True
+            try:
+                complete = self._carry_out(journal, group, last=done == len(journal.entries))
+            except _RefusedError as refusal:
+                lacks = f"goes without its {group[0]['act']}: {refusal}"
+                self._say_once(journal, str(refusal) if refusal.gone else lacks)
+            journal.delivered = done if complete else 0
 
-    def count(self, spool: Spool, position: Position) -> Count:
-        """Count the run's metric values, here and there, and tag the run with what is found.
+    def settle_left(self, journals: Path) -> Iterator[str]:
+        """Deliver what processes that are gone have left for this store; yield a line for each.
 
-        A request that the store took very late, after it was sent again, may have left a second,
-        empty run or an old status: both are put right.
-
-        Raises:
-            StoreAwayError: as in `deliver`.
-        """
-        written = spool.values()
-        nothing = Count(len(written), 0)
-        if position.gone or position.run_id is None:
-            return nothing
-        try:
-            with self._judged(position):
-                count = self._count(position.run_id, written)
-                self._put_right(spool, position.run_id)
-        except RunGoneError:
-            return nothing
-        except _RefusedError as refusal:
-            raise StoreAwayError(str(refusal), answers=True) from refusal
-        return count
-
-    def _count(self, run_id: str, written: set[tuple[str, int]]) -> Count:
-        client = self._client()
-        names = sorted({name for name, _ in written})
-        stored = sum(len(client.get_metric_history(run_id, name)) for name in names)
-        count = Count(len(written), stored)
-        client.set_tag(run_id, RECORDS_TAG, str(count))
-        return count
-
-    def _put_right(self, spool: Spool, run_id: str) -> None:
-        client = self._client()
-        for double in self._runs_of(spool):
-            if double.info.run_id != run_id and not double.data.metrics:
-                client.delete_run(double.info.run_id)
-        last = [entry for entry, _ in spool.entries() if entry["act"] in ("end", "resume")][-1:]
-        if last and last[0]["act"] == "end":
-            status = last[0]["status"]
-            if client.get_run(run_id).info.status != status:
-                client.set_terminated(run_id, status, last[0]["time_ms"])
-
-    def settle(
-        self, spool: Spool, position: Position, progress: Callable[[Position], None]
-    ) -> Count:
-        """Deliver all, count, and where something is missing deliver once more from the start.
-
-        A store that was restored from a backup lacks what it once had.
+        A run that was not ended ends as KILLED; its training may still go on later.
 
         Raises:
-            StoreAwayError: as in `deliver`.
-        """
-        position = self.deliver(spool, position, progress)
-        count = self.count(spool, position)
-        if count.stored < count.written - position.refused and not position.gone:
-            again = replace(position, offset=0, refused=0)
-            position = self.deliver(spool, again, progress)
-            count = self.count(spool, position)
-        return count
-
-    def mend(self, spools: Path, own: str) -> list[str]:
-        """End the runs of processes that are gone; see `mend_orphans`.
-
-        Args:
-            spools: the folder of all spools; runs that another process goes on with are spared.
-            own: the name of this process's spool.
-
-        Raises:
-            StoreAwayError: as in `deliver`.
-        """
-        with self._reached():
-            experiment = self._experiment(self._tracking.experiment)
-            return mend_orphans(self._client(), experiment, {own, *held(spools)})
-
-    def settle_left(self, spools: Path) -> Iterator[Settled]:
-        """Deliver what processes that are gone have left for this store, one spool after another.
-
-        A spool whose process did not end its run ends as KILLED; its training may still go on
-        later. What can never be added to is deleted.
-
-        Raises:
-            StoreAwayError: as in `deliver`; spools that the store could take are delivered first.
+            StoreAwayError: as in `deliver`; journals that the store could take are delivered.
         """
         failure = None
-        for spool in left_behind(spools):
-            if spool.store not in ("", self.store):
+        for journal in left_behind(journals):
+            if not journal.start["store"]:
+                if journal.entries:
+                    self._say(f"{journal.path} is damaged: {journal.waiting} records are lost")
+                journal.retire()
+            if journal.start["store"] != store.lasting_address(self.uri):
                 continue
+            if journal.status is None:
+                last_ms = max(entry.get("time_ms", 0) for entry in journal.entries)
+                journal.append({"act": "end", "status": "KILLED", "time_ms": last_ms})
+            waiting = journal.waiting
             try:
-                settled = self._settle_one(spool)
+                self.deliver(journal)
             except StoreAwayError as error:
                 if not error.answers:
                     raise
                 failure = error
                 continue
-            if settled:
-                yield settled
+            journal.retire()
+            has = "is deleted" if journal.stored is None else f"has {journal.count} values"
+            run = f"run {journal.run_id}, which {has}"
+            yield f"{waiting} records of {journal.id} delivered to {run}"
         if failure:
             raise failure
 
-    def _settle_one(self, spool: Spool) -> Settled | None:
-        """Deliver a spool that an earlier process left; None if the store had all of it."""
-        if spool.store and spool.status is None:
-            spool.append({"act": "end", "status": "KILLED", "time_ms": spool.last_ms})
-        settled, waiting = None, spool.waiting
-        if waiting:
-            count = self.settle(spool, spool.position(), spool.remember)
-            settled = Settled(spool.id, spool.position().run_id, waiting, count)
-        if spool.over or not spool.store:
-            spool.delete()
-        return settled
+    def end_stale_runs(self, journals: Path, own: str) -> list[str]:
+        """End the runs of processes that are gone, but for the journal `own`; return their ids."""
+        with self._request() as client:
+            experiment = store.experiment_id(client, self.uri, self._experiment)
+            return end_stale_runs(client, experiment, in_use(journals) | {own})
 
-    def _carry_out(
-        self, spool: Spool, position: Position, entries: Sequence[Entry], offset: int
-    ) -> Position:
-        """Carry out one entry, or several of metrics; return the position after them."""
-        act = str(entries[0]["act"])
-        done = replace(position, offset=offset)
-        try:
-            match act:
-                case "create":
-                    done = replace(done, run_id=position.run_id or self._create(spool, entries[0]))
-                    # Not with the run: one that is refused must not cost the others, or the run.
-                    self._log(done, "tags", _tags([{"act": "tags", "values": entries[0]["tags"]}]))
-                case _ if act == "damaged" or position.run_id is None:
-                    self._tell(position, "damage", f"lacks damaged lines of {spool.path}")
-                case "resume":
-                    return self._resume(position, entries[0], offset)
-                case _ if position.gone:
-                    return done
-                case "metrics" | "tags":
-                    refused = self._log(position, "metrics", _metrics(entries))
-                    self._log(position, "tags", _tags(entries))
-                    return replace(done, refused=position.refused + refused)
-                case "params":
-                    self._log(position, "params", _params(entries[0]))
-                case "datasets":
-                    self._log_datasets(position, entries[0]["items"])
-                case "end":
-                    self._end(position, entries[0])
-                case _:
-                    raise AssertionError(act)
-        except RunGoneError:
-            self._tell(position, "gone", "was deleted there; its further records are dropped")
-            return replace(done, gone=True)
-        return done
+    def _carry_out(self, journal: Journal, group: Sequence[Entry], last: bool) -> bool:
+        """Carry out entries that go together; return False if the store lacks earlier ones."""
+        entry, act = group[0], group[0]["act"]
+        if act == "start" or journal.run_id is None:
+            self._start(journal, entry if act == "start" else journal.start)
+        if act in ("metrics", "tags"):
+            self._log(journal, group)
+        elif act == "checkpoint" and entry["keep"] == "improved":
+            try:
+                self._upload(journal, entry)
+            except StoreAwayError as error:
+                # Where only its files cannot be stored, the figures go on. The end tries again.
+                if not error.answers:
+                    raise
+        elif act == "end" and last:
+            return self._end(journal, entry)
+        return True
 
-    def _create(self, spool: Spool, entry: Entry) -> str:
-        """Make the run, unless an earlier request did."""
-        with self._reached():
-            client = self._client()
-            found = self._runs_of(spool)
-            if found:
-                return min(str(run.info.run_id) for run in found)
-            run = client.create_run(
-                self._experiment(entry["experiment"]),
-                start_time=entry["time_ms"],
-                tags={SPOOL_TAG: spool.id},
-                run_name=entry["name"],
-            )
-            return str(run.info.run_id)
-
-    def _runs_of(self, spool: Spool) -> list[Any]:
-        """Return the runs that were made for a spool, but for deleted ones."""
-        query = f"tags.`{SPOOL_TAG}` = '{spool.id}'"
-        where = self._experiment(spool.experiment)
-        return list(self._client().search_runs([where], query, run_view_type=_ACTIVE_RUNS))
-
-    def _resume(self, position: Position, entry: Entry, offset: int) -> Position:
-        """Set the run going again; one that was deleted is made anew, with all that it held."""
-        anew = Position(position.store)
-        if position.gone:
-            return anew
-        try:
-            self._log(position, "tags", _tags([entry]))
-            with self._judged(position):
-                self._client().update_run(position.run_id, status="RUNNING")
-        except RunGoneError:
-            return anew
-        return replace(position, offset=offset)
-
-    def _log(self, position: Position, kind: str, items: Sequence[Any]) -> int:
-        """Log values, many per call; return the number of those that are refused for good."""
-        size = _PER_CALL[kind]
-        pieces = [items[start : start + size] for start in range(0, len(items), size)]
-        return sum(self._log_piece(position, kind, piece) for piece in pieces)
-
-    def _log_piece(self, position: Position, kind: str, piece: Sequence[Any]) -> int:
-        try:
-            with self._judged(position):
-                self._client().log_batch(position.run_id, **{kind: piece}, synchronous=True)
-        except _RefusedError as refusal:
-            if len(piece) > 1:  # one of them is to blame
-                half = len(piece) // 2
-                parts = (piece[:half], piece[half:])
-                return sum(self._log_piece(position, kind, part) for part in parts)
-            self._tell(position, kind, f"goes without {kind} such as {piece[0].key}: {refusal}")
-            return 1
-        return 0
-
-    def _log_datasets(self, position: Position, items: Sequence[dict[str, str]]) -> None:
+    def _start(self, journal: Journal, entry: Entry) -> None:
+        """Make the run, unless there is one, which then goes on."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    name=item["name"],
-                    digest=item["digest"],
-                    source_type="local",
-                    source=json.dumps({"uri": item["source"]}),
-                    profile=item["profile"],
-                ),
-                [InputTag("mlflow.data.context", item["context"])],
-            )
-            for item in items
-        ]
+        with self._request() as client:
+            found = [run.info.run_id for run in self._runs_of(client, journal)]
+            if not found:
+                where = store.experiment_id(client, self.uri, entry["experiment"])
+                tags = {JOURNAL_TAG: journal.id}
+                made = client.create_run(where, entry["time_ms"], tags, entry["name"])
+                found = [made.info.run_id]
+            journal.run_id = min(found)
+        # Not with the run: a value that is refused must not cost the others, or the run.
+        self._log(journal, [{"act": act, "values": entry[act]} for act in ("tags", "params")])
+        with self._request(journal.run_id) as client:
+            client.update_run(journal.run_id, status="RUNNING")
+            inputs = [
+                DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
+                for context, dataset in entry["datasets"].items()
+            ]
+            client.log_inputs(journal.run_id, datasets=inputs)
+
+    def _end(self, journal: Journal, entry: Entry) -> bool:
+        """Count the metrics and complete the run; return False if it must be sent once more."""
+        run_id, stored = journal.run_id, 0
+        self._check_run(run_id)
+        for name in sorted({name for name, _ in journal.values}):
+            with self._request(run_id) as client:
+                stored += len(client.get_metric_history(run_id, name))
+        journal.stored = stored
+        if stored < len(journal.values) and journal.id not in self._repeated:
+            self._repeated.add(journal.id)  # as when the store was restored from a backup
+            return False
+        with self._request(run_id) as client:
+            client.set_tag(run_id, RECORDS_TAG, journal.count)
+            for run in self._runs_of(client, journal):
+                if run.info.run_id != run_id and not run.data.metrics:
+                    client.delete_run(run.info.run_id)  # made by a request that was sent twice
+            client.set_terminated(run_id, entry["status"], entry["time_ms"])
+        for checkpoint in checkpoints.wanted(journal):
+            self._upload(journal, checkpoint)
+        return True
+
+    def _upload(self, journal: Journal, entry: Entry) -> None:
+        """Upload a checkpoint that waits, and delete its copy, and what it replaces there."""
+        bundle = journal.copies / entry["weights"]
+        if bundle.exists():
+            digests = {kept["weights"] for kept in checkpoints.wanted(journal)}
+            try:
+                with self._request(journal.run_id) as client:
+                    run = client.get_run(journal.run_id)
+                    checkpoints.upload(client, run, entry, bundle)
+                    checkpoints.delete_others(client, run, digests)
+            except _RefusedError as refusal:
+                self._say_once(journal, f"goes without checkpoints: {refusal}")
+            shutil.rmtree(bundle)
+
+    def _log(self, journal: Journal, entries: Sequence[Entry]) -> None:
+        """Log the values of entries, many per call; of tags and params the last ones."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        kinds = {"metrics": Metric, "params": Param, "tags": RunTag}
+        items: dict[str, dict[Any, Any]] = {act: {} for act in kinds}
+        for entry in entries:
+            act = entry["act"]
+            place = (entry["time_ms"], entry["step"]) if act == "metrics" else ()
+            for name, value in entry["values"].items():
+                items[act][name, place] = kinds[act](name, value, *place)
+        for act, limit in _PER_CALL.items():
+            values = list(items[act].values())
+            for start in range(0, len(values), limit):
+                self._log_items(journal, act, values[start : start + limit])
+
+    def _log_items(self, journal: Journal, act: str, items: Sequence[Any]) -> None:
         try:
-            with self._judged(position):
-                self._client().log_inputs(position.run_id, datasets=inputs)
+            with self._request(journal.run_id) as client:
+                client.log_batch(journal.run_id, **{act: items}, synchronous=True)
         except _RefusedError as refusal:
-            self._tell(position, "datasets", f"goes without its data sets: {refusal}")
+            if refusal.gone:
+                raise
+            if len(items) == 1:
+                example = f" {items[0].key}: {refusal}"
+                self._say_once(journal, f"goes without {act} such as", example)
+                return
+            middle = len(items) // 2  # one of them is to blame; the others go on
+            self._log_items(journal, act, items[:middle])
+            self._log_items(journal, act, items[middle:])
 
-    def _end(self, position: Position, entry: Entry) -> None:
-        try:
-            with self._judged(position):
-                self._client().set_terminated(
-                    position.run_id, entry["status"], end_time=entry["time_ms"]
-                )
-        except _RefusedError as refusal:
-            self._tell(position, "end", f"does not end as {entry['status']}: {refusal}")
-
-    def _client(self) -> Any:
-        """Return the connection, made by the first call: MLflow's import takes 2 s."""
-        if self._connected is None:
-            # A request that MLflow repeats by itself might make two runs; pauses are made here.
-            os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-            client = client_of(self.uri)
-            # What it would print of a database's errors, with their traces, is told in one line.
-            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-            self._connected = client
-        return self._connected
-
-    def _experiment(self, name: str) -> str:
-        if name not in self._experiments:
-            self._experiments[name] = experiment_id(self._client(), self.uri, name)
-        return self._experiments[name]
+    def _runs_of(self, client: Any, journal: Journal) -> list[Any]:
+        """Return the runs that were made for a journal, but for deleted ones."""
+        where = store.experiment_id(client, self.uri, journal.start["experiment"])
+        return list(client.search_runs([where], f"tags.`{JOURNAL_TAG}` = '{journal.id}'"))
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Turn what is raised by a store that is away into `StoreAwayError`."""
+    def _request(self, run_id: str | None = None) -> Iterator[Any]:
+        """Yield a client; raise what an error means: for the request, the run, or the store."""
         try:
-            yield
-        except (StoreAwayError, RunGoneError):
+            if self._connected is None:
+                # A request that MLflow repeats by itself might make two runs.
+                os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+                self._connected = store.client_of(self.uri)
+                # It would print a database's errors with their traces; here they are one line.
+                logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            yield self._connected
+        except (StoreAwayError, _RefusedError):
             raise
         except Exception as error:  # also a package that is missing, or what a database raises
-            raise StoreAwayError(without_secrets(_cause(error), self.uri)) from error
-
-    @contextmanager
-    def _judged(self, position: Position) -> Iterator[None]:
-        """Tell apart what fails: this very request, the run, or the store."""
-        try:
-            yield
-        except Exception as error:
-            self._ask_for(position)
-            reason = without_secrets(_cause(error), self.uri)
-            code = getattr(error, "error_code", None)
-            if code in _REFUSALS or (code == _DATABASE_REFUSAL and self._insists(position)):
+            reason, code = store.without_secrets(_cause(error), self.uri), _code(error)
+            if run_id is None:
+                raise StoreAwayError(reason) from error
+            self._check_run(run_id)
+            self._tries[self._place] += code == _DATABASE_REFUSAL
+            insists = code == _DATABASE_REFUSAL and self._tries[self._place] >= _DATABASE_TRIES
+            if code in _REFUSALS or insists:
                 raise _RefusedError(reason) from error
             raise StoreAwayError(reason, answers=True) from error
+        self.answered_s = time.monotonic()
 
-    def _insists(self, position: Position) -> bool:
-        """Whether a database has refused what comes at this position again and again."""
-        key = (position.run_id, position.offset)
-        last_key, tries = self._refusals
-        self._refusals = (key, tries + 1 if key == last_key else 1)
-        return self._refusals[1] >= _DATABASE_TRIES
-
-    def _ask_for(self, position: Position) -> None:
-        """Make sure that the store answers and knows the run."""
-        from mlflow.exceptions import MlflowException
-
-        with self._reached():
+    def _check_run(self, run_id: str | None) -> None:
+        """Make sure that the store answers and has the run."""
+        with self._request() as client:
             try:
-                run = self._client().get_run(position.run_id)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    raise RunGoneError from error
-                raise
-        if run.info.lifecycle_stage == "deleted":
-            raise RunGoneError
+                stage = client.get_run(run_id).info.lifecycle_stage
+            except Exception as error:
+                if _code(error) != _NOT_THERE:
+                    raise
+                stage = "deleted"
+        if stage == "deleted":
+            raise _RefusedError("was deleted there; its further records are dropped", gone=True)
 
-    def _tell(self, position: Position, what: str, words: str) -> None:
-        """Tell the user, once for each run and kind of trouble."""
-        if (position.run_id, what) not in self._told:
-            self._told.add((position.run_id, what))
-            self._say(f"the run {position.run_id} at {shown(self.uri)} {words}")
-
-
-def _grouped(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
-    """Yield entries one by one, those of metrics and tags together as far as one call may go."""
-    group: list[Entry] = []
-    values, end = 0, 0
-    for entry, offset in entries:
-        mixes = entry["act"] in ("metrics", "tags")
-        size = len(entry["values"]) if mixes else 0
-        if group and not (mixes and values + size <= _PER_CALL["metrics"]):
-            yield group, end
-            group, values = [], 0
-        end = offset
-        if mixes:
-            group.append(entry)
-            values += size
-        else:
-            yield [entry], offset
-    if group:
-        yield group, end
+    def _say_once(self, journal: Journal, words: str, example: str = "") -> None:
+        """Show a message once for each run, whatever the example."""
+        if (journal.id, words) not in self._said:
+            self._said.add((journal.id, words))
+            self._say(f"the run {journal.run_id} at {store.shown(self.uri)} {words}{example}")
 
 
-def _metrics(entries: Sequence[Entry]) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [
-        Metric(name, value, entry["time_ms"], entry["step"])
-        for entry in entries
-        if entry["act"] == "metrics"
-        for name, value in entry["values"].items()
-    ]
-
-
-def _tags(entries: Sequence[Entry]) -> list[Any]:
-    """Return each tag with its last value."""
-    from mlflow.entities import RunTag
-
-    values: dict[str, str] = {}
-    for entry in entries:
-        values |= entry["values"] if entry["act"] != "metrics" else {}
-    return [RunTag(name, value) for name, value in values.items()]
-
-
-def _params(entry: Entry) -> list[Any]:
-    from mlflow.entities import Param
-
-    return [Param(name, value) for name, value in entry["values"].items()]
+def _code(error: BaseException) -> str | None:
+    return getattr(error, "error_code", None)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What becomes known of a trained model later, on the run that trained it.
 
-Evaluation, test-time augmentation and registration happen in other processes than the training,
-perhaps on another day, or come out of DVC's cache. They find the run by the digest of the weights.
+Evaluation and registration happen in other processes than the training, perhaps on another day, or
+come out of DVC's cache. They find the run by the digest of the weights.
 """
 
 import time
@@ -13,34 +13,24 @@ from typing import Any
 from pipeline.data.shards.statistics import images_digest
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
-from pipeline.params import Tracking
-from pipeline.runtime.tracking.journal import spool_folder
-from pipeline.runtime.tracking.provenance import provenance
-from pipeline.runtime.tracking.replay import Delivery, StoreAwayError
-from pipeline.runtime.tracking.run_logger import start_run
-from pipeline.runtime.tracking.run_metadata import WEIGHTS_TAG, best_metrics, gather_facts
-from pipeline.runtime.tracking.store import (
-    STAGE_TAG,
-    explained,
-    one_at_a_time,
-    open_client,
-    shown,
-    tracking_uri,
-)
+from pipeline.runtime.tracking import store
+from pipeline.runtime.tracking.journal import journal_folder
+from pipeline.runtime.tracking.replay import Replay, StoreAwayError
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import best_metrics, gather_metadata, val_metrics
 from pipeline.runtime.tracking.trained import Result
-from pipeline.runtime.tracking.uploader import say, told
-from pipeline.vision.bundle.digest import weights_digest
+from pipeline.runtime.tracking.uploader import say
+from pipeline.vision.bundle.description import read_description
+from pipeline.vision.bundle.digest import WEIGHTS_FILE, weights_digest
 
 RESULTS_TAG = "convoy.results"
 RESTORED_TAG = "convoy.restored"
-
-_NO_METRICS = ("epoch", "kept")  # of the records in a history
 
 
 def record_result(result: Result, tags: Mapping[str, str]) -> str:
     """Put metrics, files and tags onto the run that trained the model, unless they are there.
 
-    Figures that have changed are logged anew; the run shows the latest.
+    Figures that have changed are logged again; the run shows the latest.
 
     Args:
         result: the model.
@@ -53,17 +43,26 @@ def record_result(result: Result, tags: Mapping[str, str]) -> str:
     Raises:
         PipelineError: no MLflow store answers.
     """
-    tracking = result.params.tracking
-    client = open_client(tracking)
-    with explained(tracking_uri(tracking)):
-        with one_at_a_time(tracking):  # two processes with the same result make one run
+    from mlflow.entities import Metric
+
+    client = store.open_client(result.params.tracking)
+    with store.explained(store.tracking_uri(result.params.tracking)):
+        with store.one_at_a_time(
+            result.params.tracking
+        ):  # two processes with one result make one run
             run_id = _find_run(client, result) or _find_late_run(client, result)
             run_id = run_id or _restore_run(client, result)
-        run = client.get_run(run_id)
-        new = {name: text for name, text in tags.items() if run.data.tags.get(name) != text}
-        digest = result.digest
-        if run.data.tags.get(RESULTS_TAG) != digest:
-            _log_metrics(client, run, result.metrics)
+        known, digest = client.get_run(run_id).data, result.digest
+        new = {name: text for name, text in tags.items() if known.tags.get(name) != text}
+        if known.tags.get(RESULTS_TAG) != digest:
+            now_ms = int(time.time() * 1000)
+            # At step 0: what is logged with a model there is the model's.
+            changed = [
+                Metric(name, float(value), now_ms, 0)
+                for name, value in result.metrics.items()
+                if known.metrics.get(name) != value
+            ]
+            client.log_batch(run_id, metrics=changed)
             for name, path in result.files.items():
                 client.log_artifact(run_id, str(path), str(Path(name).parent))
             new[RESULTS_TAG] = digest  # the last, so that what is cut short comes again
@@ -74,68 +73,45 @@ def record_result(result: Result, tags: Mapping[str, str]) -> str:
 
 def _find_run(client: Any, result: Result) -> str | None:
     """Find the newest run that trained these weights."""
-    tracking = result.params.tracking
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    digest = weights_digest(result.bundle)
-    runs = client.search_runs(
-        [experiment.experiment_id],
-        f"tags.`{WEIGHTS_TAG}` = '{digest}' and tags.`{STAGE_TAG}` = '{result.trained.stage}'",
-        max_results=1,
-    )
+    experiment = client.get_experiment_by_name(result.params.tracking.experiment)
+    query = f"tags.`{store.WEIGHTS_TAG}` = '{weights_digest(result.bundle)}'"
+    query += f" and tags.`{store.STAGE_TAG}` = '{result.trained.stage}'"
+    runs = client.search_runs([experiment.experiment_id], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 
 
 def _find_late_run(client: Any, result: Result) -> str | None:
     """Deliver what trainings could not, which may be the very run, and look again."""
-    spools = spool_folder(result.params.resources.storage)
-    with suppress(StoreAwayError):  # it answers, but takes one of them not now
-        for settled in Delivery(result.params.tracking, say).settle_left(spools):
-            say(told(settled), "tracking")
+    journals = journal_folder(result.params.resources.storage)
+    with suppress(StoreAwayError):  # it answers, but does not take one of them now
+        for line in Replay(result.params.tracking, say).settle_left(journals):
+            say(line, "tracking")
     return _find_run(client, result)
 
 
 def _restore_run(client: Any, result: Result) -> str:
-    """Make a run of a training that this store knows nothing of."""
+    """Make a run of a training that this store does not have."""
     params, trained = result.params, result.trained
-    facts = gather_facts(params, trained, images_digest(trained.images))
-    recorder = start_run(
-        params.tracking,
-        name=facts.name,
-        params=facts.params,
-        tags=facts.tags | provenance(trained.inputs) | {RESTORED_TAG: "true"},
-        datasets=facts.datasets,
-        spools=spool_folder(params.resources.storage),
-        folder=Path(params.resources.storage) / "restored",  # none: nobody will go on with it
-    )
-    with closing(recorder):
+    metadata = gather_metadata(params, trained, images_digest(trained.images))
+    metadata.tags[RESTORED_TAG] = "true"
+    nowhere = Path(params.resources.storage) / "restored"  # nobody will go on with it
+    logger = RunLogger(params.tracking, metadata, journal_folder(params.resources.storage), nowhere)
+    with closing(logger):
         for record in read_json(result.history):
-            metrics = {name: value for name, value in record.items() if name not in _NO_METRICS}
-            recorder.log(metrics, record["epoch"])
+            metrics = {k: v for k, v in record.items() if k not in ("epoch", "kept")}
+            logger.log(metrics, record["epoch"])
             if record["kept"]:
-                recorder.log(best_metrics(record), 0)
-        recorder.end("FINISHED", {WEIGHTS_TAG: weights_digest(result.bundle)})
+                logger.log(best_metrics(record), 0)
+                weights = result.bundle / WEIGHTS_FILE
+                logger.checkpoint(
+                    weights, read_description(result.bundle), record["epoch"], val_metrics(record)
+                )
+        logger.end("FINISHED", {store.WEIGHTS_TAG: weights_digest(result.bundle)})
     found = _find_run(client, result)
     if found is None:
-        raise _not_taken(params.tracking)
+        where = store.shown(store.tracking_uri(params.tracking))
+        raise PipelineError(
+            f"the MLflow store at {where} does not take a run now; run convoy sync, then convoy"
+            " register again"
+        )
     return found
-
-
-def _log_metrics(client: Any, run: Any, metrics: Mapping[str, float]) -> None:
-    """Log those whose value is new, at step 0: what is logged with a model there is the model's."""
-    from mlflow.entities import Metric
-
-    now_ms = int(time.time() * 1000)
-    known = run.data.metrics
-    changed = [
-        Metric(name, float(value), now_ms, 0)
-        for name, value in metrics.items()
-        if known.get(name) != value
-    ]
-    client.log_batch(run.info.run_id, metrics=changed)
-
-
-def _not_taken(tracking: Tracking) -> PipelineError:
-    return PipelineError(
-        f"the MLflow store at {shown(tracking_uri(tracking))} does not take a run just now; run"
-        " convoy sync, then convoy register again"
-    )

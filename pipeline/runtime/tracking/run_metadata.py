@@ -1,7 +1,7 @@
-"""What the tracking store is told of a training before it starts: name, params, tags, data sets.
+"""What a run begins with: name, params, tags and data sets of a training, as text.
 
-Only text, made from params and packed sets: nothing here knows MLflow. A base and a tuned run have
-the same names of params (how they were trained stands under `recipe`), so that they share columns.
+Base and tuned runs have the same names of params, so that they share columns: how they were
+trained stands under `recipe`.
 """
 
 import json
@@ -15,107 +15,93 @@ import numpy as np
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import images_digest
 from pipeline.params import Params, Training
-from pipeline.runtime.tracking.store import BUNDLE_TAG, STAGE_TAG
+from pipeline.runtime.tracking.provenance import provenance
+from pipeline.runtime.tracking.store import BUNDLE_TAG, STAGE_TAG, WEIGHTS_TAG
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, values_digest, weights_digest
 
-WEIGHTS_TAG = "convoy.weights"
-DATA_TAG = "convoy.data"
-RECIPE_TAG = "convoy.recipe"
-
 _SECTIONS = ("data", "sample", "index", "split", "pack", "balance", "model")
 _RESOURCES = ("workers", "cpus_per_worker", "gpus_per_worker", "threads")
-# Their keys are the user's own words, which a store may refuse as names.
-_WHOLE = {"balance.per_class"}
+_WHOLE = {"balance.per_class"}  # its keys are the user's words, which a store may refuse as names
 _MAX_VALUE = 6000  # characters: MLflow's limit for a param
 _MAX_DIGEST = 36  # MLflow's limit for a data set
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """What a run is opened with.
+class RunMetadata:
+    """What a run begins with.
 
     Attributes:
-        name: as a list of runs shows it; the same for the same recipe, network, images and
-            first weights.
+        name: the same for the same recipe, network, images and first weights.
         params: flat.
         tags: by which runs are found and grouped.
-        datasets: "name", "digest", "source", "context" and "profile" (JSON text).
+        datasets: values of MLflow's `Dataset`, by context ('training', 'validation').
     """
 
     name: str
     params: dict[str, str]
     tags: dict[str, str]
-    datasets: list[dict[str, str]]
+    datasets: dict[str, dict[str, str]]
 
 
-def gather_facts(params: Params, trained: Trained, digest: str) -> RunFacts:
-    """Say what will be trained, and on what.
-
-    Args:
-        params: all of them.
-        trained: the training.
-        digest: of the training images, see `images_digest`.
-    """
-    recipe = trained.recipe.model_dump(mode="json")
-    known_by = values_digest([params.section("model"), recipe, digest, _start(trained.recipe)])
-    return RunFacts(
-        name=f"{trained.stage} {params.model.name} {known_by[:6]}",
+def gather_metadata(params: Params, trained: Trained, digest: str) -> RunMetadata:
+    """Describe a training whose images have this digest, see `images_digest`."""
+    recipe, stage = trained.recipe.model_dump(mode="json"), trained.stage
+    # The weights of a bundle change under the same name; others are known by their name.
+    bundle = Path(trained.recipe.weights or "")
+    start = weights_digest(bundle) if (bundle / WEIGHTS_FILE).exists() else None
+    known_by = values_digest([params.section("model"), recipe, digest, start])
+    held_out = images_digest([trained.validation])
+    return RunMetadata(
+        name=f"{stage} {params.model.name} {known_by[:6]}",
         params=flat_params(params, trained.recipe),
         tags={
-            STAGE_TAG: trained.stage,
-            "mlflow.source.name": f"convoy {trained.stage}",
+            STAGE_TAG: stage,
+            "mlflow.source.name": f"convoy {stage}",
             "mlflow.source.type": "LOCAL",
-            RECIPE_TAG: recipe_line(params, trained.recipe),
-            DATA_TAG: digest,
+            "convoy.recipe": recipe_line(params, trained.recipe),
+            "convoy.data": digest,
+            **provenance(trained.inputs),
         },
-        datasets=[
-            _dataset(params, trained.images, digest, "training"),
-            _dataset(
-                params,
-                [trained.validation],
-                images_digest([trained.validation]),
-                "validation",
-            ),
-        ],
+        datasets={
+            "training": _dataset(params, trained.images, digest, "training"),
+            "validation": _dataset(params, [trained.validation], held_out, "validation"),
+        },
     )
 
 
 def bundle_tags(bundle: Path) -> dict[str, str]:
-    """Return the tags by which the run of a trained model is found.
-
-    Other bundles may hold the same weights, with other views and another temperature.
-    """
+    """Return the tags of a trained bundle; others may hold the same weights with other views."""
     return {BUNDLE_TAG: bundle_digest(bundle), WEIGHTS_TAG: weights_digest(bundle)}
 
 
+def val_metrics(record: Mapping[str, float]) -> dict[str, float]:
+    """Return the validation metrics of an epoch's record."""
+    return {name: value for name, value in record.items() if name.startswith("val_")}
+
+
 def best_metrics(record: Mapping[str, float]) -> dict[str, float]:
-    """Return the figures of the epoch whose weights are kept, under names of their own.
+    """Return the epoch whose weights are kept, and its validation metrics, under own names.
 
     A list of runs shows the last value of a metric, which is that of the last epoch.
-
-    Args:
-        record: of the epoch.
     """
-    names = ("epoch", *(name for name in record if name.startswith("val_")))
-    return {f"best_{name}": record[name] for name in names}
+    kept = {"epoch": record["epoch"], **val_metrics(record)}
+    return {f"best_{name}": value for name, value in kept.items()}
 
 
 def flat_params(params: Params, recipe: Training) -> dict[str, str]:
     """Return all that a training depends on: names with dots, values as params.yaml has them."""
     resources = params.section("resources")
-    nested = {
-        **{name: params.section(name) for name in _SECTIONS},
-        "recipe": recipe.model_dump(mode="json"),
-        "resources": {name: resources[name] for name in _RESOURCES},
-    }
-    return {name: _text(value) for name, value in _flat(nested, "")}
+    nested = {name: params.section(name) for name in _SECTIONS}
+    nested["recipe"] = recipe.model_dump(mode="json")
+    nested["resources"] = {name: resources[name] for name in _RESOURCES}
+    return dict(_flat(nested, ""))
 
 
 def recipe_line(params: Params, recipe: Training) -> str:
-    """Say how a network is trained, as one would tell a colleague: without what is switched off."""
+    """Describe a training in one line, without what is switched off."""
     optimizer, loss, sampler = recipe.optimizer, recipe.loss.name, recipe.sampler.name
-    rate = f"{optimizer.name} {optimizer.lr:g} {recipe.schedule.name}"
+    augmentations = "+".join(name for item in recipe.augment for name in item)
     parts = {
         params.model.name: True,
         f"from {recipe.weights}": recipe.weights is not None,
@@ -124,66 +110,41 @@ def recipe_line(params: Params, recipe: Training) -> str:
         "balanced images": recipe.images == "data/balanced",
         f"{recipe.epochs} epochs": True,
         f"batch {recipe.global_batch_size}": True,
-        rate: True,
+        f"{optimizer.name} {optimizer.lr:g} {recipe.schedule.name}": True,
         loss: loss != "cross_entropy",
         f"{sampler} sampler": sampler != "natural",
         f"label smoothing {recipe.label_smoothing:g}": recipe.label_smoothing > 0,
-        f"augment {_names(recipe.augment)}": len(recipe.augment) > 0,
+        f"augment {augmentations}": len(recipe.augment) > 0,
         f"mixup {recipe.mixup_alpha:g}": recipe.mixup_alpha > 0,
         f"cutmix {recipe.cutmix_alpha:g}": recipe.cutmix_alpha > 0,
         f"ema {recipe.ema_decay:g}": recipe.ema_decay > 0,
         f"clip {recipe.clip_norm:g}": recipe.clip_norm > 0,
     }
-    return ", ".join(part.replace("_", " ") for part, told in parts.items() if told)
+    return ", ".join(part.replace("_", " ") for part, used in parts.items() if used)
 
 
-def _start(recipe: Training) -> str | None:
-    """Tell apart the weights of a bundle, whose name stays the same; others go by their name."""
-    bundle = Path(recipe.weights) if recipe.weights else None
-    return weights_digest(bundle) if bundle and (bundle / WEIGHTS_FILE).exists() else None
-
-
-def _names(items: Sequence[Mapping[str, Any]]) -> str:
-    return "+".join(name for item in items for name in item)
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value and name not in _WHOLE:
             yield from _flat(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}\u2026"
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield name, text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}\u2026"
 
 
 def _dataset(params: Params, folders: Sequence[Path], digest: str, context: str) -> dict[str, str]:
-    """Describe a packed set as the store keeps it."""
-    images = ImageSet.open(*folders)
-    classes = images.info.classes
-    counts = np.bincount(images.labels, minlength=len(classes)).tolist()
-    height, width, channels = images.info.shape
-    profile = {
-        "images": len(images),
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "classes": dict(zip(classes, counts, strict=True)),
-    }
+    """Describe a packed set; it has the name of the images' folder, manifest or sample."""
+    images, root = ImageSet.open(*folders), Path(params.data.root)
+    counts = np.bincount(images.labels, minlength=len(images.info.classes)).tolist()
+    profile = {"images": len(images)}
+    profile |= dict(zip(("height", "width", "channels"), images.info.shape, strict=True))
+    classes = dict(zip(images.info.classes, counts, strict=True))
+    name = params.sample.source if root == Path("data/sample") else root.resolve().name
     return {
-        "name": f"{_data_name(params)} {context}",
+        "name": f"{name} {context}",
         "digest": digest[:_MAX_DIGEST],
-        "source": " + ".join(str(folder) for folder in folders),
-        "context": context,
-        "profile": json.dumps(profile, ensure_ascii=False),
+        "source_type": "local",
+        "source": json.dumps({"uri": " + ".join(str(folder) for folder in folders)}),
+        "profile": json.dumps({**profile, "classes": classes}, ensure_ascii=False),
     }
-
-
-def _data_name(params: Params) -> str:
-    """Name the images: the embedded or downloaded set, or the folder or manifest."""
-    root = Path(params.data.root)
-    return params.sample.source if root == Path("data/sample") else root.resolve().name

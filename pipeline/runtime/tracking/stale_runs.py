@@ -1,7 +1,6 @@
 """Runs that a store shows as RUNNING although the process that fed them is gone.
 
-A process that is killed cannot say so. It leaves its run's name in a spool, if that is not lost
-too; so each run also carries the machine and the process that feed it.
+Their journals may be lost too, so each run carries the machine and the process that feed it.
 """
 
 import hashlib
@@ -12,9 +11,7 @@ from typing import Any
 
 import psutil
 
-HOST_TAG = "convoy.host"
-PROCESS_TAG = "convoy.process"
-SPOOL_TAG = "convoy.spool"
+HOST_TAG, PROCESS_TAG, JOURNAL_TAG = "convoy.host", "convoy.process", "convoy.journal"
 _CLOCK_S = 2.0  # the start time that a system reports for a process drifts with its clock
 
 
@@ -25,62 +22,41 @@ def this_process() -> dict[str, str]:
 
 
 def this_host() -> str:
-    """Return a name for this machine, and for this container on it: where process ids are ours.
+    """Return a name for this machine and its space of process ids, beyond which none is seen.
 
-    Machines may share a host name, and containers the identity of their image; processes of
-    another space of process ids cannot be seen, so their runs are never judged.
+    Machines may share a host name, and containers the identity of their image.
     """
-    space = Path("/proc/self/ns/pid")
-    identity = [_read(Path("/etc/machine-id")), str(space.readlink()) if space.exists() else ""]
-    digest = hashlib.sha256(" ".join(identity).encode()).hexdigest()[:8]
-    return f"{socket.gethostname()}-{digest}"
+    machine, space = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
+    identity = machine.read_text().strip() if machine.exists() else ""
+    identity += f" {space.readlink()}" if space.exists() else " "
+    return f"{socket.gethostname()}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def is_alive(process: str) -> bool:
-    """Whether the process that a tag names still runs here; one that cannot be read may."""
+    """Whether the process of a tag still runs; True where that cannot be found out."""
     pid, _, started_s = process.partition(" ")
     try:
         found = psutil.Process(int(pid))
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(abs(found.create_time() - float(started_s)) < _CLOCK_S)
+        zombie = found.status() == psutil.STATUS_ZOMBIE
+        return not zombie and bool(abs(found.create_time() - float(started_s)) < _CLOCK_S)
     except psutil.NoSuchProcess:
         return False
     except (ValueError, psutil.Error):
         return True
 
 
-def mend_orphans(client: Any, experiment: str, spared: Container[str]) -> list[str]:
-    """End the runs of this machine whose processes are gone as KILLED.
+def end_stale_runs(client: Any, experiment: str, spared: Container[str]) -> list[str]:
+    """End the runs of this machine whose processes are gone as KILLED, and return their ids.
 
-    Args:
-        client: a `MlflowClient`.
-        experiment: the id of the experiment to look through.
-        spared: names of spools whose runs go on.
-
-    Returns:
-        The ids of the runs that were ended.
+    They end at their last metric. Runs of the journals whose ids are `spared` go on.
     """
-    mended = []
     query = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{this_host()}'"
+    ended = []
     for run in client.search_runs([experiment], query):
-        tags = run.data.tags
-        if tags.get(SPOOL_TAG) in spared or is_alive(tags.get(PROCESS_TAG, "")):
-            continue
-        client.set_terminated(run.info.run_id, "KILLED", _last_heard_ms(client, run))
-        mended.append(run.info.run_id)
-    return mended
-
-
-def _last_heard_ms(client: Any, run: Any) -> int:
-    """Return the time of the last metric, or else of the start, in ms since 1970."""
-    histories = (client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
-    times = [int(metric.timestamp) for history in histories for metric in history]
-    return max([int(run.info.start_time), *times])
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""
+        tags, run_id = run.data.tags, run.info.run_id
+        if tags.get(JOURNAL_TAG) not in spared and not is_alive(tags.get(PROCESS_TAG, "")):
+            histories = (client.get_metric_history(run_id, name) for name in run.data.metrics)
+            times = [int(metric.timestamp) for history in histories for metric in history]
+            client.set_terminated(run_id, "KILLED", max([int(run.info.start_time), *times]))
+            ended.append(run_id)
+    return ended

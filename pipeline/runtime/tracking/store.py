@@ -25,6 +25,7 @@ from pipeline.params import Tracking
 
 BUNDLE_TAG = "convoy.bundle"
 STAGE_TAG = "convoy.stage"
+WEIGHTS_TAG = "convoy.weights"
 _SQLITE = "sqlite:///"
 # Databases that MLflow writes to directly, each with the package that SQLAlchemy takes by default.
 _DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}

@@ -1,4 +1,4 @@
-"""A training and what became of it, as plain values: quick to import, for whoever only looks."""
+"""A training and what became of it, as plain values, which are quick to import."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pipeline.vision.bundle.digest import values_digest
 
 @dataclass(frozen=True)
 class Trained:
-    """A training, and what it learns from.
+    """A training and what it learns from.
 
     Attributes:
         stage: 'train' or 'finetune'.
@@ -27,7 +27,7 @@ class Trained:
 
     @property
     def inputs(self) -> list[Path]:
-        """All paths that it reads; of weights that have another kind of name, that name."""
+        """All paths that it reads; of weights that are no path, their name."""
         weights = [Path(self.recipe.weights)] if self.recipe.weights else []
         return [*self.images, self.validation, *weights]
 
@@ -55,10 +55,7 @@ class Result:
     @property
     def digest(self) -> str:
         """Digest of all that is put onto the run."""
-        files = {name: _digest(path) for name, path in self.files.items()}
+        files = {
+            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()
+        }
         return values_digest([dict(self.metrics), files])
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,178 +7,112 @@ import time
 from tqdm import tqdm
 
 from pipeline.params import Tracking
-from pipeline.runtime.tracking.journal import Position, Spool
-from pipeline.runtime.tracking.replay import Count, Delivery, Settled, StoreAwayError
-from pipeline.runtime.tracking.store import is_database, load_mlflow, shown
+from pipeline.runtime.tracking.journal import Journal
+from pipeline.runtime.tracking.replay import Replay, StoreAwayError
+from pipeline.runtime.tracking.store import load_mlflow, shown
 
 _FIRST_PAUSE_S = 1.0  # after a failure, doubled by each further one up to the longest
 _LONGEST_PAUSE_S = 15.0
 _LAST_PAUSE_S = 0.5  # while the training waits for its end
-_PATIENCE_S = 10.0  # of the end, with a store that answers nothing
-_DATABASE_PATIENCE_S = 60.0  # with a database that has not failed: to make a fresh one ready
-_IMPORT_PATIENCE_S = 60.0  # with the import of MLflow, on a machine that has much else to do
-_COUNT_PATIENCE_S = 5.0  # when all is delivered, and only remains to be counted
+_PATIENCE_S = 10.0  # at the end, with a store that was away and answers nothing
+_FIRST_PATIENCE_S = 60.0  # with one that has not failed: MLflow's import, a fresh database
 _LIMIT = 3  # patiences, with one that answers slowly
 
 
-class _ClosedError(Exception):
-    """Nobody waits for the thread any more."""
+class Uploader:
+    """Delivers one journal, and before it what earlier processes left.
 
-
-class Courier:
-    """Delivers one spool, and before it what earlier processes left.
-
-    It is a daemon: whatever it does when the process ends is taken up by a later one.
+    The thread is a daemon and holds the journal until it ends. What it has not done when the
+    process ends, a later process does. `was_away`: the store did not take records, for `reason`.
     """
 
-    def __init__(self, tracking: Tracking, spool: Spool) -> None:
-        """Set out with a spool, which is locked here."""
-        self.count: Count | None = None
-        self.was_away = False
-        self.reason = "there was no time"
-        self._delivery, self._spool = Delivery(tracking, self._say), spool
-        self._position = spool.position()
-        self._news = threading.Event()
-        self._ending = threading.Event()
-        self._loaded = threading.Event()
-        self._delivered = threading.Event()
-        self._counted = threading.Event()
-        self._closed = threading.Event()
-        self._tidy = self._abandoned = False
-        self._failures = 0  # in a row
-        self._answered_s = time.monotonic()
+    def __init__(self, tracking: Tracking, journal: Journal) -> None:
+        """Start with a journal, which is locked by this process."""
+        self.was_away, self.reason = False, "there was no time"
+        self._replay, self._journal = Replay(tracking, self._say), journal
+        self._where, self._journals = shown(self._replay.uri), journal.path.parent
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._done, self._closed = threading.Event(), threading.Event()
+        self._tidied, self._failures = False, 0
         # Importing MLflow takes 2 s of CPU. They pass while the workers start, each step of which
         # waits for the one before and leaves cores idle.
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
-
-    @property
-    def position(self) -> Position:
-        """How far the store has the spool."""
-        return self._position
 
     def wake(self) -> None:
         """Say that there is something to deliver."""
         self._news.set()
 
     def finish(self) -> bool:
-        """Wait until all is delivered and counted, or patience ends.
-
-        Returns:
-            Whether all is delivered.
-        """
+        """Wait until all is delivered, or patience ends; return whether it is."""
         self._ending.set()
         self._news.set()
-        self._loaded.wait(_IMPORT_PATIENCE_S)
         start_s = time.monotonic()
-        while not self._delivered.wait(0.05):
+        while not self._done.wait(0.05):
             now_s = time.monotonic()
-            working = is_database(self._delivery.uri) and not self.was_away
-            patience_s = _DATABASE_PATIENCE_S if working else _PATIENCE_S
-            silent_s = now_s - max(self._answered_s, start_s)
+            patience_s = _PATIENCE_S if self.was_away else _FIRST_PATIENCE_S
+            silent_s = now_s - max(self._replay.answered_s, start_s)
             if silent_s > patience_s or now_s - start_s > _LIMIT * patience_s:
                 return False
-        self._counted.wait(_COUNT_PATIENCE_S)
         return True
 
-    def close(self) -> bool:
-        """Stop, and return whether the thread has.
-
-        One that waits for the store's answer stops then, and gives the spool back.
-        """
-        self._closed.set()
-        self._ending.set()
-        self._news.set()
+    def close(self) -> None:
+        """Stop, or let a thread that waits for an answer stop when it has it."""
+        for event in (self._closed, self._ending, self._news):
+            event.set()
         self._thread.join(0.5)
-        self._abandoned = self._thread.is_alive()
-        return not self._abandoned
 
     def _work(self) -> None:
-        try:
-            self._go_on()
-        except _ClosedError:
-            pass
-        finally:
-            if self._abandoned:
-                self._spool.release()
-
-    def _go_on(self) -> None:
-        pause_s = _FIRST_PAUSE_S
         while not self._closed.is_set():
             self._news.clear()
+            ending = self._ending.is_set()
             try:
                 self._deliver()
-            except _ClosedError:
-                raise
-            except Exception as error:
-                # Whatever it is, it must not end the training, nor the records' chances.
-                self._failures += 1
-                self._store_is_away(error)
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                pause_s, self._failures = _FIRST_PAUSE_S, 0
-                if self._counted.is_set():
-                    return
-                self._news.wait()
+            except Exception as error:  # it must not end the training, nor the records' chances
+                self._failed(error)
+                pause_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 9), _LONGEST_PAUSE_S)
+                (self._closed if ending else self._ending).wait(
+                    _LAST_PAUSE_S if ending else pause_s
+                )
+                continue
+            self._failures = 0
+            if ending:
+                self._done.set()
+            elif self.was_away:
+                self.was_away = False
+                self._say(f"the MLflow store at {self._where} answers again", "tracking")
+            self._news.wait()
+        if self._done.is_set() and self._journal.status:
+            self._journal.retire()
+        else:
+            self._journal.release()
 
     def _deliver(self) -> None:
-        ending = self._ending.is_set()
         load_mlflow()
-        self._loaded.set()
-        self._tidy_up()
-        self._delivery.deliver(self._spool, self._position, self._progress)
-        if self.was_away and not ending:
-            self.was_away = False
-            self._say(f"the MLflow store at {self._where} answers again", "tracking")
-        if ending:
-            self._delivered.set()
-            self.count = self._delivery.settle(self._spool, self._position, self._progress)
-            self._counted.set()
+        if not self._tidied:
+            try:
+                for line in self._replay.settle_left(self._journals):
+                    self._say(line, "tracking")
+            except StoreAwayError as error:
+                if not error.answers:
+                    raise
+            for run_id in self._replay.end_stale_runs(self._journals, self._journal.id):
+                self._say(f"run {run_id} of a process that is gone ends as KILLED", "tracking")
+            self._tidied = True
+        self._replay.deliver(self._journal)
 
-    def _progress(self, position: Position) -> None:
-        if self._closed.is_set():
-            raise _ClosedError
-        self._answered_s = time.monotonic()
-        self._position = position
-        self._spool.remember(position)
-
-    def _tidy_up(self) -> None:
-        """Deliver what earlier processes left, and end runs that they could not end."""
-        if self._tidy:
-            return
-        spools = self._spool.path.parent
-        try:
-            for settled in self._delivery.settle_left(spools):
-                self._answered_s = time.monotonic()
-                self._say(told(settled), "tracking")
-        except StoreAwayError as error:
-            if not error.answers:
-                raise
-        for run_id in self._delivery.mend(spools, self._spool.id):
-            self._say(f"run {run_id} of a process that is gone ends as KILLED", "tracking")
-        self._tidy = True
-
-    def _store_is_away(self, error: Exception) -> None:
-        self.reason = str(error) if isinstance(error, StoreAwayError) else repr(error)
-        # One that answers has its reasons, such as two processes with the same new data set.
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        known = isinstance(error, StoreAwayError)
+        self.reason = str(error) if known else repr(error)
+        # A store that answers may have a passing reason, such as two processes at the same row.
         passing = isinstance(error, StoreAwayError) and error.answers and self._failures == 1
         if not self.was_away and not passing:
             self.was_away = True
             self._say(
-                f"training goes on; records wait in {self._spool.path.parent} until the MLflow"
-                f" store at {self._where} takes them: {self.reason}"
+                f"training goes on; records wait in {self._journals} until the MLflow store at"
+                f" {self._where} takes them: {self.reason}"
             )
-
-    def _pause(self, pause_s: float) -> None:
-        if self._ending.is_set():
-            self._closed.wait(_LAST_PAUSE_S)
-        else:
-            self._ending.wait(pause_s)
-
-    @property
-    def _where(self) -> str:
-        return shown(self._delivery.uri)
 
     def _say(self, words: str, kind: str = "warning") -> None:
         if not self._closed.is_set():
@@ -186,13 +120,5 @@ class Courier:
 
 
 def say(words: str, kind: str = "warning") -> None:
-    """Tell the user something, above a progress bar."""
+    """Show a message above a progress bar."""
     tqdm.write(f"{kind}: {' '.join(words.split())}", file=sys.stderr)
-
-
-def told(settled: Settled) -> str:
-    """Say what became of a spool."""
-    return (
-        f"{settled.delivered} records of {settled.name} delivered to run {settled.run_id}, which"
-        f" has {settled.count} values"
-    )

@@ -11,7 +11,6 @@ from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 from pipeline.vision.training.make_job import InitialWeights
 
-_REGISTRY = "models:/"
 _WEIGHTS_FOLDER = "weights"
 
 
@@ -19,14 +18,16 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     """Find the weights that `recipe` names, where every worker can read them.
 
     Raises:
-        PipelineError: there are none by that name, in that file or in the registry.
+        PipelineError: there are none by that name, in that file, in the registry or in that run.
     """
+    from pipeline.runtime.registry.versions import find_bundle, in_store
+
     source = recipe.weights
     if source is None:
         return InitialWeights()
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
-    if source.startswith(_REGISTRY):
-        path = _fetched(source, params)
+    if in_store(source):
+        path = find_bundle(source, params.tracking)
     elif Path(source).exists():
         path = Path(source)
     else:
@@ -52,14 +53,6 @@ def _published(network: str, name: str, storage: Path) -> InitialWeights:
     return InitialWeights(file, f"torchvision {network} {name}", (published.mean, published.std))
 
 
-def _fetched(uri: str, params: Params) -> Path:
-    from pipeline.runtime.registry.versions import (
-        fetch_bundle,  # it brings MLflow, which takes seconds
-    )
-
-    return fetch_bundle(uri, params.tracking)
-
-
 def _start_from(path: Path, source: str) -> InitialWeights:
     if (path / DESCRIPTION_FILE).is_file():
         before = read_description(path)
@@ -77,7 +70,7 @@ def _file_of(weights: Path) -> Path:
 def _nothing_there(source: str) -> PipelineError:
     return PipelineError(
         f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
-        " folder, models:/NAME@ALIAS, a name of published weights or null"
+        " folder, models:/NAME@ALIAS, the id of a run, a name of published weights or null"
     )
 
 

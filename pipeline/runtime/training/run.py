@@ -12,12 +12,11 @@ from pipeline.params import Params
 from pipeline.runtime.ray.fit import fit
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
-from pipeline.runtime.tracking.journal import spool_folder
-from pipeline.runtime.tracking.provenance import provenance
-from pipeline.runtime.tracking.run_logger import Recorder, start_run
-from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_facts
+from pipeline.runtime.tracking.journal import journal_folder
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_metadata
 from pipeline.runtime.tracking.trained import Trained
-from pipeline.runtime.training.event_handler import EventHandler
+from pipeline.runtime.training.event_handler import BestWeights, EventHandler, describe_best
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import write_bundle
@@ -31,7 +30,7 @@ def run_training(
     params: Params,
     job: Job,
     trained: Trained,
-    arithmetic: Arithmetic | None,
+    arithmetic: Arithmetic,
     *,
     bundle: Path,
     history: Path,
@@ -45,7 +44,7 @@ def run_training(
         params: resources, tracking, and what the MLflow run records of the rest.
         job: what to train.
         trained: the same, as its run records it.
-        arithmetic: how to compute; None: the worker chooses.
+        arithmetic: how to compute, where that is possible.
         bundle: the folder to write.
         history: the JSON file to write, one record per epoch.
 
@@ -56,51 +55,46 @@ def run_training(
         identity = job.identity(arithmetic, library_versions(), code_digest())
         storage = Path(params.resources.storage).resolve()
         folder = RunFolder(storage, f"{job.stage}-{identity[:16]}")
-        with _recorded(params, trained, job, folder) as recorder:
-            images = len(job.training_set)
-            with closing(ProgressBar(job.stage, job.recipe.epochs, images)) as bar:
-                handler = EventHandler(bar, recorder, params.tracking.system_metrics)
+        with _recorded(params, trained, job, folder) as run_logger:
+            with _handling(params, job, run_logger, folder) as handler:
                 checkpoint, used = fit(job, arithmetic, params.resources, folder, handler)
             state = read_training_state(checkpoint)
             write_json(history, _lasting(state, used))
-            recorder.log(best_metrics(state.history[state.best_epoch - 1]), 0)
-            write_bundle(
-                bundle, job.description(_best_validation(state), used), checkpoint / BEST_FILE
-            )
-            recorder.end("FINISHED", bundle_tags(bundle))
+            run_logger.log(best_metrics(state.history[state.best_epoch - 1]), 0)
+            write_bundle(bundle, describe_best(job, state, used), checkpoint / BEST_FILE)
+            run_logger.end("FINISHED", bundle_tags(bundle))
             shutil.rmtree(folder.path, ignore_errors=True)
     return state
 
 
 @contextmanager
-def _recorded(params: Params, trained: Trained, job: Job, folder: RunFolder) -> Iterator[Recorder]:
-    """Open the MLflow run of this training; an error or a signal ends it as FAILED or KILLED."""
-    facts = gather_facts(params, trained, job.images_digest)
-    recorder = start_run(
-        params.tracking,
-        name=facts.name,
-        params=facts.params,
-        tags=facts.tags | provenance(trained.inputs),
-        datasets=facts.datasets,
-        spools=spool_folder(params.resources.storage),
-        folder=folder.path,
-    )
-    with closing(recorder):
+def _handling(
+    params: Params, job: Job, run_logger: RunLogger, folder: RunFolder
+) -> Iterator[EventHandler]:
+    """Yield what takes in the events; the best weights are logged however the training ends."""
+    best = BestWeights(run_logger, job, folder.checkpoints)
+    with closing(ProgressBar(job.stage, job.recipe.epochs, len(job.training_set))) as bar:
         try:
-            yield recorder
+            yield EventHandler(bar, run_logger, best, params.tracking.system_metrics)
+        finally:
+            best.look()
+
+
+@contextmanager
+def _recorded(params: Params, trained: Trained, job: Job, folder: RunFolder) -> Iterator[RunLogger]:
+    """Yield the MLflow run of this training; an error or a signal ends it as FAILED or KILLED."""
+    metadata = gather_metadata(params, trained, job.images_digest)
+    journals = journal_folder(params.resources.storage)
+    run_logger = RunLogger(params.tracking, metadata, journals, folder.path)
+    with closing(run_logger):
+        try:
+            yield run_logger
         except KeyboardInterrupt:
-            recorder.abandon()
+            run_logger.abandon()
             raise
         except BaseException:
-            recorder.end("FAILED")
+            run_logger.end("FAILED")
             raise
-
-
-def _best_validation(state: TrainingState) -> dict[str, float]:
-    """Return the validation metrics of the epoch whose weights the bundle holds."""
-    best = state.history[state.best_epoch - 1]
-    prefix = "val_"
-    return {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
 
 
 def _lasting(state: TrainingState, arithmetic: Arithmetic) -> list[dict[str, Any]]:

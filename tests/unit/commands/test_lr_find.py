@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.cli import run
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import BARS, bars, write_set, write_tuned
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
 
@@ -24,6 +24,7 @@ def write_params(**changes):
 def packed():
     write_set(Path("data/packed/train"), *bars(48), BARS)
     write_set(Path("data/packed/val"), *bars(9, seed=1), BARS)
+    write_tuned()
     write_params()
 
 

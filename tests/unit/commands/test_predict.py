@@ -177,7 +177,10 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
     bundle, images, capsys, monkeypatch
 ):
     tracking = Tracking(
-        uri=f"sqlite:///{Path.cwd()}/mlflow.db", experiment="tests", system_metrics=False
+        uri=f"sqlite:///{Path.cwd()}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
     )
     client = open_client(tracking)
     experiment = client.get_experiment_by_name("tests")

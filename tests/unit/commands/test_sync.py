@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.params import load_params
-from pipeline.runtime.tracking.journal import Spool
+from pipeline.runtime.tracking.journal import Journal
 from pipeline.runtime.tracking.store import lasting_address, open_client
 from tests.contract.imports import ROOT
 
@@ -20,15 +20,15 @@ def params():
 
 def leave(store, name="train-1", folder=""):
     """Leave what a process that was killed leaves."""
-    spool = Spool(Path(".convoy/spool") / f"{name}.jsonl")
-    assert spool.acquire()
-    create = {"act": "create", "store": store, "time_ms": 1, "folder": str(folder)}
-    spool.append(
-        create | {"experiment": "convoy", "name": "train", "tags": {}},
-        {"act": "metrics", "time_ms": 5000, "step": 1, "values": {"loss": 1.0, "acc": 0.5}},
-    )
-    spool.release()
-    return spool
+    journal = Journal(Path(".convoy/journal") / f"{name}.jsonl")
+    assert journal.acquire()
+    start = {"act": "start", "store": store, "time_ms": 1, "folder": str(folder), "tags": {}}
+    start |= {"experiment": "convoy", "name": "train", "params": {}, "datasets": {}}
+    journal.append(start)
+    values = {"loss": 1.0, "acc": 0.5}
+    journal.append({"act": "metrics", "time_ms": 5000, "step": 1, "values": values})
+    journal.release()
+    return journal
 
 
 def test_nothing_to_do_takes_no_mlflow(params):
@@ -57,7 +57,8 @@ def test_what_is_left_is_delivered_and_what_belongs_elsewhere_is_told(params, ca
     assert out[1].endswith(", which has 2 of 2 values")
     assert out[2].startswith("4 records of train-2 delivered to run ")
     assert not over.path.exists()
-    assert may_go_on.path.exists()
+    assert not may_go_on.path.exists()
+    assert (tmp_path / "training" / "train-2.jsonl").exists()
     assert other.path.exists()
     client = open_client(params.tracking)
     experiment = client.get_experiment_by_name("convoy").experiment_id
@@ -70,13 +71,13 @@ def test_what_is_left_is_delivered_and_what_belongs_elsewhere_is_told(params, ca
 
 
 def test_a_training_that_runs_keeps_what_is_its_own(params, capsys):
-    spool = leave(lasting_address(params.tracking.uri))
-    assert spool.acquire()
+    journal = leave(lasting_address(params.tracking.uri))
+    assert journal.acquire()
     assert run(["sync"]) == 0
     said = capsys.readouterr().out
     assert "train-1 belongs to a training that runs, and delivers by itself" in said
     assert "nothing is left" in said
-    spool.release()
+    journal.release()
 
 
 def test_a_store_that_is_away(params, capsys, monkeypatch):

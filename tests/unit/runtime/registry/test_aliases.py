@@ -29,7 +29,12 @@ from pipeline.runtime.tracking.store import connect, open_client
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
+    return Tracking(
+        uri=f"sqlite:///{store}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
+    )
 
 
 @pytest.fixture
@@ -169,7 +174,7 @@ from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import ChampionChangedError, promote
 from pipeline.runtime.tracking.store import connect
 uri, name, version = sys.argv[1:]
-tracking = Tracking(uri=uri, experiment="tests", system_metrics=False)
+tracking = Tracking(uri=uri, experiment="tests", system_metrics=False, checkpoints="best")
 connect(tracking).get_registered_model(name)
 Path(f"ready-{version}").touch()
 while not Path("go").exists():

@@ -28,7 +28,12 @@ WEAK = {"accuracy": 0.5, "macro_f1": 0.5}
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
+    return Tracking(
+        uri=f"sqlite:///{store}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,12 @@ POLICY = [{"HorizontalFlip": {"p": 0.5}}]
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
+    return Tracking(
+        uri=f"sqlite:///{store}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from pipeline.runtime.session.compute_cache import remembered
+from pipeline.runtime.session.compute_cache import cached_compute
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.compute_config import ComputeConfig
 
@@ -12,17 +12,17 @@ def test_a_question_is_answered_once(tmp_path):
         asked.append(1)
         return ComputeConfig(BF16, len(asked))
 
-    first = remembered(tmp_path, {"network": "a"}, choose)
+    first = cached_compute(tmp_path, {"network": "a"}, choose)
     assert first == ComputeConfig(BF16, 1)
-    assert remembered(tmp_path, {"network": "a"}, choose) == first
-    assert remembered(tmp_path, {"network": "b"}, choose) == ComputeConfig(BF16, 2)
+    assert cached_compute(tmp_path, {"network": "a"}, choose) == first
+    assert cached_compute(tmp_path, {"network": "b"}, choose) == ComputeConfig(BF16, 2)
 
 
 def test_a_damaged_answer_is_asked_for_again(tmp_path):
-    remembered(tmp_path, {}, ComputeConfig)
+    cached_compute(tmp_path, {}, ComputeConfig)
     (file,) = tmp_path.iterdir()
     for text in ("", "{", '{"unknown": 1}', "[]"):
         file.write_text(text)
-        assert remembered(tmp_path, {}, lambda: ComputeConfig(threads=3)) == ComputeConfig(
+        assert cached_compute(tmp_path, {}, lambda: ComputeConfig(threads=3)) == ComputeConfig(
             threads=3
         )

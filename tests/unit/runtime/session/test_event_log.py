@@ -4,8 +4,10 @@ import time
 import pytest
 
 from pipeline.runtime.session.event_log import EventLog, following
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress
 
+BF16 = Arithmetic("bf16", "channels_last")
 FIRST, SECOND = {"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.25}
 
 
@@ -13,8 +15,11 @@ class Reader:
     def __init__(self):
         self.seen = []
 
-    def begin(self):
+    def begin(self, logs):
         raise AssertionError("nobody's business here")
+
+    def compute(self, arithmetic, text):
+        self.seen.append((arithmetic, text))
 
     def fact(self, name, text):
         self.seen.append((name, text))
@@ -35,31 +40,33 @@ def wait_until(condition):
 
 
 def test_what_is_written_is_read(tmp_path):
-    path, reader = tmp_path / "diary", Reader()
+    path, reader = tmp_path / "log", Reader()
     path.write_text('{"fact": ["old", "news"]}\n')
     with following(path, reader):
         assert not path.exists()
-        diary = EventLog(path, [FIRST])
+        log = EventLog(path, [FIRST])
         assert path.exists()
-        diary.fact("compute", "fp32 \u00b1")
-        diary.epoch_progress(EpochProgress(2, 10, 20, None))
-        wait_until(lambda: len(reader.seen) == 3)
+        log.compute(BF16, "bf16 \u00b1")
+        log.fact("resumed", "goes on")
+        log.epoch_progress(EpochProgress(2, 10, 20, None))
+        wait_until(lambda: len(reader.seen) == 4)
         with path.open("a") as file:
             file.write(json.dumps({"record": SECOND})[:9])  # half a line
             file.flush()
             time.sleep(0.25)
-            assert len(reader.seen) == 3
+            assert len(reader.seen) == 4
             file.write(json.dumps({"record": SECOND})[9:] + "\n")
     assert reader.seen == [
         FIRST,
-        ("compute", "fp32 \u00b1"),
+        (BF16, "bf16 \u00b1"),
+        ("resumed", "goes on"),
         EpochProgress(2, 10, 20, None),
         SECOND,
     ]
 
 
-def test_a_restarted_worker_starts_a_new_diary(tmp_path):
-    path, reader = tmp_path / "diary", Reader()
+def test_a_restarted_worker_starts_a_new_log(tmp_path):
+    path, reader = tmp_path / "log", Reader()
     with following(path, reader):
         EventLog(path, []).record(FIRST)
         wait_until(lambda: reader.seen == [FIRST])
@@ -70,5 +77,5 @@ def test_a_restarted_worker_starts_a_new_diary(tmp_path):
 def test_what_the_reader_raises_is_not_lost(tmp_path):
     reader = Reader()
     reader.record = None
-    with pytest.raises(TypeError), following(tmp_path / "diary", reader):
-        EventLog(tmp_path / "diary", [FIRST])
+    with pytest.raises(TypeError), following(tmp_path / "log", reader):
+        EventLog(tmp_path / "log", [FIRST])

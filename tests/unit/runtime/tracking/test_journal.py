@@ -1,203 +1,275 @@
 import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.runtime.tracking.journal import (
-    Position,
-    Spool,
-    held,
+    Journal,
+    in_use,
+    journal_folder,
     left_behind,
-    open_spool,
-    spool_folder,
+    open_journal,
 )
 from tests.contract.imports import ROOT
 
-CREATE = {"act": "create", "store": "s", "time_ms": 1, "folder": "", "experiment": "e"}
+START = {"act": "start", "store": "s", "time_ms": 1, "folder": "", "experiment": "e"}
 
 
 def metrics(step, **values):
     return {"act": "metrics", "time_ms": 10 * step, "step": step, "values": values}
 
 
+def read(path):
+    """Return the journal as another process reads it."""
+    journal = Journal(path)
+    assert journal.acquire(5)
+    journal.release()
+    return journal
+
+
 @pytest.fixture
-def spool(tmp_path):
-    spool = Spool(tmp_path / "spool" / "train-1.jsonl")
-    assert spool.acquire()
-    yield spool
-    spool.release()
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal" / "train-1.jsonl")
+    assert journal.acquire()
+    yield journal
+    journal.release()
 
 
-def test_entries_come_back_in_order_each_with_the_offset_of_the_next(spool):
-    entries = [CREATE, metrics(1, loss=0.5), {"act": "tags", "values": {"é": "ü"}}]
-    spool.append(*entries[:2])
-    spool.append(entries[2])
-    found = list(spool.entries())
-    assert [entry for entry, _ in found] == entries
-    for index, (_, offset) in enumerate(found):
-        assert [entry for entry, _ in spool.entries(offset)] == entries[index + 1 :]
+def test_entries_come_back_in_order(journal):
+    entries = [START, metrics(1, loss=0.5), {"act": "tags", "values": {"é": "ü"}}]
+    for entry in entries:
+        journal.append(entry)
+    assert journal.entries == entries
+    journal.release()
+    assert read(journal.path).entries == entries
+    assert [json.loads(line) for line in journal.path.read_text().split("\n")[1:]] == entries
 
 
-def test_numbers_that_json_does_not_know(spool):
-    spool.append(metrics(1, loss=float("inf"), speed=float("nan")))
-    ((entry, _),) = spool.entries()
+def test_numbers_that_json_does_not_know(journal):
+    journal.append(metrics(1, loss=float("inf"), speed=float("nan")))
+    journal.release()
+    (entry,) = read(journal.path).entries
     assert entry["values"]["loss"] == float("inf")
     assert entry["values"]["speed"] != entry["values"]["speed"]
 
 
-def test_a_half_written_line_is_ignored_and_cut_before_the_next(spool):
-    spool.append(CREATE, metrics(1, loss=0.5))
-    with spool.path.open("ab") as file:
-        file.write(b'{"act": "metrics", "ti')
-    assert len(list(spool.entries())) == 2
-    spool.release()
-    again = Spool(spool.path)
-    assert again.acquire()
-    again.append(metrics(2, loss=0.4))
-    assert [entry.get("step") for entry, _ in again.entries()] == [None, 1, 2]
-    again.release()
+def test_what_it_says_of_itself(journal):
+    assert (journal.start["store"], journal.status, journal.waiting) == ("", None, 0)
+    for entry in (START, metrics(1, loss=0.5, acc=0.1), metrics(2, loss=0.4)):
+        journal.append(entry)
+    assert (journal.start["store"], journal.start["experiment"]) == ("s", "e")
+    assert journal.values == {("loss", 1): (0.5, 10), ("acc", 1): (0.1, 10), ("loss", 2): (0.4, 20)}
+    assert journal.waiting == 4
+    journal.delivered = 2
+    assert journal.waiting == 1
+    journal.append({"act": "end", "status": "KILLED", "time_ms": 30})
+    assert journal.status == "KILLED"
+    journal.append(START | {"store": "other"})
+    assert (journal.start["store"], journal.status) == ("other", None)
 
 
-def test_a_damaged_line_between_others_is_told_as_such(spool):
-    spool.append(CREATE)
-    with spool.path.open("ab") as file:
-        file.write(b"\0\0\0\n[1]\n")
-    spool.append(metrics(1, loss=0.5))
-    assert [e["act"] for e, _ in spool.entries()] == ["create", "damaged", "damaged", "metrics"]
+def test_the_count_is_complete_when_the_store_has_every_value_and_none_was_lost(journal):
+    for entry in (START, metrics(1, loss=0.5, acc=0.1), metrics(2, loss=0.4)):
+        journal.append(entry)
+    assert not journal.complete
+    journal.stored = 2
+    assert (journal.count, journal.complete) == ("2 of 3", False)
+    journal.stored = 3
+    assert (journal.count, journal.complete) == ("3 of 3", True)
+    journal.whole = False
+    assert (journal.count, journal.complete) == ("3 of more than 3", False)
 
 
-def test_what_it_says_of_itself(spool):
-    assert spool.store == ""
-    spool.append(CREATE, metrics(1, loss=0.5, acc=0.1), metrics(2, loss=0.4))
-    assert (spool.store, spool.experiment, spool.status, spool.last_ms) == ("s", "e", None, 20)
-    assert spool.values() == {("loss", 1), ("acc", 1), ("loss", 2)}
-    assert spool.waiting == 4
-    spool.append({"act": "end", "status": "KILLED", "time_ms": 30})
-    assert spool.status == "KILLED"
-    spool.append({"act": "resume", "store": "other", "time_ms": 40, "folder": "", "values": {}})
-    assert (spool.store, spool.status) == ("other", None)
+def cut_short(monkeypatch, path, after):
+    """Let the disk take only `after` more bytes of a file, as a full one does."""
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, after
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            return self.file.write(data[: self.left])
+
+    real = Path.open
+    monkeypatch.setattr(type(path), "open", lambda self, *a, **k: Full(real(self, *a, **k)))
 
 
-def test_the_position_is_that_of_one_store(spool):
-    spool.append(CREATE, metrics(1, loss=0.5))
-    assert spool.position() == Position("s")
-    end = list(spool.entries())[-1][1]
-    known = Position("s", end, "run", 1)
-    spool.remember(known)
-    assert spool.position() == known
-    assert spool.waiting == 0
-    spool.append({"act": "resume", "store": "other", "time_ms": 40, "folder": "", "values": {}})
-    assert spool.position() == Position("other")  # which is told everything
-    assert spool.waiting == 3
-    spool.remember(replace(known, store="other"))
-    spool.path.with_suffix(".position").write_text("{half")
-    assert spool.position() == Position("other")
+@pytest.mark.parametrize("taken", [0, 1, 2, 20])
+def test_a_write_that_is_cut_short_is_noticed_and_damages_no_other_entry(
+    journal, monkeypatch, taken
+):
+    journal.append(START)
+    journal.append(metrics(1, loss=0.5))
+    with monkeypatch.context() as patch:
+        cut_short(patch, journal.path, taken)
+        with pytest.raises(OSError, match="No space left on device"):
+            journal.append(metrics(2, loss=0.25))
+    assert not journal.whole
+    assert journal.values == {("loss", 1): (0.5, 10)}
+    journal.append({"act": "end", "status": "FAILED", "time_ms": 30, "whole": False})
+    journal.release()
+    again = read(journal.path)
+    assert [entry["act"] for entry in again.entries] == ["start", "metrics", "end"]
+    again.stored = 1
+    assert again.count == "1 of more than 1"
 
 
-def test_it_is_over_when_it_has_ended_and_its_training_is_gone(spool, tmp_path):
-    training = tmp_path / "training"
-    training.mkdir()
-    spool.append(CREATE | {"folder": str(training)})
-    assert not spool.over
-    spool.append({"act": "end", "status": "FINISHED", "time_ms": 30})
-    assert not spool.over
-    training.rmdir()
-    assert spool.over
+def test_half_an_entry_is_noticed_by_another_process(journal):
+    """As when nothing more could be written, not even the run's end."""
+    journal.append(START)
+    with journal.path.open("ab") as file:
+        file.write(b'\n{"act": "metrics", "ti')
+    journal.release()
+    again = read(journal.path)
+    assert again.entries == [START]
+    assert not again.whole
 
 
-def test_one_process_holds_it(spool):
+def test_a_damaged_line_between_others_is_passed_over_and_noticed(journal):
+    journal.append(START)
+    with journal.path.open("ab") as file:
+        file.write(b'\n\0\0\0\n[1]\n{"step": 1}')
+    journal.append(metrics(1, loss=0.5))
+    journal.release()
+    again = read(journal.path)
+    assert [entry["act"] for entry in again.entries] == ["start", "metrics"]
+    assert not again.whole
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_costs_the_entry_that_did_not_fit_and_no_other(small_disk):
+    journal = Journal(small_disk / "journal" / "train-1.jsonl")
+    assert journal.acquire()
+    journal.append(START)
+    written = 0
+    with pytest.raises(OSError, match="No space left"):
+        while True:
+            journal.append(metrics(written + 1, **{"x" * 90: 1.0}))
+            written += 1
+    assert written > 100
+    assert not journal.whole
+    journal.release()
+    again = read(journal.path)
+    assert [entry["step"] for entry in again.entries[1:]] == list(range(1, written + 1))
+    assert not again.whole
+
+
+def test_one_process_holds_it(journal):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from pipeline.runtime.tracking.journal import Spool, held;"
-        "path = Path(sys.argv[2]); print(Spool(path).acquire(), held(path.parent))"
+        "from pipeline.runtime.tracking.journal import Journal, in_use;"
+        "path = Path(sys.argv[2]); print(Journal(path).acquire(), in_use(path.parent))"
     )
-    spool.append(CREATE)
-    command = [sys.executable, "-c", code, str(ROOT), str(spool.path)]
+    journal.append(START)
+    command = [sys.executable, "-c", code, str(ROOT), str(journal.path)]
     asked = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert asked.stdout.split() == ["False", "['train-1']"]
-    assert list(left_behind(spool.path.parent)) == []
-    spool.release()
-    assert held(spool.path.parent) == []
-    assert [left.id for left in left_behind(spool.path.parent)] == ["train-1"]
+    assert asked.stdout.split() == ["False", "{'train-1'}"]
+    assert list(left_behind(journal.path.parent)) == []
+    journal.release()
+    assert in_use(journal.path.parent) == set()
+    assert [left.id for left in left_behind(journal.path.parent)] == ["train-1"]
 
 
-def test_a_training_finds_its_spool_again(tmp_path):
-    spools, training = tmp_path / "spool", tmp_path / "runs" / "train-abc"
+def test_a_training_finds_its_journal_again(tmp_path):
+    journals, training = tmp_path / "journal", tmp_path / "runs" / "train-abc"
     training.mkdir(parents=True)
-    first = open_spool(spools, training)
+    first = open_journal(journals, training)
     assert first.id.startswith("train-abc-")
-    first.append(CREATE)
+    first.append(START | {"folder": str(training)})
     first.release()
-    again = open_spool(spools, training)
-    assert again.id == first.id
-    again.delete()
-    assert list(spools.iterdir()) == []
-    # Its name stays the training's, so that its run is found again at the store.
-    once_more = open_spool(spools, training)
-    assert once_more.id == first.id
-    once_more.release()
+    again = open_journal(journals, training)
+    assert (again.id, len(again.entries)) == (first.id, 1)
+    # Delivered, it waits in the training's folder, which may go on.
+    again.retire()
+    assert list(journals.iterdir()) == []
+    once_more = open_journal(journals, training)
+    assert (once_more.id, once_more.entries) == (first.id, first.entries)
+    once_more.append(metrics(1, loss=0.5))
+    # Where the training is gone, nothing is left.
+    for file in training.iterdir():
+        file.unlink()
+    training.rmdir()
+    once_more.retire()
+    assert list(journals.iterdir()) == []
 
 
-def test_a_training_that_nobody_can_go_on_with_has_a_spool_of_its_own(tmp_path):
-    spools, training = tmp_path / "spool", tmp_path / "runs" / "train-abc"
-    first, second = open_spool(spools, training), open_spool(spools, training)
+def test_a_training_that_cannot_go_on_has_a_journal_of_its_own(tmp_path):
+    journals, training = tmp_path / "journal", tmp_path / "runs" / "train-abc"
+    first, second = open_journal(journals, training), open_journal(journals, training)
     assert first.id != second.id
     assert not training.exists()
     first.release()
     second.release()
 
 
-def test_a_spool_that_another_process_holds_on_to_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+def test_a_journal_that_another_process_keeps_is_not_waited_for_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.runtime.tracking.journal._PATIENCE_S", 0.1)
     training = tmp_path / "runs" / "train-abc"
     training.mkdir(parents=True)
-    first = open_spool(tmp_path / "spool", training)
-    second = open_spool(tmp_path / "spool", training)
+    first = open_journal(tmp_path / "journal", training)
+    second = open_journal(tmp_path / "journal", training)
     assert first.id != second.id
     first.release()
     second.release()
 
 
-def test_spools_lie_beside_the_trainings_where_things_last(tmp_path, monkeypatch):
-    assert spool_folder(".convoy/runs") == tmp_path / ".convoy/spool"
-    assert spool_folder("/shared/runs") == Path("/shared/spool")
+def test_journals_lie_beside_the_trainings_where_things_last(tmp_path, monkeypatch):
+    assert journal_folder(".convoy/runs") == tmp_path / ".convoy/journal"
+    assert journal_folder("/shared/runs") == Path("/shared/journal")
     copy = tmp_path / ".dvc/tmp/exps/one"
     (copy / ".dvc").mkdir(parents=True)
     monkeypatch.chdir(copy)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_EXP_NAME", "one")
-    assert spool_folder(".convoy/runs") == tmp_path / ".convoy/spool"
+    assert journal_folder(".convoy/runs") == tmp_path / ".convoy/journal"
 
 
 WRITER = """
 import sys; sys.path.insert(0, {root!r})
 from pathlib import Path
-from pipeline.runtime.tracking.journal import Spool
-spool = Spool(Path({path!r}))
-assert spool.acquire()
+from pipeline.runtime.tracking.journal import Journal
+journal = Journal(Path({path!r}))
+assert journal.acquire()
 step = 0
 while True:
     step += 1
-    spool.append({{"act": "metrics", "time_ms": step, "step": step, "values": {{"x" * 50: 1.0}}}})
+    journal.append({{"act": "metrics", "time_ms": step, "step": step, "values": {{"x" * 50: 1.0}}}})
     if step == 100: print("going", flush=True)
 """
 
 
 def test_killed_in_the_middle_it_holds_whole_entries_in_order(tmp_path):
-    path = tmp_path / "spool" / "train-1.jsonl"
+    path = tmp_path / "journal" / "train-1.jsonl"
     code = WRITER.format(root=str(ROOT), path=str(path))
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "going\n"
     writer.kill()
     writer.wait()
-    spool = Spool(path)
-    assert spool.acquire(5)  # its lock went with the process
-    steps = [entry["step"] for entry, _ in spool.entries()]
+    journal = Journal(path)
+    assert journal.acquire(5)  # its lock went with the process
+    steps = [entry["step"] for entry in journal.entries]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) >= 100
-    assert json.loads(path.read_bytes().splitlines()[-1])["step"] == len(steps)
-    assert path.stat().st_size == list(spool.entries())[-1][1]
-    spool.release()
+    assert json.loads(path.read_bytes().split(b"\n")[-1])["step"] == len(steps)
+    assert journal.whole
+    journal.release()

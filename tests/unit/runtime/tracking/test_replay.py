@@ -1,25 +1,24 @@
-"""Deliveries to a real SQLite store, and to servers that say no in several ways."""
+"""Replays at a real SQLite store, and at servers that say no in several ways."""
 
+import json
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
 
 from pipeline.params import load_params
-from pipeline.runtime.tracking.journal import Position, Spool
-from pipeline.runtime.tracking.replay import Count, Delivery, StoreAwayError, _grouped
+from pipeline.runtime.tracking.journal import Journal
+from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.store import lasting_address, open_client
 from tests.contract.imports import ROOT
 
 
 def entries_of_a_run(store, experiment):
-    create = {"act": "create", "store": store, "time_ms": 1000, "folder": ""}
-    yield create | {"experiment": experiment, "name": "train", "tags": {"convoy.stage": "train"}}
-    yield {"act": "params", "values": {"a": "1"}}
-    data = {"name": "d", "digest": "1", "source": "s", "profile": "{}", "context": "training"}
-    yield {"act": "datasets", "items": [data]}
+    start = {"act": "start", "store": store, "time_ms": 1000, "folder": "", "name": "train"}
+    data = {"name": "d", "digest": "1", "source_type": "local", "source": "{}", "profile": "{}"}
+    start |= {"experiment": experiment, "tags": {"convoy.stage": "train"}, "params": {"a": "1"}}
+    yield start | {"datasets": {"training": data}}
     for step in (1, 2, 3):
         values = {"loss": 1 / step, "acc": float("nan")}
         yield {"act": "metrics", "time_ms": 1000 + step, "step": step, "values": values}
@@ -50,17 +49,36 @@ def said():
 
 
 @pytest.fixture
-def delivery(tracking, said):
-    return Delivery(tracking, said.append)
+def replay(tracking, said):
+    return Replay(tracking, said.append)
 
 
 @pytest.fixture
-def spool(tracking, tmp_path):
-    spool = Spool(tmp_path / "spool" / "train-1.jsonl")
-    assert spool.acquire()
-    spool.append(*entries_of_a_run(lasting_address(tracking.uri), tracking.experiment))
-    yield spool
-    spool.release()
+def write(tmp_path):
+    """Return a function that makes a journal of the test's one run, from its beginning."""
+    journals = []
+
+    def write(entries):
+        for journal in journals:
+            journal.retire()
+        journals.append(Journal(tmp_path / "journal" / "train-1.jsonl"))
+        assert journals[-1].acquire()
+        for entry in entries:
+            journals[-1].append(entry)
+        return journals[-1]
+
+    yield write
+    journals[-1].release()
+
+
+@pytest.fixture
+def entries(tracking):
+    return list(entries_of_a_run(lasting_address(tracking.uri), tracking.experiment))
+
+
+@pytest.fixture
+def journal(write, entries):
+    return write(entries)
 
 
 def contents(tracking):
@@ -83,12 +101,12 @@ def contents(tracking):
     return found
 
 
-def test_however_often_it_is_delivered_from_wherever_the_store_is_the_same(
-    delivery, spool, tracking
+def test_however_often_it_is_replayed_from_wherever_the_store_is_the_same(
+    tracking, said, write, entries
 ):
-    positions = []
-    last = delivery.settle(spool, spool.position(), positions.append)
-    assert last == Count(6, 6)
+    journal = write(entries)
+    Replay(tracking, said.append).deliver(journal)
+    assert journal.count == "6 of 6"
     once = contents(tracking)
     ((_, times, params, tags, histories, inputs),) = once
     assert times == ("FINISHED", 1000, 2000)
@@ -98,57 +116,64 @@ def test_however_often_it_is_delivered_from_wherever_the_store_is_the_same(
     assert histories["loss"] == [(1, 1001, "1.0"), (2, 1002, "0.5"), (3, 1003, str(1 / 3))]
     assert histories["acc"] == [(1, 1001, "nan"), (2, 1002, "nan"), (3, 1003, "nan")]
     assert inputs == ["d"]
-    # Killed after any step, before or after its position was kept, or without any position.
-    for position in (spool.position(), *positions):
-        delivery.settle(spool, position, positions.append)
+    for delivered in range(len(entries) + 1):  # by a process that was killed then
+        Replay(tracking, said.append).deliver(write(entries[:delivered]))
+        Replay(tracking, said.append).deliver(write(entries))
         assert contents(tracking) == once
+    assert said == []
 
 
-def test_a_delivery_goes_on_where_it_was(delivery, spool, tracking):
-    delivery.deliver(spool, spool.position(), spool.remember)
-    assert spool.waiting == 0
-    before = spool.position()
-    spool.append({"act": "resume", "store": spool.store, "time_ms": 3000, "values": {"x": "y"}})
-    delivery.deliver(spool, spool.position(), spool.remember)
+def test_a_delivery_goes_on_where_it_was(replay, journal, tracking, entries):
+    replay.deliver(journal)
+    assert journal.waiting == 0
+    run_id = journal.run_id
+    journal.append(entries[0] | {"params": {}, "datasets": {}, "tags": {"x": "y"}})
+    assert journal.waiting == 1
+    replay.deliver(journal)
     assert contents(tracking)[0][1][0] == "RUNNING"
-    assert spool.position() == replace(before, offset=spool.position().offset)
+    assert contents(tracking)[0][3]["x"] == "y"
+    assert (journal.run_id, journal.waiting) == (run_id, 0)
 
 
-def test_a_second_run_and_an_old_status_from_late_requests_are_put_right(delivery, spool, tracking):
-    position = delivery.deliver(spool, spool.position(), spool.remember)
+def test_a_second_run_and_an_old_status_from_late_requests_are_put_right(
+    tracking, said, write, entries
+):
+    journal = write(entries)
+    Replay(tracking, said.append).deliver(journal)
+    first = journal.run_id
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
-    client.create_run(experiment, tags={"convoy.spool": spool.id})
-    client.update_run(position.run_id, status="RUNNING")
-    assert delivery.count(spool, position) == Count(6, 6)
+    journal.delivered -= 1  # the answer to the last request is still missing
+    client.create_run(experiment, tags={"convoy.journal": journal.id})
+    client.update_run(journal.run_id, status="RUNNING")
+    Replay(tracking, said.append).deliver(journal)
     ((run_id, times, *_),) = contents(tracking)
-    assert run_id == position.run_id
+    assert run_id == first
     assert times == ("FINISHED", 1000, 2000)
 
 
-def test_a_run_that_a_lost_answer_made_is_found_again(delivery, spool, tracking, said):
-    delivery.deliver(spool, spool.position(), said.append)
-    first = contents(tracking)[0][0]
-    again = delivery.deliver(spool, spool.position(), spool.remember)
-    assert again.run_id == first
-
-
-def test_what_was_lost_at_the_store_is_delivered_once_more(delivery, spool, tracking):
+def test_what_was_lost_at_the_store_is_delivered_once_more(replay, journal, tracking):
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
-    empty = client.create_run(experiment, tags={"convoy.spool": spool.id}).info.run_id
-    end = list(spool.entries())[-1][1]
-    believed = Position(spool.store, end, empty)
-    assert delivery.settle(spool, believed, spool.remember) == Count(6, 6)
+    journal.run_id = client.create_run(experiment, tags={"convoy.journal": journal.id}).info.run_id
+    journal.delivered = len(journal.entries) - 1
+    replay.deliver(journal)
+    assert journal.count == "6 of 6"
+    assert len(contents(tracking)) == 1
 
 
-def test_a_damaged_line_is_told_and_passed_over(delivery, spool, tracking, said):
-    with spool.path.open("ab") as file:
-        file.write(b"\0\0\n")
-    spool.append({"act": "end", "status": "FAILED", "time_ms": 3000})
-    delivery.deliver(spool, spool.position(), spool.remember)
-    assert contents(tracking)[0][1][0] == "FAILED"
-    assert "lacks damaged lines of" in said[0]
+def test_a_damaged_line_makes_the_count_say_that_something_is_missing(
+    tracking, said, write, entries
+):
+    journal = write(entries)
+    text = journal.path.read_bytes()
+    journal.path.write_bytes(text.replace(json.dumps(entries[3]).encode(), b"\0\0"))
+    journal.release()
+    assert journal.acquire()
+    Replay(tracking, said.append).deliver(journal)
+    ((_, times, _, tags, _, _),) = contents(tracking)
+    assert times[0] == "FINISHED"
+    assert tags["convoy.records"] == "4 of more than 4"
 
 
 class No(BaseHTTPRequestHandler):
@@ -181,28 +206,25 @@ class No(BaseHTTPRequestHandler):
         (200, b"<html>log in first</html>"),
     ],
 )
-def test_what_is_no_answer_of_mlflow_loses_nothing(tracking, tmp_path, said, status, body):
+def test_what_is_no_answer_of_mlflow_loses_nothing(tracking, write, said, status, body):
     server = HTTPServer(("127.0.0.1", 0), type("Says", (No,), {"status": status, "body": body}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    delivery = Delivery(tracking.model_copy(update={"uri": address}), said.append)
-    spool = Spool(tmp_path / "spool" / "train-1.jsonl")
-    assert spool.acquire()
-    spool.append(*entries_of_a_run(address, "e"))
-    start = next(iter(spool.entries()))[1]
-    for position in (spool.position(), Position(address, start, "0" * 32)):
+    replay = Replay(tracking.model_copy(update={"uri": address}), said.append)
+    journal = write(entries_of_a_run(address, "e"))
+    for run_id, delivered in ((None, 0), ("0" * 32, 1)):
+        journal.run_id, journal.delivered = run_id, delivered
         with pytest.raises(StoreAwayError) as raised:
-            delivery.deliver(spool, position, spool.remember)
+            replay.deliver(journal)
         assert not raised.value.answers
-        assert not spool.path.with_suffix(".position").exists()
+        assert journal.delivered == delivered
     assert said == []
     server.shutdown()
     server.server_close()
-    spool.release()
 
 
 class Store:
-    """A client whose store knows the run and fails in the given way when metrics come."""
+    """A client whose store has the run and fails in the given way when metrics come."""
 
     def __init__(self, *codes):
         from mlflow.exceptions import MlflowException
@@ -217,54 +239,34 @@ class Store:
     def log_batch(self, run_id, *, synchronous, metrics=(), tags=()):
         assert (run_id, synchronous) == ("run", True)
         assert not (metrics and tags)
+        assert len(metrics) <= 1000
         if self.failures:
             raise self.failures.pop(0)
         self.taken += [metric.step for metric in metrics]
 
 
-def test_a_store_that_cannot_take_a_request_now_gets_it_again(delivery, spool, said):
+@pytest.fixture
+def figures(journal):
+    """Return the journal of a run that has begun at the store and has not ended."""
+    journal.run_id, journal.delivered = "run", 1
+    del journal.entries[-1]
+    return journal
+
+
+def test_a_store_that_cannot_take_a_request_now_gets_it_again(replay, figures, said):
     from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
-    delivery._connected = store = Store(INTERNAL_ERROR, *[BAD_REQUEST] * 2)
-    entries = list(spool.entries())
-    position = Position(spool.store, entries[2][1], "run")  # metrics come next
-    spool.path.write_bytes(spool.path.read_bytes()[: entries[8][1]])
+    replay._connected = store = Store(INTERNAL_ERROR, *[BAD_REQUEST] * 2)
     for _ in range(3):
         with pytest.raises(StoreAwayError) as raised:
-            delivery.deliver(spool, position, spool.remember)
+            replay.deliver(figures)
         assert raised.value.answers
-    delivery.deliver(spool, position, spool.remember)
+    replay.deliver(figures)
     assert store.taken == [1, 1, 2, 2, 3, 3]
     assert said == []
 
 
-def metrics(step, count):
-    return {"act": "metrics", "step": step, "values": {str(i): 0.0 for i in range(count)}}
-
-
-def test_metrics_and_tags_go_together_as_far_as_one_call_takes():
-    tag, end = {"act": "tags", "values": {"a": "b"}}, {"act": "end"}
-    entries = [
-        metrics(1, 600),
-        tag,
-        metrics(2, 399),
-        metrics(3, 1),
-        tag,
-        end,
-        metrics(4, 2000),
-        tag,
-    ]
-    groups = list(_grouped([(entry, number) for number, entry in enumerate(entries)]))
-    assert groups == [
-        (entries[:3], 2),
-        (entries[3:5], 4),
-        ([end], 5),
-        ([entries[6]], 6),
-        ([tag], 7),
-    ]
-
-
-def test_a_value_that_a_database_refuses_again_and_again_is_passed_over(delivery, spool, said):
+def test_a_value_that_a_database_refuses_again_and_again_is_passed_over(replay, figures, said):
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
@@ -274,24 +276,36 @@ def test_a_value_that_a_database_refuses_again_and_again_is_passed_over(delivery
                 raise MlflowException("no", error_code=BAD_REQUEST)
             super().log_batch(run_id, synchronous=synchronous, metrics=metrics, tags=tags)
 
-    delivery._connected = store = Picky()
-    entries = list(spool.entries())
-    spool.path.write_bytes(spool.path.read_bytes()[: entries[8][1]])
-    position = Position(spool.store, entries[2][1], "run")
+    replay._connected = store = Picky()
     for _ in range(2):
         with pytest.raises(StoreAwayError):
-            delivery.deliver(spool, position, spool.remember)
-    assert delivery.deliver(spool, position, spool.remember).refused == 1
+            replay.deliver(figures)
+    replay.deliver(figures)
     assert sorted(store.taken) == [1, 1, 2, 3, 3]
     assert len(said) == 1
     assert "goes without metrics such as acc: no" in said[0]
 
 
-def test_a_spool_whose_beginning_is_damaged_blocks_nothing(delivery, spool, said):
-    first = next(iter(spool.entries()))[1]
-    spool.path.write_bytes(b"\0" * (first - 1) + spool.path.read_bytes()[first - 1 :])
-    delivery._connected = Store()
-    position = Position(spool.store)
-    assert delivery.deliver(spool, position, spool.remember).run_id is None
-    assert spool.waiting == 0
-    assert len(said) == 1
+def test_many_values_go_in_few_calls(replay, figures):
+    replay._connected = store = Store()
+    calls = []
+    take = store.log_batch
+    store.log_batch = lambda *a, **k: (
+        calls.append(len(k.get("metrics", k.get("tags")))),
+        take(*a, **k),
+    )
+    values = {str(number): 0.0 for number in range(600)}
+    for step in (4, 5):
+        figures.append({"act": "metrics", "time_ms": 1, "step": step, "values": values})
+    replay.deliver(figures)
+    assert calls == [1000, 206, 1]
+    assert len(store.taken) == 6 + 1200
+
+
+def test_a_journal_whose_beginning_is_lost_blocks_nothing(replay, journal, said):
+    first = json.dumps(journal.entries[0]).encode()
+    journal.path.write_bytes(journal.path.read_bytes().replace(first, b"\0" * len(first)))
+    journal.release()
+    assert list(replay.settle_left(journal.path.parent)) == []
+    assert said == [f"{journal.path} is damaged: 10 records are lost"]
+    assert not journal.path.exists()

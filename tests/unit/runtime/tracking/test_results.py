@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.params import Tracking, load_params
-from pipeline.runtime.tracking.journal import spool_folder
+from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.results import record_result
-from pipeline.runtime.tracking.run_logger import start_run
-from pipeline.runtime.tracking.run_metadata import bundle_tags, flat_params
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata, bundle_tags, flat_params
 from pipeline.runtime.tracking.store import open_client
 from pipeline.vision.bundle.digest import weights_digest
 from tests.contract.imports import ROOT
@@ -25,7 +25,12 @@ METRICS = {"test/macro_f1": 0.9, "test/accuracy": 0.95, "test_final/temperature"
 def tracking(tmp_path_factory):
     """One store for all tests; each has an experiment of its own."""
     store = tmp_path_factory.mktemp("store")
-    return Tracking(uri=f"sqlite:///{store}/mlflow.db", experiment="tests", system_metrics=False)
+    return Tracking(
+        uri=f"sqlite:///{store}/mlflow.db",
+        experiment="tests",
+        system_metrics=False,
+        checkpoints="best",
+    )
 
 
 @pytest.fixture
@@ -54,19 +59,16 @@ def runs_of(result):
 
 def train(result, epochs=HISTORY):
     """Leave the run that a training of this model leaves."""
-    recorder = start_run(
+    run_logger = RunLogger(
         result.params.tracking,
-        name="trained",
-        params={},
-        tags={"convoy.stage": "finetune"},
-        datasets=[],
-        spools=spool_folder(result.params.resources.storage),
-        folder=Path("none"),
+        RunMetadata("trained", {}, {"convoy.stage": "finetune"}, {}),
+        journal_folder(result.params.resources.storage),
+        Path("none"),
     )
     for record in epochs:
-        recorder.log({"val_loss": record["val_loss"]}, record["epoch"])
-    recorder.end("FINISHED", bundle_tags(result.bundle))
-    recorder.close()
+        run_logger.log({"val_loss": record["val_loss"]}, record["epoch"])
+    run_logger.end("FINISHED", bundle_tags(result.bundle))
+    run_logger.close()
     return runs_of(result)[0].info.run_id
 
 
@@ -172,7 +174,7 @@ def test_a_model_out_of_a_cache_gets_a_run_with_all_that_is_known(result):
         ("digits training", "training", 9),
         ("digits validation", "validation", 9),
     ]
-    assert not list(spool_folder(result.params.resources.storage).glob("*.jsonl"))
+    assert not list(journal_folder(result.params.resources.storage).glob("*.jsonl"))
     best = {name: run.data.metrics[f"best_{name}"] for name in ("epoch", "val_loss")}
     assert best == {"epoch": 2, "val_loss": 0.6}
     # Found from now on.
@@ -185,32 +187,32 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from pipeline.params import Tracking
-from pipeline.runtime.tracking.run_logger import start_run
-recorder = start_run(
-    Tracking(uri="http://127.0.0.1:9", experiment={name!r}, system_metrics=False), name="trained",
-    params={{}}, tags={{"convoy.stage": "finetune"}}, datasets=[], spools=Path({spools!r}),
-    folder=Path("none"),
-)
-recorder.log({{"val_loss": 0.5}}, 1)
-recorder.tag("convoy.weights", {weights!r})
-recorder.tag("before", "delivered late")
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
+uri = "http://127.0.0.1:9"
+tracking = Tracking(uri=uri, experiment={name!r}, system_metrics=False, checkpoints="best")
+metadata = RunMetadata("trained", {{}}, {{"convoy.stage": "finetune"}}, {{}})
+run_logger = RunLogger(tracking, metadata, Path({journals!r}), Path("none"))
+run_logger.log({{"val_loss": 0.5}}, 1)
+run_logger.tag("convoy.weights", {weights!r})
+run_logger.tag("before", "delivered late")
 """
 
 
 def test_a_run_that_is_still_to_be_delivered_is_waited_for(result, monkeypatch):
     """Its store was away while it trained, and answers now: nothing is restored."""
-    spools = spool_folder(result.params.resources.storage)
+    journals = journal_folder(result.params.resources.storage)
     code = KILLED.format(
         root=str(ROOT),
         name=result.params.tracking.experiment,
-        spools=str(spools),
+        journals=str(journals),
         weights=weights_digest(result.bundle),
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    (spool,) = spools.glob("*.jsonl")
+    (journal,) = journals.glob("*.jsonl")
     # The store moved here meanwhile.
     address = json.dumps(result.params.tracking.uri)
-    spool.write_text(spool.read_text().replace('"http://127.0.0.1:9"', address))
+    journal.write_text(journal.read_text().replace('"http://127.0.0.1:9"', address))
     run_id = record_result(result, {})
     tags = client_of(result).get_run(run_id).data.tags
     assert tags["before"] == "delivered late"

@@ -1,6 +1,7 @@
-"""Recorders that write to a real SQLite store, and to one that is away."""
+"""Run loggers that write to a real SQLite store, and to one that is away."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.runtime.tracking import uploader as courier
-from pipeline.runtime.tracking.journal import Spool
-from pipeline.runtime.tracking.replay import Count
-from pipeline.runtime.tracking.run_logger import start_run
+from pipeline.runtime.tracking import uploader
+from pipeline.runtime.tracking.journal import Journal, in_use
+from pipeline.runtime.tracking.replay import Replay
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
 
@@ -40,24 +42,24 @@ def tracking(store, tmp_path):
 @pytest.fixture
 def begin(tracking, tmp_path):
     """Return a function that begins the run of the one training of a test."""
-    recorders = []
+    loggers = []
 
     def begin(tracking=tracking, **changes):
         folder = tmp_path / "runs" / "train-abc"
         folder.mkdir(parents=True, exist_ok=True)
         values = {"name": "train", "params": {"a": "1"}, "tags": {"convoy.stage": "train"}}
-        values |= {"datasets": [], "spools": tmp_path / "spool", "folder": folder} | changes
-        recorders.append(start_run(tracking, **values))
-        return recorders[-1]
+        metadata = RunMetadata(**values | {"datasets": {}} | changes)
+        loggers.append(RunLogger(tracking, metadata, tmp_path / "journal", folder))
+        return loggers[-1]
 
     yield begin
-    for recorder in recorders:
-        recorder.close()
+    for run_logger in loggers:
+        run_logger.close()
 
 
-def end_training(recorder, tmp_path):
+def end_training(run_logger, tmp_path):
     shutil.rmtree(tmp_path / "runs")
-    recorder.close()
+    run_logger.close()
 
 
 def runs_in(tracking):
@@ -72,15 +74,16 @@ def history(client, run, name):
 
 
 def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking, tmp_path, capsys):
-    data = {"name": "packed", "digest": "12ab", "source": "data/packed/train"}
-    recorder = begin(datasets=[data | {"context": "training", "profile": '{"images": 3}'}])
-    recorder.open()
+    data = {"name": "packed", "digest": "12ab", "source_type": "local"}
+    data |= {"source": '{"uri": "data/packed/train"}', "profile": '{"images": 3}'}
+    run_logger = begin(datasets={"training": data})
+    run_logger.open()
     for epoch in (1, 2):
-        recorder.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
-    recorder.log({"load": 0.5}, 1, 1234567890123)
-    recorder.tag("convoy.compute", "fp32")
-    recorder.end("FINISHED", {"convoy.bundle": "d"})
-    end_training(recorder, tmp_path)
+        run_logger.log({"loss": 1 / epoch, "lr": 0.1}, epoch)
+    run_logger.log({"load": 0.5}, 1, 1234567890123)
+    run_logger.tag("convoy.compute", "fp32")
+    run_logger.end("FINISHED", {"convoy.bundle": "d"})
+    end_training(run_logger, tmp_path)
     client, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "train"
@@ -93,7 +96,7 @@ def test_a_run_holds_what_was_recorded_and_nothing_else_is_left(begin, tracking,
     (found,) = run.inputs.dataset_inputs
     assert (found.dataset.name, found.dataset.digest) == ("packed", "12ab")
     assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
     assert capsys.readouterr().err == ""
 
 
@@ -134,32 +137,32 @@ def test_a_run_that_was_deleted_is_made_anew_when_its_training_goes_on(begin, tr
 
 
 def test_a_run_that_is_deleted_meanwhile_is_told_once(begin, tracking, tmp_path, capsys):
-    recorder = begin()
-    recorder.log({"loss": 3.0}, 1)
+    run_logger = begin()
+    run_logger.log({"loss": 3.0}, 1)
     wait_until(lambda: len(runs_in(tracking)[1]) == 1)
     client, (run,) = runs_in(tracking)
     wait_until(lambda: history(client, run, "loss"))
     client.delete_run(run.info.run_id)
     for epoch in (2, 3):
-        recorder.log({"loss": 2.0}, epoch)
+        run_logger.log({"loss": 2.0}, epoch)
         time.sleep(0.2)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"the run {run.info.run_id} at" in said
     assert "was deleted there; its further records are dropped" in said
     assert runs_in(tracking)[1] == []
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_what_the_store_refuses_is_told_once_and_passed_over(begin, tracking, tmp_path, capsys):
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    recorder = begin(params={"a": "1", "b?!|": "2", "c": "3"})
-    recorder.log({"loss": 1.0, "no|name": 2.0, "acc": 3.0}, 1)
-    recorder.log({"loss": 0.5, "no|name": 2.0}, 2)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger = begin(params={"a": "1", "b?!|": "2", "c": "3"})
+    run_logger.log({"loss": 1.0, "no|name": 2.0, "acc": 3.0}, 1)
+    run_logger.log({"loss": 0.5, "no|name": 2.0}, 2)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     _, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"a": "1", "c": "3"}
@@ -170,45 +173,48 @@ def test_what_the_store_refuses_is_told_once_and_passed_over(begin, tracking, tm
     assert "goes without params such as b?!|" in lines[0]
     assert "goes without metrics such as no|name" in lines[1]
     assert f"has 3 of 5 values of run {run.info.run_id}" in lines[2]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
 def test_more_values_than_one_call_takes(begin, tracking, tmp_path):
-    recorder = begin(params={f"p{i}": str(i) for i in range(150)})
+    run_logger = begin(params={f"p{i}": str(i) for i in range(150)})
     for step in range(5):
-        recorder.log({f"m{i}": float(i) for i in range(300)}, step)
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+        run_logger.log({f"m{i}": float(i) for i in range(300)}, step)
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     _, (run,) = runs_in(tracking)
     assert len(run.data.params) == 150
     assert run.data.tags["convoy.records"] == "1500 of 1500"
 
 
 def test_a_training_goes_on_without_a_server(begin, tracking, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(courier, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(uploader, "_PATIENCE_S", 1.0)
     away = tracking.model_copy(update={"uri": NOBODY.replace("//", "//me:secret@")})
-    recorder = begin(away)
+    run_logger = begin(away)
     start_s = time.monotonic()
-    recorder.open()
-    recorder.log({"loss": 1.0}, 1)
-    recorder.tag("a", "b")
+    run_logger.open()
+    run_logger.log({"loss": 1.0}, 1)
+    run_logger.tag("a", "b")
     assert time.monotonic() - start_s < 0.5
-    recorder.end("FINISHED", {"c": "d"})
+    run_logger.end("FINISHED", {"c": "d"})
     assert time.monotonic() - start_s < 5
-    end_training(recorder, tmp_path)
+    end_training(run_logger, tmp_path)
     said = capsys.readouterr().err
     assert said.count("\n") == 2
     assert f"until the MLflow store at {NOBODY} takes them: [Errno 111] Connection refused" in said
-    assert "warning: 6 records of this run wait in" in said
+    assert "warning: 5 records of this run wait in" in said
     assert "convoy sync delivers them" in said
-    (file,) = (tmp_path / "spool").glob("*.jsonl")
+    (file,) = (tmp_path / "journal").glob("*.jsonl")
     assert "secret" not in said + file.read_text()
-    assert Spool(file).waiting == 6
+    left = Journal(file)
+    assert left.acquire(5)
+    assert left.waiting == 5
+    left.release()
 
 
 def test_what_never_began_leaves_nothing(begin, tmp_path):
     begin().abandon()
-    assert not (tmp_path / "spool").exists()
+    assert not (tmp_path / "journal").exists()
 
 
 def test_a_failure_without_a_run_leaves_one(begin, tracking):
@@ -218,10 +224,10 @@ def test_a_failure_without_a_run_leaves_one(begin, tracking):
 
 
 def test_the_first_end_counts(begin, tracking):
-    recorder = begin()
-    recorder.end("FINISHED")
-    recorder.abandon()
-    recorder.end("FAILED")
+    run_logger = begin()
+    run_logger.end("FINISHED")
+    run_logger.abandon()
+    run_logger.end("FAILED")
     _, (run,) = runs_in(tracking)
     assert run.info.status == "FINISHED"
 
@@ -229,60 +235,122 @@ def test_the_first_end_counts(begin, tracking):
 def test_an_address_that_mlflow_does_not_take_is_told_before(begin, tracking, tmp_path):
     with pytest.raises(PipelineError, match="did you mean http"):
         begin(tracking.model_copy(update={"uri": "htp://host"}))
-    assert not (tmp_path / "spool").exists()
+    assert not (tmp_path / "journal").exists()
 
 
 def test_a_folder_that_cannot_be_written_ends_no_training(begin, tracking, tmp_path, capsys):
-    (tmp_path / "spool").write_text("a file where a folder should be")
-    recorder = begin()
-    recorder.open()
-    recorder.log({"loss": 1.0}, 1)
-    recorder.end("FINISHED")
+    (tmp_path / "journal").write_text("a file where a folder should be")
+    run_logger = begin()
+    run_logger.open()
+    run_logger.log({"loss": 1.0}, 1)
+    run_logger.end("FINISHED")
     said = capsys.readouterr().err
     assert said.startswith("warning: training goes on without tracking: ")
     assert said.count("\n") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of journals, on a file system of 64 KiB."""
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("room_at_the_end", [True, False])
+def test_a_full_disk_ends_tracking_and_is_counted(
+    begin, tracking, tmp_path, capsys, small_disk, room_at_the_end
+):
+    other = small_disk / "other"
+    other.write_bytes(b"x" * 20_000)
+    run_logger = begin()
+    run_logger.open()
+    (file,) = small_disk.glob("*.jsonl")
+    epoch = 0
+    while not run_logger._broken:
+        epoch += 1
+        run_logger.log({f"loss_{number}": 1.0 for number in range(100)}, epoch)
+    with (small_disk / "rest").open("wb", buffering=0) as rest:  # not even small entries fit
+        while True:
+            try:
+                rest.write(b"x")
+            except OSError:
+                break
+    size = file.stat().st_size
+    with file.open("ab", buffering=0) as journal, pytest.raises(OSError, match="No space"):
+        while journal.write(b"\n"):
+            pass
+    run_logger.log({"loss_0": 1.0}, epoch + 1)
+    run_logger.tag("a", "b")
+    assert file.stat().st_size >= size
+    if room_at_the_end:
+        other.unlink()
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        f"warning: training goes on without tracking: {file} cannot be written"
+        " ([Errno 28] No space left on device)"
+    )
+    if not room_at_the_end:  # the next training, which finds room, ends the run
+        other.unlink()
+        wait_until(lambda: Replay(tracking, print).uri and not in_use(small_disk))
+        list(Replay(tracking, print).settle_left(small_disk))
+    client, (run,) = runs_in(tracking)
+    written = 100 * (epoch - 1)
+    assert run.data.tags["convoy.records"] == f"{written} of more than {written}"
+    assert run.info.status == ("FINISHED" if room_at_the_end else "KILLED")
+    assert [step for step, _ in history(client, run, "loss_99")] == list(range(1, epoch))
+    assert len(said) == (2 if room_at_the_end else 1)
+    if room_at_the_end:
+        assert f"has {written} of more than {written} values of run" in said[1]
 
 
 def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_path, capsys):
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1]);"
         "from pathlib import Path; from pipeline.params import load_params;"
-        "from pipeline.runtime.tracking.run_logger import start_run;"
+        "from pipeline.runtime.tracking.run_logger import RunLogger;"
         "tracking = load_params(Path(sys.argv[1]) / 'params.yaml').tracking.model_copy("
         "update={'uri': sys.argv[2], 'experiment': sys.argv[3]});"
-        "r = start_run(tracking, name='left', params={}, tags={}, datasets=[],"
-        "spools=Path('spool'), folder=Path('runs/left-abc'));"
+        "from pipeline.runtime.tracking.run_metadata import RunMetadata;"
+        "metadata = RunMetadata('left', {}, {}, {});"
+        "r = RunLogger(tracking, metadata, Path('journal'), Path('runs/left'));"
         "r.open(); r.log({'loss': 1.0}, 1, 1000); r.log({'loss': 0.5}, 2, 2000); os._exit(1)"
     )
     command = [sys.executable, "-c", script, str(ROOT), tracking.uri, tracking.experiment]
     assert subprocess.run(command, check=False).returncode == 1
-    recorder = begin()
-    recorder.end("FINISHED")
-    end_training(recorder, tmp_path)
+    run_logger = begin()
+    run_logger.end("FINISHED")
+    end_training(run_logger, tmp_path)
     client, runs = runs_in(tracking)
     ended = {run.info.run_name: run.info.status for run in runs}
     assert ended == {"left": "KILLED", "train": "FINISHED"}
     (left,) = (run for run in runs if run.info.run_name == "left")
     assert history(client, left, "loss") == [(1, 1.0), (2, 0.5)]
     assert left.info.end_time > 2000
-    assert "4 records of left-abc-" in capsys.readouterr().err
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert "4 records of left-" in capsys.readouterr().err
+    assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_an_orphan_is_mended_at_the_next_start(begin, tracking, tmp_path, capsys):
+def test_a_stale_run_ends_at_the_next_start(begin, tracking, tmp_path, capsys):
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
     from pipeline.runtime.tracking.stale_runs import this_process
 
     tags = this_process()
     gone = tags | {"convoy.process": tags["convoy.process"].split()[0] + " 1.00"}
-    orphan = client.create_run(experiment, tags=gone).info.run_id
+    stale = client.create_run(experiment, tags=gone).info.run_id
     alive = client.create_run(experiment, tags=tags).info.run_id
     foreign = client.create_run(experiment, tags=gone | {"convoy.host": "else"}).info.run_id
     begin().end("FINISHED")
-    states = [client.get_run(run).info.status for run in (orphan, alive, foreign)]
+    states = [client.get_run(run).info.status for run in (stale, alive, foreign)]
     assert states == ["KILLED", "RUNNING", "RUNNING"]
-    assert f"run {orphan} of a process that is gone ends as KILLED" in capsys.readouterr().err
+    assert f"run {stale} of a process that is gone ends as KILLED" in capsys.readouterr().err
 
 
 def wait_until(true, patience_s=20):
@@ -290,7 +358,3 @@ def wait_until(true, patience_s=20):
     while not true():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-
-
-def test_a_count_reads_as_it_is_told():
-    assert str(Count(10, 8)) == "8 of 10"

@@ -11,7 +11,7 @@ from pipeline.params import load_params
 from pipeline.runtime.tracking.run_metadata import (
     best_metrics,
     flat_params,
-    gather_facts,
+    gather_metadata,
     recipe_line,
 )
 from pipeline.runtime.tracking.trained import Trained
@@ -50,8 +50,8 @@ def trained(params, tmp_path):
     return Trained("finetune", params.finetune, images, tmp_path / "val")
 
 
-def facts_of(params, trained):
-    return gather_facts(params, trained, images_digest(trained.images))
+def metadata_of(params, trained):
+    return gather_metadata(params, trained, images_digest(trained.images))
 
 
 def test_params_are_flat_and_as_the_file_has_them(params):
@@ -137,15 +137,16 @@ def test_the_recipe_in_a_line(params, changed):
 
 
 def test_data_sets_are_named_counted_and_told_apart(params, trained, tmp_path):
-    training, validation = facts_of(params, trained).datasets
-    assert (training["name"], training["context"]) == ("digits training", "training")
-    assert (validation["name"], validation["context"]) == ("digits validation", "validation")
+    datasets = metadata_of(params, trained).datasets
+    training, validation = datasets["training"], datasets["validation"]
+    assert training["name"] == "digits training"
+    assert validation["name"] == "digits validation"
     counts = np.bincount(np.concatenate([bars(7)[1], bars(3, seed=2)[1]]), minlength=3)
     profile = json.loads(training["profile"])
     assert profile["images"] == 10
     assert profile["classes"] == dict(zip(BARS, counts.tolist(), strict=True))
     assert (profile["height"], profile["width"], profile["channels"]) == (16, 16, 1)
-    assert training["source"] == f"{tmp_path}/train + {tmp_path}/copies"
+    assert json.loads(training["source"]) == {"uri": f"{tmp_path}/train + {tmp_path}/copies"}
     # The digest, by hand: of name and content of each shard.
     whole = hashlib.sha256()
     for folder in ("train", "copies"):
@@ -156,19 +157,19 @@ def test_data_sets_are_named_counted_and_told_apart(params, trained, tmp_path):
 
 
 def test_tags_and_name(params, trained):
-    facts = facts_of(params, trained)
-    assert facts.tags["convoy.stage"] == "finetune"
-    assert facts.tags["convoy.recipe"] == recipe_line(params, params.finetune)
-    assert facts.tags["convoy.data"].startswith(facts.datasets[0]["digest"])
-    assert facts.name.startswith("finetune lenet5 ")
+    metadata = metadata_of(params, trained)
+    assert metadata.tags["convoy.stage"] == "finetune"
+    assert metadata.tags["convoy.recipe"] == recipe_line(params, params.finetune)
+    assert metadata.tags["convoy.data"].startswith(metadata.datasets["training"]["digest"])
+    assert metadata.name.startswith("finetune lenet5 ")
     other = Trained("finetune", params.train, trained.images, trained.validation)
-    assert facts_of(params, other).name != facts.name
-    assert facts_of(params, trained).name == facts.name
+    assert metadata_of(params, other).name != metadata.name
+    assert metadata_of(params, trained).name == metadata.name
     # Another network to start from, under the same name.
     first = Path("models/base/model.safetensors")
     first.parent.mkdir(parents=True)
     first.write_bytes(b"weights")
-    assert facts_of(params, trained).name != facts.name
+    assert metadata_of(params, trained).name != metadata.name
 
 
 @pytest.mark.parametrize(
@@ -176,8 +177,8 @@ def test_tags_and_name(params, trained):
     [("data/sample", "digits"), ("in/photos", "photos"), ("in/list.csv", "list.csv")],
 )
 def test_images_are_called_after_their_folder(changed, trained, root, name):
-    training, _ = facts_of(changed(data={"root": root}), trained).datasets
-    assert training["name"] == f"{name} training"
+    datasets = metadata_of(changed(data={"root": root}), trained).datasets
+    assert datasets["training"]["name"] == f"{name} training"
 
 
 def test_the_best_epoch_has_figures_of_its_own():

@@ -7,10 +7,10 @@ import psutil
 
 from pipeline.runtime.tracking.stale_runs import (
     HOST_TAG,
+    JOURNAL_TAG,
     PROCESS_TAG,
-    SPOOL_TAG,
+    end_stale_runs,
     is_alive,
-    mend_orphans,
     this_host,
     this_process,
 )
@@ -71,9 +71,9 @@ def test_runs_of_processes_that_are_gone_end_when_they_were_last_heard_of():
             run("a", gone, ["loss", "acc"]),
             run("b", this_process()[PROCESS_TAG], ["loss"]),
             run("c", gone),
-            run("d", gone, **{SPOOL_TAG: "mine"}),
-            run("e", gone, **{SPOOL_TAG: "other"}),
+            run("d", gone, **{JOURNAL_TAG: "mine"}),
+            run("e", gone, **{JOURNAL_TAG: "other"}),
         ]
     )
-    assert mend_orphans(client, "7", {"mine"}) == ["a", "c", "e"]
+    assert end_stale_runs(client, "7", {"mine"}) == ["a", "c", "e"]
     assert client.ended == [("a", "KILLED", 40), ("c", "KILLED", 10), ("e", "KILLED", 10)]

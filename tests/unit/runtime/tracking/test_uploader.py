@@ -2,64 +2,66 @@
 
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
 from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader as module
-from pipeline.runtime.tracking.journal import Spool
-from pipeline.runtime.tracking.replay import Count, Settled, StoreAwayError
-from pipeline.runtime.tracking.uploader import Courier, told
+from pipeline.runtime.tracking.journal import Journal
+from pipeline.runtime.tracking.replay import StoreAwayError
+from pipeline.runtime.tracking.uploader import Uploader
 from tests.contract.imports import ROOT
 
 AWAY, BUSY = StoreAwayError("nobody"), StoreAwayError("not now", answers=True)
 
 
-class Delivery:
+class Replay:
     """Answers one delivery after the other with an error, None or an event to wait for."""
 
     answers = ()
     uri = "http://host"
 
     def __init__(self, _tracking, _say):
-        self.left = list(self.answers)
+        self.left, self.answered_s = list(self.answers), time.monotonic()
 
-    def settle_left(self, _spools):
+    def settle_left(self, _journals):
         return iter([])
 
-    def mend(self, _spools, _own):
+    def end_stale_runs(self, _journals, _own):
         return []
 
-    def deliver(self, spool, position, progress):
+    def deliver(self, journal):
         answer = self.left.pop(0) if self.left else None
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
             answer.wait(10)
-        progress(replace(position, offset=spool.path.stat().st_size))
-
-    def settle(self, _spool, _position, _progress):
-        return Count(1, 1)
+        journal.delivered = len(journal.entries)
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
-    """Return a function that makes a courier with given answers."""
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal" / "train-1.jsonl")
+    assert journal.acquire()
+    journal.append({"act": "start", "store": "http://host", "time_ms": 1, "folder": ""})
+    yield journal
+    journal.release()
+
+
+@pytest.fixture
+def make(journal, monkeypatch):
+    """Return a function that makes an uploader with given answers."""
     for name, seconds in {"FIRST_PAUSE": 0.01, "LAST_PAUSE": 0.01, "PATIENCE": 0.3}.items():
         monkeypatch.setattr(module, f"_{name}_S", seconds)
+    monkeypatch.setattr(module, "_FIRST_PATIENCE_S", 0.6)
     monkeypatch.setattr(module, "load_mlflow", lambda: None)
-    monkeypatch.setattr(module, "Delivery", type("Written", (Delivery,), {}))
-    spool = Spool(tmp_path / "spool" / "train-1.jsonl")
-    assert spool.acquire()
-    spool.append({"act": "create", "store": "http://host", "time_ms": 1})
+    monkeypatch.setattr(module, "Replay", type("Written", (Replay,), {}))
 
     def make(*answers):
-        module.Delivery.answers = answers
-        return Courier(load_params(ROOT / "params.yaml").tracking, spool)
+        module.Replay.answers = answers
+        return Uploader(load_params(ROOT / "params.yaml").tracking, journal)
 
-    yield make
-    spool.release()
+    return make
 
 
 def wait_until(true):
@@ -69,49 +71,64 @@ def wait_until(true):
         time.sleep(0.01)
 
 
-def test_nothing_is_said_where_all_goes_well_or_fails_in_passing(make, capsys):
-    courier = make(BUSY, None)
-    assert courier.finish()
-    assert courier.count == Count(1, 1)
-    assert not courier.was_away
-    assert courier.close()
+def test_nothing_is_said_where_all_goes_well_or_fails_in_passing(make, journal, capsys):
+    uploader = make(BUSY, None)
+    assert uploader.finish()
+    assert journal.waiting == 0
+    assert not uploader.was_away
+    uploader.close()
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("failures", [[AWAY, AWAY], [BUSY, BUSY], [ValueError("odd"), AWAY]])
-def test_a_store_that_is_away_is_told_once_and_its_return_too(make, capsys, failures):
-    courier = make(*failures, None)
-    wait_until(lambda: courier.position.offset)
-    wait_until(lambda: not courier.was_away)
-    assert courier.finish()
-    courier.close()
+def test_a_store_that_is_away_is_reported_once_and_its_return_too(make, journal, capsys, failures):
+    uploader = make(*failures, None)
+    wait_until(lambda: journal.delivered)
+    wait_until(lambda: not uploader.was_away)
+    assert uploader.finish()
+    uploader.close()
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("warning: training goes on; records wait in")
     assert second == "tracking: the MLflow store at http://host answers again"
 
 
+def test_what_comes_while_it_waits_is_delivered(make, journal):
+    uploader = make()
+    wait_until(lambda: journal.delivered == 1)
+    journal.append({"act": "tags", "values": {}})
+    uploader.wake()
+    wait_until(lambda: journal.delivered == 2)
+    uploader.close()
+
+
 def test_the_end_waits_for_a_store_that_is_away_as_long_as_patience_lasts(make):
-    courier = make(*[AWAY] * 1000)
+    uploader = make(*[AWAY] * 1000)
+    wait_until(lambda: uploader.was_away)
     start_s = time.monotonic()
-    assert not courier.finish()
+    assert not uploader.finish()
     assert 0.3 <= time.monotonic() - start_s < 2
-    assert courier.reason == "nobody"
-    assert courier.close()
+    assert uploader.reason == "nobody"
+    uploader.close()
 
 
-def test_one_that_waits_for_an_answer_gives_the_spool_back_when_it_has_it(make, tmp_path):
+def test_one_that_has_not_failed_is_waited_for_longer(make):
     answer = threading.Event()
-    courier = make(answer)
-    assert not courier.finish()
-    assert not courier.close()
-    same = Spool(tmp_path / "spool" / "train-1.jsonl")
+    uploader = make(answer)
+    start_s = time.monotonic()
+    assert not uploader.finish()
+    assert 0.6 <= time.monotonic() - start_s < 2
+    answer.set()
+    uploader.close()
+
+
+def test_one_that_waits_for_an_answer_gives_the_journal_back_when_it_has_it(make, journal):
+    answer = threading.Event()
+    uploader = make(answer)
+    assert not uploader.finish()
+    uploader.close()
+    same = Journal(journal.path)
     assert not same.acquire()
     answer.set()
     assert same.acquire(5)
-    assert courier.position.offset == 0  # what it has not kept is delivered again
+    assert len(same.entries) == 1
     same.release()
-
-
-def test_what_is_said_of_a_spool():
-    settled = Settled("train-1", "abc", 7, Count(5, 5))
-    assert told(settled) == "7 records of train-1 delivered to run abc, which has 5 of 5 values"

@@ -1,16 +1,18 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pipeline.runtime.training.event_handler import EventHandler
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress
 
-CLUSTER = SimpleNamespace(logs="/logs")
 RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
+BF16 = Arithmetic("bf16", "channels_last")
 
 
 class Notes:
-    """Notes what is called: a bar and a recorder in one."""
+    """Notes what is called: a bar and a run logger in one."""
 
     def __init__(self):
         self.calls = []
@@ -25,35 +27,44 @@ def notes():
 
 
 @pytest.fixture
-def watch(notes):
-    return EventHandler(notes, notes, CLUSTER)
+def best():
+    """No checkpoint is there."""
+    return SimpleNamespace(look=lambda: None, arithmetic=None)
 
 
-def test_an_epoch_is_shown_and_logged_under_its_number(watch, notes):
-    watch.record(RECORD)
+@pytest.fixture
+def handler(notes, best):
+    return EventHandler(notes, notes, best, False)
+
+
+def test_an_epoch_is_shown_and_logged_under_its_number(handler, notes):
+    handler.record(RECORD)
     logged = {"train_loss": 0.5, "memory_mb": 300.0}
     assert notes.calls == [("record", RECORD), ("log", logged, 2)]
 
 
-def test_the_load_of_a_node_is_logged_where_mlflow_looks_for_it(watch, notes):
-    watch.load("node_1", 3, 1234, {"cpu_utilization_percentage": 87.5})
+def test_the_metrics_of_a_node_are_logged_where_mlflow_looks_for_them(handler, notes):
+    handler.system_metrics("node_1", 3, 1234, {"cpu_utilization_percentage": 87.5})
     assert notes.calls == [("log", {"system/node_1/cpu_utilization_percentage": 87.5}, 3, 1234)]
 
 
-def test_facts_become_lines_and_tags(watch, notes):
-    watch.fact("compute", "1 worker")
-    watch.fact("compute", "1 worker")
-    assert notes.calls == [
-        ("line", "1 worker"),
-        ("tag", "convoy.compute", "1 worker"),
-        ("line", "the workers were started anew; Ray's logs: /logs"),
-        ("line", "1 worker"),
-        ("tag", "convoy.compute", "1 worker"),
-    ]
+def test_facts_become_lines_and_tags(handler, notes):
+    handler.fact("loaded", "10 tensors")
+    assert notes.calls == [("line", "10 tensors"), ("tag", "convoy.loaded", "10 tensors")]
 
 
-def test_the_run_opens_while_the_workers_start(watch, notes):
-    watch.begin()
+def test_workers_that_start_again_are_reported_with_rays_logs(handler, notes, best):
+    handler.begin(Path("/logs"))
+    for _ in range(2):
+        handler.compute(BF16, "2 workers")
+    once = [("line", "2 workers"), ("tag", "convoy.compute", "2 workers")]
+    again = ("line", "the workers were restarted; Ray's logs: /logs")
+    assert notes.calls == [("open",), *once, again, *once]
+    assert best.arithmetic == BF16
+
+
+def test_the_run_opens_while_the_workers_start(handler, notes):
+    handler.begin(None)
     epoch_progress = EpochProgress(1, 10, 20, None)
-    watch.epoch_progress(epoch_progress)
+    handler.epoch_progress(epoch_progress)
     assert notes.calls == [("open",), ("epoch_progress", epoch_progress)]

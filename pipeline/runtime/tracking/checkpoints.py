@@ -1,0 +1,116 @@
+"""Checkpoints of a run: bundles that wait beside its journal, and MLflow's logged models.
+
+With `tracking.checkpoints: best`, a better one replaces the one that waits. It is uploaded when the
+run has ended, by a later process if this one was killed. With `improved`, each is uploaded as it
+comes.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import fresh_folder, write_json
+from pipeline.runtime.tracking.journal import Entry, Journal
+from pipeline.runtime.tracking.store import WEIGHTS_TAG
+from pipeline.vision.bundle.description import FORMAT, Description
+from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE
+
+EPOCH_TAG = "convoy.epoch"
+_TYPE = "convoy.bundle"
+
+
+def keep_copy(journal: Journal, weights: Path, description: Description) -> str:
+    """Keep a bundle beside the journal and return the digest of its weights.
+
+    Weights are linked where the file system allows it: equal ones take up space once.
+
+    Raises:
+        OSError: the weights are gone, or the copy cannot be written.
+    """
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    equal = next(journal.path.parent.glob(f"*.checkpoints/{digest}/{WEIGHTS_FILE}"), weights)
+    with fresh_folder(journal.copies / digest) as new:
+        try:
+            os.link(equal, new / WEIGHTS_FILE)
+        except OSError:  # another file system, or just deleted
+            shutil.copyfile(weights, new / WEIGHTS_FILE)
+        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
+    return digest
+
+
+def upload(client: Any, run: Any, entry: Entry, bundle: Path) -> None:
+    """Make a checkpoint's logged model, or complete one that an earlier request made.
+
+    It becomes READY last: one that is READY has everything.
+
+    Args:
+        client: a `MlflowClient`.
+        run: as the store has it.
+        entry: of the journal.
+        bundle: the copy that `keep_copy` made.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    digest, step, run_id = entry["weights"], entry["step"], run.info.run_id
+    known = [model for model in logged_models(run) if model.tags[WEIGHTS_TAG] == digest]
+    model = (
+        known[0]
+        if known
+        else client.create_logged_model(
+            run.info.experiment_id,
+            f"epoch-{step}",
+            run_id,
+            {WEIGHTS_TAG: digest, EPOCH_TAG: str(step)},
+            model_type=_TYPE,
+        )
+    )
+    if is_ready(model):
+        return
+    client.log_model_artifacts(model.model_id, str(bundle))
+    # Value and time are those of the run's own metric, which MLflow then keeps once.
+    metrics = [
+        Metric(name, value, time_ms, step, model_id=model.model_id)
+        for name, (value, time_ms) in entry["values"].items()
+    ]
+    client.log_batch(run_id, metrics=metrics, synchronous=True)
+    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def wanted(journal: Journal) -> list[Entry]:
+    """Return the entries of the checkpoints that the store should have in the end."""
+    written = [entry for entry in journal.entries if entry["act"] == "checkpoint"]
+    return written if written and written[-1]["keep"] == "improved" else written[-1:]
+
+
+def delete_others(client: Any, run: Any, digests: Collection[str]) -> None:
+    """Delete logged models with other weights, and second ones, which a late request made."""
+    left = set(digests)
+    for model in logged_models(run):
+        if model.tags[WEIGHTS_TAG] not in left:
+            client.delete_logged_model(model.model_id)
+        left.discard(model.tags[WEIGHTS_TAG])
+
+
+def logged_models(run: Any) -> list[Any]:
+    """Return a run's checkpoints at the store: those that are READY first, then by age."""
+    import mlflow
+
+    found = mlflow.search_logged_models(
+        experiment_ids=[run.info.experiment_id],
+        filter_string=f"source_run_id = '{run.info.run_id}'",
+        output_format="list",
+    )
+    ours = [model for model in found if model.model_type == _TYPE]
+    return sorted(ours, key=lambda m: (not is_ready(m), m.creation_timestamp, m.model_id))
+
+
+def is_ready(model: Any) -> bool:
+    """Whether a logged model has everything."""
+    return str(model.status) == "READY"
