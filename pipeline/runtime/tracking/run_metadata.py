@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import images_digest
 from pipeline.params import Params, Training
+from pipeline.params.augmentations import Augmentation
 from pipeline.runtime.tracking.store import BUNDLE_TAG, STAGE_TAG
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, values_digest, weights_digest
@@ -150,8 +151,8 @@ def _start(recipe: Training) -> str | None:
     return weights_digest(bundle) if bundle and (bundle / WEIGHTS_FILE).exists() else None
 
 
-def _names(items: Sequence[Mapping[str, Any]]) -> str:
-    return "+".join(name for item in items for name in item)
+def _names(items: Sequence[Augmentation]) -> str:
+    return "+".join(item.key for item in items)
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -47,7 +47,7 @@ def plan_training(
     mean, std = _normalization(recipe, training_set, start)
     description = Description(
         network=params.model.name,
-        args=dict(params.model.args),
+        args=params.section("model")["args"],
         classes=training_set.info.classes,
         preprocessing=training_set.info.preprocessing,
         mean=mean,
