@@ -7,8 +7,9 @@ a location than keys of the document: the names of the branches of unions.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,8 +20,6 @@ _QUOTED_AT_MOST = 60  # characters of a value
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 _MAPPINGS = {"dict_type", "model_type", "model_attributes_type", "dataclass_type"}
 _ABSENT = object()
-
-T = TypeVar("T")
 
 
 class MistakesError(ValueError):
@@ -42,13 +41,18 @@ def parse(schema: Any, document: Any) -> Any:
     """
     try:
         # JSON mode keeps the types strict and still takes a list for a tuple.
-        return TypeAdapter(schema).validate_json(json.dumps(document, default=str))
+        return _adapter(schema).validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         found = [
             m for item in error.errors(include_url=False) for m in _say(item, document, schema)
         ]
         # Each branch of a union finds the same.
         raise MistakesError(*dict.fromkeys(found)) from error
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def _typed_keys(section, stated, prefix="") -> set[str]:
         keys.add(f"{prefix}{key}")
         branches = _sections_of(field)
         if len(branches) > 1:  # but for lists of items, whose keys are the user's
-            name = stated[key].get("name") if isinstance(stated[key], dict) else None
-            branches = [b for b in branches if name in _names(b)]
+            chosen = stated[key].get("name") if isinstance(stated[key], dict) else None
+            branches = [b for b in branches if chosen in _names(b)]
         for branch in branches:
             keys |= _typed_keys(branch, stated[key], f"{prefix}{key}.")
     return keys
@@ -86,7 +86,9 @@ def test_params_yaml_loads_to_the_values_it_states():
 
 def _is_option(section) -> bool:
     """Say whether a name in the file chooses a section, or the section lies within such a one."""
-    return bool(_names(section)) or hasattr(section, "key") or section.__module__.endswith("networks")
+    return (
+        bool(_names(section)) or hasattr(section, "key") or section.__module__.endswith("networks")
+    )
 
 
 @pytest.mark.parametrize("section", sorted(_all_sections(), key=lambda s: s.__name__))

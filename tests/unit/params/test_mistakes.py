@@ -211,6 +211,72 @@ def test_mistakes_in_lists_name_the_item(key, value, expected):
         assert mistake.startswith(start)
 
 
+PAIR = "[low, high] with"
+SIDES = "a number, [low, high], or four of the one or the other: top, right, bottom, left"
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (
+            {"Affine": {"rotate": "far"}},
+            f'.rotate: got "far", need a number, or {PAIR} low <= high',
+        ),
+        (
+            {"Affine": {"translate_percent": 0.1, "translate_px": 1}},
+            ": translate_percent and translate_px do not go together, keep one",
+        ),
+        (
+            {"Affine": {"scale": {"x": [0.9, 0]}}},
+            '.scale: got {"x": [0.9, 0]}, need a number above 0, or [low, high] with 0 < low'
+            " <= high, or these for each axis as {x: ..., y: ...}",
+        ),
+        ({"GaussNoise": {"std_range": [2, 3]}}, f".std_range: got [2, 3], need {PAIR} 0 <= low"),
+        ({"HorizontalFlip": {"p": 1.5}}, ".p: got 1.5, need a number from 0 to 1"),
+        ({"CropAndPad": {}}, ": needs px or percent, add one"),
+        ({"CropAndPad": {"px": [3, 3]}}, f".px: got [3, 3], need {SIDES}"),
+        ({"MedianBlur": {"blur_limit": 4}}, ".blur_limit: got 4, need an odd whole number of at"),
+        ({"Rotate": {"crop_border": 1}}, ".crop_border: got 1, need true or false"),
+        ({"Rotate": {"rotate_method": "box"}}, '.rotate_method: got "box", need largest_box or'),
+        ({"Rotate": {"fill": 256}}, ".fill: got 256, need a number from 0 to 255, or one for each"),
+        ({"Superimpose": {"weight": 0.2}}, f".weight: got 0.2, need {PAIR} 0 <= low <= high <= 1"),
+        ({"Superimpose": {"weight": [0.2, 3]}}, f".weight: got [0.2, 3], need {PAIR} 0 <= low"),
+        ({"Superimpose": {"p": 7}}, ".p: got 7, need a number from 0 to 1"),
+        ({"ISONoise": {}}, ": needs colour, but pack.channels is 1; leave it out or set pack.chan"),
+    ],
+)
+@pytest.mark.parametrize(
+    "key", ["balance.policy", "balance.per_class.3", "tta.views[0].random.policy"]
+)
+def test_mistakes_in_policies(key, item, expected):
+    policy = [{"HorizontalFlip": {}}, item]
+    if key == "balance.policy":
+        said = said_of(key, policy)
+    elif key == "balance.per_class.3":
+        said = said_of("balance.per_class", {"3": policy})
+    else:
+        said = said_of("tta.views", [{"random": {"draws": 1, "policy": policy}}])
+    place = f"{key}[1].{next(iter(item))}"
+    assert said.startswith(f"{place}{expected}")
+    assert f"; {key.partition('.')[0]}" not in said
+
+
+@pytest.mark.parametrize("stage", ["train", "finetune"])
+def test_what_does_not_suit_the_packed_images_is_found_on_loading(stage):
+    color = {"brightness": 0.1, "saturation": 0.4, "hue": 0.2}
+    said = said_of(f"{stage}.augment", [{"hflip": {}}, {"crop": {"padding": 15}}, {"color": color}])
+    assert said.split("; ") == [
+        f"{stage}.augment[1].crop.padding: got 15, need a whole number from 0 to 14",
+        f"{stage}.augment[2].color.saturation: got 0.4, need 0, for the images have one channel",
+        f"{stage}.augment[2].color.hue: got 0.2, need 0, for the images have one channel",
+    ]
+
+
+def test_the_mistake_that_used_to_stop_a_worker():
+    said = said_of("train.augment", [{"hflip": {}}, {"crop": {"padding": 0.1}}])
+    assert said == "train.augment[1].crop.padding: got 0.1, need a whole number of at least 0"
+
+
 def test_long_values_are_cut():
     said = said_of("train.images", "x" * 1000)
     assert said.startswith('train.images: got "xxx')

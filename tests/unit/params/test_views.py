@@ -114,7 +114,7 @@ SHARE = "need a number from 0.25 to 1"
         ({"random": {"draws": 1, "policy": "Affine"}}, '.random.policy: got "Affine", need a list'),
         (
             {"random": {"draws": 1, "policy": [*POLICY, "Rotate"]}},
-            '.random.policy[1]: got "Rotate", need a mapping of keys to values, such as {Affine: {}}',
+            '.random.policy[1]: got "Rotate", need a mapping of keys to values, such as',
         ),
         (
             {"random": {"draws": 1, "policy": [{"Affine": None}]}},

@@ -55,8 +55,7 @@ def test_what_dvc_does_not_read_as_this_number_is_none(number):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1_000", 1000.0), ("0", 0.0), ("+2", 2.0), ("2.", 2.0), (".5", 0.5), ("1e3", 1000.0)]
-    + [("1.5e2", 150.0), ("0x10", 16.0), ("2.5E+1", 25.0), ("0.25", 0.25)],
+    [("1_000", 1000), ("0", 0), ("+2", 2), ("2.", 2), (".5", 0.5), ("1e3", 1000), ("0x10", 16)],
 )
 def test_what_is_a_number(text, value):
     Path("p.yaml").write_text(TEXT.replace("warmup_epochs: 1}", f"warmup_epochs: {text}}}"))

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from pipeline.params._networks import NETWORKS
 
 from pipeline.errors import PipelineError
-from pipeline.params._networks import NETWORKS
 from pipeline.vision.networks import BUILDERS, build_network, count_parameters
 
 

@@ -1,11 +1,11 @@
 import math
 
 import pytest
+from pipeline.params._augmentations import BATCH_AUGMENTATIONS
+from pipeline.vision.training.augment.arguments import needs
 
 from pipeline.errors import PipelineError
-from pipeline.params._augmentations import BATCH_AUGMENTATIONS
 from pipeline.vision.training.augment import build_augment
-from pipeline.vision.training.augment.arguments import needs
 from pipeline.vision.training.augment.build import _BUILD
 
 HFLIP = {"hflip": {"p": 0.5}}
