@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import Model, Training, load_params
+from pipeline.params import Training, load_params, parse
+from pipeline.params.networks import AnyModel
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job
 
@@ -23,7 +24,7 @@ def job_on(
         network: its name.
         changes: to the job.
     """
-    model = Model(name=network, args={})
+    model = parse(AnyModel, {"name": network, "args": {}})
     job = make_job(
         "train", model, recipe, images=[sets[0]], validation=sets[1], initial=InitialWeights()
     )

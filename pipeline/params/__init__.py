@@ -1,7 +1,7 @@
 """params.yaml as frozen, validated objects."""
 
 from pipeline.params._load import load_params
-from pipeline.params._networks import check_network_args
+from pipeline.params._mistakes import MistakesError, parse
 from pipeline.params._schema import (
     Balance,
     Baseline,
@@ -9,7 +9,6 @@ from pipeline.params._schema import (
     Embed,
     Evaluate,
     Index,
-    Model,
     Pack,
     Params,
     Register,
@@ -21,6 +20,7 @@ from pipeline.params._schema import (
     Tta,
 )
 from pipeline.params._training import (
+    AdamW,
     BalancedSampler,
     BalancedSoftmax,
     ClassBalanced,
@@ -36,14 +36,15 @@ from pipeline.params._training import (
     Optimizer,
     Sampler,
     Schedule,
+    Sgd,
     SquareRootSampler,
     StepRate,
     Training,
 )
-from pipeline.params._views import VIEWS, check_carried_views
+from pipeline.params._types import misfits
 
 __all__ = [
-    "VIEWS",
+    "AdamW",
     "Balance",
     "BalancedSampler",
     "BalancedSoftmax",
@@ -60,7 +61,7 @@ __all__ = [
     "Index",
     "LogitAdjusted",
     "Loss",
-    "Model",
+    "MistakesError",
     "NaturalSampler",
     "OneCycleRate",
     "Optimizer",
@@ -72,13 +73,14 @@ __all__ = [
     "Sample",
     "Sampler",
     "Schedule",
+    "Sgd",
     "Split",
     "SquareRootSampler",
     "StepRate",
     "Tracking",
     "Training",
     "Tta",
-    "check_carried_views",
-    "check_network_args",
     "load_params",
+    "misfits",
+    "parse",
 ]

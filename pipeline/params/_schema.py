@@ -1,7 +1,8 @@
 """The shape of params.yaml: one class per section.
 
-No field has a default: params.yaml states every value, so that what DVC tracks there is all
-that a result can depend on.
+No key of a section has a default: params.yaml states every value, so that what DVC tracks there
+is what a result depends on. Only an option of a named choice, such as the `gamma` of a loss, has
+one.
 """
 
 import re
@@ -9,23 +10,27 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.errors import did_you_mean
-from pipeline.params._augmentations import AUGMENTATIONS, check_items
-from pipeline.params._networks import NETWORKS, check_network_args
 from pipeline.params._training import Training
 from pipeline.params._types import (
+    LISTED,
     Count,
+    CountOrZero,
     Fraction,
-    Items,
     Name,
+    Need,
     NonNegative,
     Positive,
     Section,
     Seed,
-    Value,
+    Share,
+    misfits,
     refuse,
 )
-from pipeline.params._views import check_views, count_views
+from pipeline.params.networks import AnyModel
+from pipeline.params.transforms import Policy
+from pipeline.params.views import ViewItem, count_views
+
+AutoOrCount = Annotated[Literal["auto"] | Count, Need("auto or a whole number from 1")]
 
 
 class Data(Section):
@@ -83,40 +88,10 @@ class Balance(Section):
     seed: Seed
     target: Literal["max", "median", "ratio", "effective"]
     ratio: Annotated[float, Field(gt=0.0, le=1.0)]
-    beta: Annotated[float, Field(ge=0.0, lt=1.0)]
-    max_copies_per_image: Annotated[int, Field(ge=0)]
-    policy: Items
-    per_class: dict[str, Items]
-
-    @field_validator("policy")
-    @classmethod
-    def _policy_is_known(cls, policy: Items) -> Items:
-        return refuse(policy, check_items(policy, AUGMENTATIONS, "transform"))
-
-    @field_validator("per_class")
-    @classmethod
-    def _policies_are_known(cls, policies: dict[str, Items]) -> dict[str, Items]:
-        mistakes = []
-        for label, policy in policies.items():
-            mistakes += [f".{label}{m}" for m in check_items(policy, AUGMENTATIONS, "transform")]
-        return refuse(policies, mistakes)
-
-
-class Model(Section):
-    """Which network."""
-
-    name: Name
-    args: dict[str, Value]
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_known(cls, name: str) -> str:
-        known = did_you_mean(name, NETWORKS) + f" (valid: {', '.join(NETWORKS)})"
-        return refuse(name, [] if name in NETWORKS else [f"unknown network {name}{known}"])
-
-    @model_validator(mode="after")
-    def _args_are_known(self) -> Self:
-        return refuse(self, [f".args{m}" for m in check_network_args(self.name, self.args)])
+    beta: Share
+    max_copies_per_image: CountOrZero
+    policy: Policy
+    per_class: dict[str, Policy]
 
 
 class Baseline(Section):
@@ -131,9 +106,9 @@ class Evaluate(Section):
     """How figures and their intervals are computed."""
 
     seed: Seed
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
-    calibration_bins: Annotated[int, Field(ge=2)]
-    top_k: tuple[Annotated[int, Field(ge=2)], ...]
+    bootstrap_resamples: Annotated[Count, Field(ge=100)]
+    calibration_bins: Annotated[Count, Field(ge=2)]
+    top_k: Annotated[tuple[Annotated[Count, Field(ge=2)], ...], LISTED]
     suspicious_images: Count
 
 
@@ -145,14 +120,9 @@ class Tta(Section):
 
     seed: Seed
     mean: Literal["arithmetic", "geometric"]
-    choose: Annotated[Literal["auto"] | Count, Field(description="auto or a whole number from 1")]
+    choose: AutoOrCount
     calibrate: bool
-    views: Annotated[Items, Field(min_length=1)]
-
-    @field_validator("views")
-    @classmethod
-    def _views_are_known(cls, views: Items) -> Items:
-        return refuse(views, check_views(views))
+    views: Annotated[tuple[ViewItem, ...], LISTED, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _has_as_many_views(self) -> Self:
@@ -165,7 +135,7 @@ class Embed(Section):
     """Nearest neighbours in the latent space."""
 
     seed: Seed
-    recall_at: Annotated[tuple[Count, ...], Field(min_length=1)]
+    recall_at: Annotated[tuple[Count, ...], LISTED, Field(min_length=1)]
 
 
 class Register(Section):
@@ -173,17 +143,13 @@ class Register(Section):
 
     name: Annotated[
         str,
-        Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-            description="letters, digits and then also _ . -",
-        ),
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+        Need("letters, digits and then also _ . -"),
     ]
     alias: Annotated[
         str,
-        Field(
-            pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
-            description="a letter, then letters, digits, _ or -",
-        ),
+        Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"),
+        Need("a letter, then letters, digits, _ or -"),
     ]
     min_gain_over_baseline: Fraction
     max_macro_f1_loss: Fraction
@@ -216,17 +182,17 @@ class Resources(Section):
     """What a training may use. Tracked by no stage: it changes speed, and rounding."""
 
     workers: Annotated[
-        Count | tuple[Count, Count],
+        Count | Annotated[tuple[Count, Count], LISTED],
         AfterValidator(_is_range),
-        Field(description="a whole number from 1, or two as [fewest, most]"),
+        Need("a whole number from 1, or two as [fewest, most]"),
     ]
     cpus_per_worker: Count | None
     gpus_per_worker: NonNegative | None
-    threads: Annotated[Literal["auto"] | Count, Field(description="auto or a whole number from 1")]
+    threads: AutoOrCount
     address: Name | None
     storage: Name
     checkpoint_interval_s: NonNegative
-    max_failures: Annotated[int, Field(ge=0)]
+    max_failures: CountOrZero
 
     @property
     def fewest_workers(self) -> int:
@@ -267,7 +233,7 @@ class Params(Section):
     split: Split
     pack: Pack
     balance: Balance
-    model: Model
+    model: AnyModel
     train: Training
     finetune: Training
     baseline: Baseline
@@ -278,6 +244,20 @@ class Params(Section):
     report: Report
     resources: Resources
     tracking: Tracking
+
+    @model_validator(mode="after")
+    def _suits_the_images(self) -> Self:
+        shape = (self.pack.height, self.pack.width, self.pack.channels)
+        lists = {
+            "balance.policy": self.balance.policy,
+            **{f"balance.per_class.{name}": p for name, p in self.balance.per_class.items()},
+            "train.augment": self.train.augment,
+            "finetune.augment": self.finetune.augment,
+            "tta.views": self.tta.views,
+        }
+        return refuse(
+            self, [key + m for key, items in lists.items() for m in misfits(items, shape)]
+        )
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain values, for digests and logs."""

@@ -1,59 +1,95 @@
-"""How a network is trained: the shape that the sections `train` and `finetune` share."""
+"""How a network is trained: the shape that the sections `train` and `finetune` share.
+
+Whatever has a name has defaults for its options, so that another name alone will do, as in
+`dvc exp run -S train.schedule.name=one_cycle`. They are those of the paper or of PyTorch.
+"""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.params._augmentations import BATCH_AUGMENTATIONS, check_items
-from pipeline.params._types import Count, Items, Name, NonNegative, Positive, Section, Seed, refuse
+from pipeline.params._types import (
+    LISTED,
+    Count,
+    Name,
+    Named,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Share,
+)
+from pipeline.params.augmentations import Augmentations
 
 
-class Optimizer(Section):
-    """The step rule. `lr` is the peak of the schedule, per step on one global batch.
+class _StepRule(Section):
+    """`lr` is the peak of the schedule, per step on one global batch.
 
     `layer_decay` multiplies the rate once per depth group below the head.
     """
 
-    name: Literal["sgd", "adamw"]
     lr: Positive
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
-    weight_decay: NonNegative
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    momentum: Share = 0.9
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
 
-class ConstantRate(Section):
-    """The peak rate throughout, after a linear warm-up."""
+class Sgd(_StepRule):
+    """Stochastic gradient descent with Nesterov's momentum; defaults of He et al. 2016."""
+
+    name: Literal["sgd"]
+    weight_decay: NonNegative = 1e-4
+
+
+class AdamW(_StepRule):
+    """AdamW (Loshchilov and Hutter 2019), `momentum` its first beta; defaults of PyTorch."""
+
+    name: Literal["adamw"]
+    weight_decay: NonNegative = 0.01
+
+
+Optimizer = Annotated[Sgd | AdamW, Named()]
+
+
+class _WarmedUp(Section):
+    """A rate that rises linearly over the first epochs."""
+
+    warmup_epochs: NonNegative = 0.0
+
+
+class ConstantRate(_WarmedUp):
+    """The peak rate throughout, after the warm-up."""
 
     name: Literal["constant"]
-    warmup_epochs: NonNegative
 
 
-class CosineRate(Section):
-    """Half a cosine towards 0, after a linear warm-up."""
+class CosineRate(_WarmedUp):
+    """Half a cosine towards 0, after the warm-up."""
 
     name: Literal["cosine"]
-    warmup_epochs: NonNegative
 
 
-class StepRate(Section):
-    """Multiplied by `factor` at each of `milestones`, shares of the whole training."""
+class StepRate(_WarmedUp):
+    """Multiplied by `factor` at each of `milestones`, shares of the whole training.
+
+    Defaults of He et al. 2016, section 4.2: 32,000 and 48,000 of 64,000 steps.
+    """
 
     name: Literal["step"]
-    warmup_epochs: NonNegative
-    milestones: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...]
-    factor: Annotated[float, Field(gt=0.0, le=1.0)]
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...], LISTED] = (0.5, 0.75)
+    factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
 
 
 class OneCycleRate(Section):
-    """Up along half a cosine for the share `rise` of the training, then down to almost 0."""
+    """Up along half a cosine for the share `rise` of the training, then down to almost 0.
+
+    The default is that of PyTorch's OneCycleLR (`pct_start`).
+    """
 
     name: Literal["one_cycle"]
-    rise: Annotated[float, Field(gt=0.0, lt=1.0)]
+    rise: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
 
 
-Schedule = Annotated[
-    ConstantRate | CosineRate | StepRate | OneCycleRate, Field(discriminator="name")
-]
+Schedule = Annotated[ConstantRate | CosineRate | StepRate | OneCycleRate, Named()]
 
 
 class CrossEntropy(Section):
@@ -65,21 +101,21 @@ class CrossEntropy(Section):
 class Deferred(Section):
     """Something that takes over after the share `start` of the epochs."""
 
-    start: Annotated[float, Field(ge=0.0, lt=1.0)]
+    start: Share = 0.0
 
 
 class ClassBalanced(Deferred):
-    """Cross-entropy weighted by effective numbers (Cui et al. 2019)."""
+    """Cross-entropy weighted by effective numbers (Cui et al. 2019, who try 0.9 to 0.9999)."""
 
     name: Literal["class_balanced"]
-    beta: Annotated[float, Field(ge=0.0, lt=1.0)]
+    beta: Share = 0.999
 
 
 class Focal(Deferred):
-    """Cross-entropy that counts easy images less (Lin et al. 2017)."""
+    """Cross-entropy that counts easy images less (Lin et al. 2017, whose best gamma is 2)."""
 
     name: Literal["focal"]
-    gamma: NonNegative
+    gamma: NonNegative = 2.0
 
 
 class BalancedSoftmax(Deferred):
@@ -89,16 +125,13 @@ class BalancedSoftmax(Deferred):
 
 
 class LogitAdjusted(Deferred):
-    """Logits shifted by tau times the log priors (Menon et al. 2021)."""
+    """Logits shifted by tau times the log priors (Menon et al. 2021, for whom 1 is consistent)."""
 
     name: Literal["logit_adjusted"]
-    tau: NonNegative
+    tau: NonNegative = 1.0
 
 
-Loss = Annotated[
-    CrossEntropy | ClassBalanced | Focal | BalancedSoftmax | LogitAdjusted,
-    Field(discriminator="name"),
-]
+Loss = Annotated[CrossEntropy | ClassBalanced | Focal | BalancedSoftmax | LogitAdjusted, Named()]
 
 
 class NaturalSampler(Section):
@@ -119,9 +152,7 @@ class BalancedSampler(Deferred):
     name: Literal["balanced"]
 
 
-Sampler = Annotated[
-    NaturalSampler | SquareRootSampler | BalancedSampler, Field(discriminator="name")
-]
+Sampler = Annotated[NaturalSampler | SquareRootSampler | BalancedSampler, Named()]
 
 
 class EarlyStopping(Section):
@@ -152,19 +183,14 @@ class Training(Section):
     optimizer: Optimizer
     schedule: Schedule
     loss: Loss
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    label_smoothing: Share
     sampler: Sampler
-    augment: Items
+    augment: Augmentations
     mixup_alpha: NonNegative
     cutmix_alpha: NonNegative
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)]
+    ema_decay: Share
     clip_norm: NonNegative
     early_stopping: EarlyStopping
-
-    @field_validator("augment")
-    @classmethod
-    def _augmentations_are_known(cls, augment: Items) -> Items:
-        return refuse(augment, check_items(augment, BATCH_AUGMENTATIONS, "augmentation"))
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Self:

@@ -1,18 +1,81 @@
 """The types that params.yaml is made of."""
 
-import json
-from typing import Annotated, TypeVar
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+# Larger whole numbers fit no array and no tensor.
+_MOST = 2**31 - 1
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(min_length=1)]
+# Beside a tuple: a list is taken for it, from Python as from JSON.
+LISTED = Strict(False)
 
 T = TypeVar("T")
+# Height, width, channels.
+Shape = tuple[int, int, int]
+
+
+class Section(BaseModel):
+    """A frozen section that knows each of its keys."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        defer_build=True,  # most are built as parts of others only
+    )
+
+
+class Given(Section):
+    """Arguments of a library, which has defaults of its own: only those given are written out."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            name: value for name, value in handler(self).items() if name in self.model_fields_set
+        }
+
+
+class Option(Section):
+    """What a list names item by item, as '- crop: {padding: 4}'; see `Keyed`.
+
+    Attributes:
+        key: its name in the list.
+    """
+
+    key: ClassVar[str]
+
+    def misfits(self, shape: Shape) -> Iterable[str]:  # noqa: ARG002
+        """List what does not suit images of a shape, each mistake after its place in the item."""
+        return ()
+
+
+def misfits(items: Iterable[Option], shape: Shape) -> list[str]:
+    """List which items do not suit images of a shape, as '[1].crop.padding: got 9, need ...'."""
+    return [f"[{i}].{item.key}{m}" for i, item in enumerate(items) for m in item.misfits(shape)]
 
 
 def refuse(value: T, mistakes: list[str]) -> T:
@@ -25,23 +88,134 @@ def refuse(value: T, mistakes: list[str]) -> T:
     return value
 
 
-def _is_finite(value: JsonValue) -> JsonValue:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError as error:
-        raise ValueError("infinite or not a number, need finite numbers") from error
-    return value
+# What follows is metadata of annotations. `_mistakes` reads it as well, to put errors in words.
 
 
-# What a network or an augmentation makes of a free argument is its own business.
-Value = Annotated[JsonValue, AfterValidator(_is_finite)]
-# A list of '- Name: {argument: value}', one name per item.
-Items = tuple[dict[str, dict[str, Value]], ...]
+@dataclass(frozen=True)
+class Need:
+    """What a value must be: a test beyond its type, and words for both.
+
+    All that is wrong with the value, or inside it, is reported as one mistake in these words. In
+    a section with keys of its own the keys are reported instead.
+    """
+
+    words: str
+    holds: Callable[[Any], bool] = lambda _: True
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise PydanticCustomError("need", "another value")
+        return value
 
 
-class Section(BaseModel):
-    """A frozen section that knows each of its keys."""
+def between(
+    low: float = -math.inf, high: float = math.inf, *, above: bool = False, noun: str = "a number"
+) -> Need:
+    """Return the need of a number in [low, high], or in (low, high] with `above`."""
+    if math.isfinite(low) and math.isfinite(high):
+        limits = f" above {low:g}, up to {high:g}" if above else f" from {low:g} to {high:g}"
+    else:
+        limits = f" {'above' if above else 'of at least'} {low:g}" * math.isfinite(low)
+    return Need(noun + limits, lambda value: low <= value <= high and not (above and value == low))
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+
+def whole(low: int, high: float = math.inf) -> Need:
+    """Return the need of a whole number in [low, high], and in no case one of ten digits."""
+    need = between(low, high, noun="a whole number")
+    return Need(need.words, lambda value: need.holds(value) and value <= _MOST)
+
+
+def span(low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> Need:
+    """Return the need of two numbers in [low, high], the smaller first; `above` as `between`."""
+    number = between(low, high, above=above)
+    lower = f"{low:g} {'<' if above else '<='} " if math.isfinite(low) else ""
+    upper = f" <= {high:g}" if math.isfinite(high) else ""
+    return Need(
+        f"[low, high] with {lower}low <= high{upper}",
+        lambda pair: pair[0] <= pair[1] and all(map(number.holds, pair)),
     )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several sections.
+
+    Attributes:
+        kind: what one is called in messages.
+        members: the sections; None takes those of the union that this annotates.
+    """
+
+    kind: str = ""
+    members: tuple[type[Section], ...] | None = None
+
+    def of(self, branches: tuple[type[Section], ...]) -> Mapping[str, type[Section]]:
+        """Return the sections by the names that choose them, given the annotated union's."""
+        return {name: section for section in self.members or branches for name in _names(section)}
+
+
+class Named(Choice):
+    """Chosen by the key `name`: 'loss: {name: focal, gamma: 2.0}'.
+
+    An option that only another choice has may stay beside the name, and is left out of the
+    result: `dvc exp run -S train.schedule.name=one_cycle` cannot take away the `warmup_epochs` of
+    the schedule that stood there. A key that no choice has is a mistake.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        sections = self.of(get_args(source))
+        options = {key for section in sections.values() for key in section.model_fields}
+
+        def without_others(value: Any) -> Any:
+            name = value.get("name") if isinstance(value, dict) else None
+            if not isinstance(name, str) or name not in sections:
+                return value
+            others = options.difference(sections[name].model_fields)
+            return {key: option for key, option in value.items() if key not in others}
+
+        union = core_schema.tagged_union_schema(
+            {name: handler.generate_schema(section) for name, section in sections.items()}, "name"
+        )
+        return core_schema.no_info_before_validator_function(without_others, union)
+
+
+class Keyed(Choice):
+    """Chosen by the only key of an item: '- crop: {padding: 4}'. For options."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.tagged_union_schema(
+            {
+                key: core_schema.no_info_before_validator_function(
+                    partial(_below, key), handler.generate_schema(option)
+                )
+                for key, option in self.of(get_args(source)).items()
+            },
+            lambda item: next(iter(item)) if _is_item(item) else getattr(item, "key", None),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda option, info: {option.key: option.model_dump(mode=info.mode)},
+                info_arg=True,
+            ),
+        )
+
+
+def _below(key: str, item: Any) -> Any:
+    return item[key] if isinstance(item, dict) else item
+
+
+def _is_item(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1
+
+
+def _names(section: type[Section]) -> tuple[str, ...]:
+    """Return the names that choose a section."""
+    if issubclass(section, Option):
+        return (section.key,)
+    return get_args(section.model_fields["name"].annotation)

@@ -15,15 +15,16 @@ from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import TtaReport
 from pipeline.evaluation.tta.search import Choice, ViewPosteriors, choose_views, search_views
 from pipeline.params import Params
+from pipeline.params.views import Identity, View
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import FINAL, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle.description import Views, rewrite_bundle
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, view_posteriors
-from pipeline.vision.inference.views import Item, build_views, expand, view_names
+from pipeline.vision.inference.views import build_views, expand, view_names
 
-_AS_IT_IS: Item = {"identity": {}}
+_AS_IT_IS = Identity()
 
 Block = dict[str, Any]
 
@@ -71,7 +72,7 @@ def run(params: Params) -> None:
 
 
 def _predict(
-    images: ImageSet, bundle: Bundle, items: Sequence[Item], params: Params
+    images: ImageSet, bundle: Bundle, items: Sequence[View], params: Params
 ) -> tuple[ViewPosteriors, Sequence[float]]:
     """Return the posteriors of the images view by view, and the seconds of each view."""
     # The images as they are come last where they are no view: reading counts with the first.

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 from types import UnionType
-from typing import Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from pipeline.params import Params, load_params
-from pipeline.params._networks import NETWORKS
+from pipeline.params._types import Choice, Need
+from pipeline.params.networks import NETWORKS, Model
+from pipeline.params.transforms import Transform
 from pipeline.vision.networks import BUILDERS
 from tests.contract.imports import ROOT
 
@@ -17,16 +19,25 @@ TEXT = (ROOT / "params.yaml").read_text()
 RAW = yaml.safe_load(TEXT)
 
 
-def _sections_in(annotation) -> list[type[BaseModel]]:
-    """Return the sections that a type may be: one, the branches of a union, or none."""
+def _sections_in(annotation, notes=()) -> list[type[BaseModel]]:
+    """Return the sections that a type may be: one, those of a choice, or none."""
+    if get_origin(annotation) is Annotated:
+        inner, *own = get_args(annotation)
+        return _sections_in(inner, own)
+    if chosen := [section for note in notes for section in getattr(note, "members", None) or ()]:
+        return chosen
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [section for part in get_args(annotation) for section in _sections_in(part)]
 
 
+def _sections_of(field) -> list[type[BaseModel]]:
+    return _sections_in(field.annotation, field.metadata)
+
+
 def _all_sections(section=Params) -> set[type[BaseModel]]:
     """Return a section and all below it, with every branch of every union."""
-    below = [s for f in section.model_fields.values() for s in _sections_in(f.annotation)]
+    below = [s for field in section.model_fields.values() for s in _sections_of(field)]
     return {section}.union(*map(_all_sections, below))
 
 
@@ -42,9 +53,10 @@ def _typed_keys(section, stated, prefix="") -> set[str]:
     for name, field in section.model_fields.items():
         key = field.alias or name
         keys.add(f"{prefix}{key}")
-        branches = _sections_in(field.annotation)
-        if len(branches) > 1:
-            branches = [b for b in branches if stated[key]["name"] in _names(b)]
+        branches = _sections_of(field)
+        if len(branches) > 1:  # but for lists of items, whose keys are the user's
+            chosen = stated[key].get("name") if isinstance(stated[key], dict) else None
+            branches = [b for b in branches if chosen in _names(b)]
         for branch in branches:
             keys |= _typed_keys(branch, stated[key], f"{prefix}{key}.")
     return keys
@@ -72,9 +84,18 @@ def test_params_yaml_loads_to_the_values_it_states():
     assert loaded == RAW
 
 
+def _is_option(section) -> bool:
+    """Say whether a name in the file chooses a section, or the section lies within such a one."""
+    return (
+        bool(_names(section)) or hasattr(section, "key") or section.__module__.endswith("networks")
+    )
+
+
 @pytest.mark.parametrize("section", sorted(_all_sections(), key=lambda s: s.__name__))
-def test_no_param_has_a_default_outside_params_yaml(section):
-    assert all(field.is_required() for field in section.model_fields.values())
+def test_only_options_of_named_choices_have_a_default_outside_params_yaml(section):
+    defaults = {name for name, field in section.model_fields.items() if not field.is_required()}
+    assert not defaults or _is_option(section)
+    assert "name" not in defaults
 
 
 @pytest.mark.parametrize("section", sorted(_all_sections(), key=lambda s: s.__name__))
@@ -86,16 +107,12 @@ def test_every_section_is_strict_and_knows_its_keys(section):
 
 
 def test_params_yaml_names_every_branch():
-    branches = {
-        name
-        for section in _all_sections()
-        for field in section.model_fields.values()
-        if field.discriminator
-        for branch in _sections_in(field.annotation)
-        for name in _names(branch)
-    }
-    assert {"one_cycle", "focal", "square_root"} <= branches
-    assert {name for name in branches if name not in TEXT} == set()
+    sections = _all_sections()
+    names = {n for s in sections if not issubclass(s, Model) for n in _names(s)}
+    keys = {s.key for s in sections if hasattr(s, "key") and not issubclass(s, Transform)}
+    assert {"one_cycle", "focal", "square_root", "sgd"} <= names
+    assert {"erase", "rotate", "random"} <= keys
+    assert {name for name in names | keys if name not in TEXT} == set()
 
 
 def test_unions_without_names_say_what_they_need():
@@ -104,7 +121,8 @@ def test_unions_without_names_say_what_they_need():
         for key, field in section.model_fields.items():
             branches = [part for part in get_args(field.annotation) if part is not type(None)]
             if get_origin(field.annotation) in (Union, UnionType) and len(branches) > 1:
-                assert field.discriminator or field.description, f"{section.__name__}.{key}"
+                choosing = [n for n in field.metadata if isinstance(n, Choice | Need)]
+                assert choosing, f"{section.__name__}.{key}"
 
 
 def test_every_network_that_params_accept_can_be_built():

@@ -12,7 +12,8 @@ from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
-from pipeline.params import Tta, load_params
+from pipeline.params import Tta, load_params, parse
+from pipeline.params.views import Identity, Rotate, Shift, ViewItem
 from pipeline.stages import tta
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import weights_digest
@@ -56,7 +57,7 @@ def searched(*views, choose="auto", mean="arithmetic", calibrate=True):
 def seen(images, views, folder="models/tuned"):
     """Return what the network says in each view."""
     batches = images.batches(256)
-    functions = build_views(expand(views), 5, images.info.shape)
+    functions = build_views(expand(parse(tuple[ViewItem, ...], list(views))), 5, images.info.shape)
     return view_posteriors(load_bundle(Path(folder)), batches, functions)[0]
 
 
@@ -88,7 +89,7 @@ def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
     assert found.chosen.views == ("rotate 90",)
     assert found.chosen.reason.startswith("the first of 2 steps whose gain in macro-F1 on 60")
     views = read_description(FINAL).views
-    assert (views.items, views.mean, views.seed) == ((TURN,), "arithmetic", 5)
+    assert (views.items, views.mean, views.seed) == ((Rotate(degrees=90),), "arithmetic", 5)
     assert weights_digest(FINAL) == weights_digest(Path("models/tuned"))
     (on_validation,), (on_test,) = (seen(sets[split], [TURN]) for split in ("val", "test"))
     temperature = fit_temperature(sets["val"].labels, on_validation)
@@ -115,7 +116,11 @@ def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, gi
 
 @pytest.mark.parametrize(
     ("choose", "views"),
-    [(1, None), (2, (IDENTITY, SHIFT)), (3, (IDENTITY, SHIFT, TURN))],
+    [
+        (1, None),
+        (2, (Identity(), Shift(x=0.1, y=0))),
+        (3, (Identity(), Shift(x=0.1, y=0), Rotate(degrees=90))),
+    ],
 )
 def test_as_many_views_as_asked_for(sets, choose, views):
     found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)

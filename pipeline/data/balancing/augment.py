@@ -3,8 +3,7 @@
 import os
 import random
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
 from threading import Lock
@@ -14,47 +13,43 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PipelineError
+from pipeline.params import misfits
+from pipeline.params.transforms import Superimpose, Transform
 
-# '- Name: {argument: value}' items, checked against the table in params.
-Policy = Sequence[Mapping[str, Mapping[str, Any]]]
 # Height x width x channels, uint8 or uint16.
 Pixels = npt.NDArray[Any]
 # Image, partner, seed to image; uint8, or float32 in [0, 1].
 _Step = Callable[[Pixels, Pixels, int], Pixels]
 
-_SUPERIMPOSE = "Superimpose"
-_NEEDS_COLOUR = frozenset({"HueSaturationValue", "ISONoise"})
-
 
 class Augmenter:
     """One policy for images of one shape; what it does depends on image, partner and seed alone."""
 
-    def __init__(self, policy: Policy, shape: tuple[int, int, int], where: str) -> None:
+    def __init__(
+        self, policy: Sequence[Transform], shape: tuple[int, int, int], where: str
+    ) -> None:
         """Build the transforms.
 
         Args:
-            policy: items in the order in which they are applied.
+            policy: transforms in the order in which they are applied.
             shape: height, width, channels of the images.
             where: the policy's key in params.yaml, for messages.
 
         Raises:
-            PipelineError: a value that a transform does not take, or a transform that does not
-                suit these images.
+            PipelineError: a transform that does not suit these images.
         """
-        items = [
-            (f"{where}[{position}].{name}", name, arguments)
-            for position, item in enumerate(policy)
-            for name, arguments in item.items()
-        ]
+        if wrong := misfits(policy, shape):
+            raise PipelineError("; ".join(f"{where}{mistake}" for mistake in wrong))
         self._where = where
         self._shape = shape
         self._steps: list[_Step] = []
-        for ours, group in groupby(items, key=lambda item: item[1] == _SUPERIMPOSE):
+        for ours, group in groupby(policy, key=lambda item: isinstance(item, Superimpose)):
             if ours:
-                self._steps += [_Superimpose(key, **arguments) for key, _, arguments in group]
+                self._steps += [
+                    _Superimpose(item) for item in group if isinstance(item, Superimpose)
+                ]
             else:
-                transforms = [_transform(key, name, args, shape) for key, name, args in group]
-                self._steps.append(_Composed(transforms))
+                self._steps.append(_Composed([_transform(item, shape) for item in group]))
 
     def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:
         """Return an altered copy of `image`.
@@ -107,52 +102,21 @@ class _Composed:
 class _Superimpose:
     """Blend in another image of the class: (1 - w) image + w partner, w drawn from a range."""
 
-    def __init__(self, where: str, weight: Any = (0.1, 0.3), p: Any = 0.5) -> None:
-        low, high = weight if isinstance(weight, (list, tuple)) and len(weight) == 2 else (-1, -1)
-        if not all(isinstance(x, (int, float)) for x in (low, high)) or not 0 <= low <= high <= 1:
-            raise PipelineError(
-                f"{where}.weight: got {weight}, need [low, high] with 0 <= low <= high <= 1"
-            )
-        if not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise PipelineError(f"{where}.p: got {p}, need a number from 0 to 1")
-        self._low, self._high, self._p = low, high, p
+    def __init__(self, how: Superimpose) -> None:
+        self._how = how
 
     def __call__(self, image: Pixels, partner: Pixels, seed: int) -> Pixels:
         draw = random.Random(seed)  # noqa: S311 - not for secrets
-        if draw.random() >= self._p:
+        if draw.random() >= self._how.p:
             return image
-        weight = np.float32(draw.uniform(self._low, self._high))
+        weight = np.float32(draw.uniform(*self._how.weight))
         mixed = (1 - weight) * image + weight * partner
         return (np.rint(mixed) if image.dtype == np.uint8 else mixed).astype(image.dtype)
 
 
-def _transform(
-    where: str, name: str, arguments: Mapping[str, Any], shape: tuple[int, int, int]
-) -> Any:
-    if name in _NEEDS_COLOUR and shape[-1] != 3:
-        raise PipelineError(
-            f"{where}: needs colour, but pack.channels is {shape[-1]}; leave it out or set"
-            " pack.channels to 3"
-        )
-    size = {"size": shape[:2]} if name == "RandomResizedCrop" else {}
-    try:
-        with warnings.catch_warnings():
-            # albumentations warns of what it does not understand, and goes on without it.
-            warnings.simplefilter("error")
-            return getattr(_albumentations(), name)(**arguments, **size)
-    except (ValueError, TypeError, UserWarning) as error:
-        raise PipelineError(f"{where}{_first_finding(error)}") from error
-
-
-def _first_finding(error: Exception) -> str:
-    """Turn pydantic's page, where there is one, into '.argument: got this, need that'."""
-    findings: list[Any] = getattr(error.__cause__, "errors", list)()
-    if not findings:
-        return f": {error}"
-    finding = findings[0]
-    argument = f".{finding['loc'][0]}" if finding["loc"] else ""
-    found = f"got {finding['input']}, " if argument else ""
-    return f"{argument}: {found}{finding['msg'].removeprefix('Value error, ')}"
+def _transform(item: Transform, shape: tuple[int, int, int]) -> Any:
+    size = {"size": shape[:2]} if item.key == "RandomResizedCrop" else {}
+    return getattr(_albumentations(), item.key)(**item.model_dump(), **size)
 
 
 @cache

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.balancing.augment import Augmenter, Policy
+from pipeline.data.balancing.augment import Augmenter
 from pipeline.data.shards.shards import ImageSet, Pixels, ShardWriter
 from pipeline.parallel import map_chunks
+from pipeline.params.transforms import Policy
 
 Counts = npt.NDArray[np.int64]
 

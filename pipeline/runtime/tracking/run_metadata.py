@@ -101,7 +101,7 @@ def flat_params(params: Params, recipe: Training) -> dict[str, str]:
 def recipe_line(params: Params, recipe: Training) -> str:
     """Describe a training in one line, without what is switched off."""
     optimizer, loss, sampler = recipe.optimizer, recipe.loss.name, recipe.sampler.name
-    augmentations = "+".join(name for item in recipe.augment for name in item)
+    augmentations = "+".join(item.key for item in recipe.augment)
     parts = {
         params.model.name: True,
         f"from {recipe.weights}": recipe.weights is not None,

@@ -1,14 +1,18 @@
 """What bundle.json says of a model. Without torch, so that asking is quick."""
 
-import math
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, Strict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import to_jsonable_python
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
-from pipeline.params import check_carried_views
+from pipeline.params import parse
+from pipeline.params.views import Draw, View
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle
 
@@ -21,26 +25,35 @@ FORMAT = 3
 _READ = (1, 2, 3)
 
 Mean = Literal["arithmetic", "geometric"]
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=_STRICT)
 class Views:
     """The views whose posteriors are averaged, for test-time augmentation.
 
     Attributes:
-        items: one view each, such as {"rotate": {"degrees": 7.0}}; see `vision.inference.views`.
+        items: one view each, in bundle.json as {"rotate": {"degrees": 7.0}}.
         mean: of the posteriors.
         seed: of random views.
     """
 
-    items: tuple[dict[str, dict[str, Any]], ...]
+    items: Annotated[tuple[View, ...], Field(min_length=1), Strict(False)]
     mean: Mean
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @property
     def are_random(self) -> bool:
         """Whether a view is drawn, which needs albumentations."""
-        return any("random" in item for item in self.items)
+        return any(isinstance(item, Draw) for item in self.items)
+
+
+@pydantic_dataclass(frozen=True, config=_STRICT)
+class _Answer:
+    """What format 2 added: how an answer is made of what the network says."""
+
+    views: Views | None
+    temperature: Annotated[float, Field(gt=0.0)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ def read_description(folder: Path) -> Description:
         raise no_bundle(
             folder, f"{path} has format {found}, this Convoy reads {_READ[0]} to {FORMAT}"
         )
+    answer = {key: raw[key] for key in ("views", "temperature") if key in raw}
     try:
         return Description(
             network=raw["network"],
@@ -111,7 +125,7 @@ def read_description(folder: Path) -> Description:
             std=tuple(map(float, raw["std"])),
             origin=raw["origin"],
             validation=raw["validation"],
-            **(_answering(raw) if raw["format"] > 1 else {}),
+            **(vars(parse(_Answer, answer)) if raw["format"] > 1 else {}),
             compute=_compute(raw.get("compute")),
         )
     except KeyError as error:
@@ -120,36 +134,11 @@ def read_description(folder: Path) -> Description:
         raise no_bundle(folder, f"{path} holds a wrong value: {error}") from error
 
 
-def _preprocessing_key(format_: int) -> str:
-    return "preprocessing" if format_ > 2 else "preparing"
-
-
-def _answering(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return what format 2 added: how an answer is made of what the network returns."""
-    temperature = float(raw["temperature"])
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: got {temperature}, need a number above 0")
-    return {"views": _views(raw["views"]), "temperature": temperature}
-
-
 def _compute(raw: Any) -> Arithmetic | None:
     try:
         return None if raw is None else Arithmetic.of(raw)
     except ValueError as error:
         raise ValueError(f"compute: {error}") from error
-
-
-def _views(raw: Any) -> Views | None:
-    if raw is None:
-        return None
-    mistakes = [f"views.items{mistake}" for mistake in check_carried_views(raw["items"])]
-    if raw["mean"] not in get_args(Mean):
-        mistakes.append(f"views.mean: got {raw['mean']}, need {' or '.join(get_args(Mean))}")
-    if type(raw["seed"]) is not int or not 0 <= raw["seed"] < 2**32:
-        mistakes.append(f"views.seed: got {raw['seed']}, need a whole number from 0 below 2^32")
-    if mistakes:
-        raise ValueError("; ".join(mistakes))
-    return Views(tuple(raw["items"]), raw["mean"], raw["seed"])
 
 
 def write_bundle(folder: Path, description: Description, weights: Path) -> None:
@@ -162,7 +151,7 @@ def write_bundle(folder: Path, description: Description, weights: Path) -> None:
     """
     with fresh_folder(folder) as new:
         shutil.copyfile(weights, new / WEIGHTS_FILE)
-        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
+        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **to_jsonable_python(description)})
 
 
 def rewrite_bundle(source: Path, folder: Path, views: Views | None, temperature: float) -> None:

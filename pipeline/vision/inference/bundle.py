@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.data.shards.preprocessing import Preprocessing
+from pipeline.params.views import Identity
 from pipeline.vision.bundle.description import Description, read_description
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization
@@ -56,7 +57,7 @@ class Bundle:
         """
         views, (channels, height, width) = self.description.views, self.description.shape
         if views is None:
-            return build_views([{"identity": {}}], 0, (height, width, channels))
+            return build_views([Identity()], 0, (height, width, channels))
         return build_views(views.items, views.seed, (height, width, channels))
 
     @cached_property

@@ -6,10 +6,10 @@ the image repeat its border.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -17,87 +17,81 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.balancing.augment import Augmenter
-from pipeline.params import VIEWS
+from pipeline.params import views
 from pipeline.vision.bundle.inputs import Batch
 
-# One {name: {argument: value}}, valid by the rules of `pipeline.params`.
-Item = Mapping[str, Mapping[str, Any]]
 View = Callable[[Batch], Tensor]
 
 
-def expand(items: Sequence[Item]) -> list[dict[str, dict[str, Any]]]:
-    """Turn the list of params.yaml, valid, into one item per view, as a bundle carries them.
+def expand(items: Sequence[views.ViewItem]) -> list[views.View]:
+    """Turn the list of params.yaml into one item per view, as a bundle carries them.
 
     A `random` item becomes as many as it draws. Draws are numbered throughout, so that two such
     items never draw alike.
     """
-    expanded: list[dict[str, dict[str, Any]]] = []
-    draws = 0
+    expanded: list[views.View] = []
+    draws = count()
     for item in items:
-        ((name, arguments),) = item.items()
-        if name != "random":
-            expanded.append({name: dict(arguments)})
-            continue
-        for _ in range(arguments["draws"]):
-            expanded.append({name: {"draw": draws, "policy": list(arguments["policy"])}})
-            draws += 1
+        if isinstance(item, views.Random):
+            numbers = islice(draws, item.draws)
+            expanded += [views.Draw(draw=number, policy=item.policy) for number in numbers]
+        else:
+            expanded.append(item)
     return expanded
 
 
-def view_names(items: Sequence[Item]) -> list[str]:
-    """Name each view (see `expand`) for people: 'rotate 7', 'shift 0.05, 0', 'random 1'."""
-    return [_name(*next(iter(item.items()))) for item in items]
+def view_names(items: Sequence[views.View]) -> list[str]:
+    """Name each view for people: 'rotate 7', 'shift 0.05, 0', 'random 1'."""
+    return [_name(item) for item in items]
 
 
-def _name(name: str, arguments: Mapping[str, Any]) -> str:
-    if name == "random":
-        return f"random {arguments['draw'] + 1}"
-    # In the order in which they are documented, however they are written.
-    values = ", ".join(f"{arguments[key]:g}" for key in VIEWS[name])
-    return f"{name} {values}".strip()
+def _name(item: views.View) -> str:
+    if isinstance(item, views.Draw):
+        return f"random {item.draw + 1}"
+    return f"{item.key} {', '.join(f'{value:g}' for _, value in item)}".strip()
 
 
-def build_views(items: Sequence[Item], seed: int, shape: tuple[int, int, int]) -> list[View]:
-    """Turn views (see `expand`) into functions, in order.
+def build_views(items: Sequence[views.View], seed: int, shape: tuple[int, int, int]) -> list[View]:
+    """Turn views into functions, in order.
 
     Args:
-        items: valid by the rules of `pipeline.params`.
+        items: see `expand`.
         seed: of random views.
         shape: height, width, channels of the images.
 
     Raises:
-        PipelineError: a random view's policy has a value that albumentations does not take, or a
-            transform that does not suit the images.
+        PipelineError: a random view's policy has a transform that does not suit the images.
     """
-    return [
-        _build(*next(iter(item.items())), called, seed, shape)
-        for item, called in zip(items, view_names(items), strict=True)
-    ]
+    return [_build(item, seed, shape) for item in items]
 
 
-def _build(
-    name: str, arguments: Mapping[str, Any], called: str, seed: int, shape: tuple[int, int, int]
-) -> View:
-    if name in _FLIPS:
-        return _FLIPS[name]
-    if name == "random":
-        augmenter = Augmenter(arguments["policy"], shape, f"the view '{called}': policy")
-        return _Random(augmenter, seed, arguments["draw"])
+def _build(item: views.View, seed: int, shape: tuple[int, int, int]) -> View:  # noqa: PLR0911
     height, width, _ = shape
-    return _Warp(_INVERSES[name](height / width, **arguments))
+    match item:
+        case views.Identity():
+            return lambda batch: batch.inputs
+        case views.HorizontalFlip():
+            return lambda batch: batch.inputs.flip(3)
+        case views.VerticalFlip():
+            return lambda batch: batch.inputs.flip(2)
+        case views.Shift(x=x, y=y):
+            return _Warp(_shift(x, y))
+        case views.Rotate(degrees=degrees):
+            return _Warp(_rotate(height / width, degrees))
+        case views.Scale(factor=factor):
+            return _Warp(_scale(factor))
+        case views.Crop(share=share, x=x, y=y):
+            return _Warp(_crop(share, x, y))
+        case views.Draw(draw=draw, policy=policy):
+            augmenter = Augmenter(policy, shape, f"the view '{_name(item)}': policy")
+            return _Random(augmenter, seed, draw)
 
-
-_FLIPS: Mapping[str, View] = {
-    "identity": lambda batch: batch.inputs,
-    "hflip": lambda batch: batch.inputs.flip(3),
-    "vflip": lambda batch: batch.inputs.flip(2),
-}
 
 # x and y in the image, of which x and y in the view are made: 2 x 3.
 _Inverse = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
-def _shift(_height_by_width: float, x: float, y: float) -> _Inverse:
+def _shift(x: float, y: float) -> _Inverse:
     """Move right by `x` of the width and down by `y` of the height, between whole pixels too."""
     # The inverse of the move, in sides that are 2 long.
     return (1.0, 0.0, -2.0 * x), (0.0, 1.0, -2.0 * y)
@@ -110,12 +104,12 @@ def _rotate(height_by_width: float, degrees: float) -> _Inverse:
     return (cos, -sin * height_by_width, 0.0), (sin / height_by_width, cos, 0.0)
 
 
-def _scale(_height_by_width: float, factor: float) -> _Inverse:
+def _scale(factor: float) -> _Inverse:
     """Enlarge about the middle by `factor`; below 1 shrinks."""
     return (1.0 / factor, 0.0, 0.0), (0.0, 1.0 / factor, 0.0)
 
 
-def _crop(_height_by_width: float, share: float, x: float, y: float) -> _Inverse:
+def _crop(share: float, x: float, y: float) -> _Inverse:
     """Enlarge a window of `share` of each side; at -1 it lies left or on top, at 1 right or below.
 
     With share 0.875 and x and y of 0 and of 1 and -1 these are the five crops of Krizhevsky et al.
@@ -123,14 +117,6 @@ def _crop(_height_by_width: float, share: float, x: float, y: float) -> _Inverse
     """
     # The middle of the window: at 1, the window's end is the image's.
     return (share, 0.0, x * (1.0 - share)), (0.0, share, y * (1.0 - share))
-
-
-_INVERSES: Mapping[str, Callable[..., _Inverse]] = {
-    "shift": _shift,
-    "rotate": _rotate,
-    "scale": _scale,
-    "crop": _crop,
-}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.errors import PipelineError, did_you_mean
-from pipeline.params import check_network_args
+from pipeline.errors import PipelineError
+from pipeline.params import MistakesError, parse
+from pipeline.params.networks import AnyModel, Model
 from pipeline.vision.networks.classifier import Classifier, DoesNotFitError, Shape
 from pipeline.vision.networks.families import REPLACED, build_family
 from pipeline.vision.networks.plain import LENET5, build_plain
@@ -37,16 +38,14 @@ def build_network(name: str, args: Mapping[str, Any], shape: Shape, classes: int
     Raises:
         PipelineError: unknown name or argument, or images too small for the network.
     """
-    if name not in BUILDERS:
-        nearest = did_you_mean(name, BUILDERS)
-        raise PipelineError(
-            f"model.name: unknown network {name}{nearest} (valid: {', '.join(BUILDERS)})"
-        )
-    if mistakes := check_network_args(name, args):
-        told = "; ".join(f"model.args{mistake}" for mistake in mistakes)
-        raise PipelineError(f"{told}; change model.args of {name} in params.yaml")
     try:
-        network = BUILDERS[name](shape=shape, classes=classes, **args)
+        model: Model = parse(AnyModel, {"name": name, "args": dict(args)})
+    except MistakesError as error:
+        mistakes = "; ".join(f"model.{mistake}" for mistake in error.args)
+        raise PipelineError(f"{mistakes}; change the model {name} in params.yaml") from error
+    given = {key: getattr(model.args, key) for key in model.args.model_fields_set}
+    try:
+        network = BUILDERS[name](shape=shape, classes=classes, **given)
         _try_one_image(network, shape)
     except (DoesNotFitError, RuntimeError) as error:
         _, height, width = shape

@@ -2,142 +2,78 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from pipeline.params.networks import Activation, Block, Dense, Pool
 from pipeline.vision.networks.classifier import Classifier, DoesNotFitError, Shape
 
 # Each activation, and the gain that keeps the scale of activations through a layer: the standard
 # deviation of its weights is gain / sqrt(inputs of one unit). He et al. 2015 for the rectifiers,
 # Glorot and Bengio 2010 for the others.
-ACTIVATIONS: Mapping[str, tuple[type[nn.Module], float]] = {
+ACTIVATIONS: Mapping[Activation, tuple[type[nn.Module], float]] = {
     "relu": (nn.ReLU, sqrt(2.0)),
     "leaky_relu": (nn.LeakyReLU, sqrt(2.0 / (1.0 + 0.01**2))),
     "tanh": (nn.Tanh, 1.0),
     "sigmoid": (nn.Sigmoid, 1.0),
     "none": (nn.Identity, 1.0),
 }
-POOLS: Mapping[str, type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {
+POOLS: Mapping[Literal["max", "average"], type[nn.MaxPool2d] | type[nn.AvgPool2d]] = {
     "max": nn.MaxPool2d,
     "average": nn.AvgPool2d,
 }
 
 
-@dataclass(frozen=True)
-class Pool:
-    """A pooling, over windows that overlap where stride < size.
-
-    Attributes:
-        kind: one of `POOLS`.
-        size: side of the window, px.
-        stride: px; 0 means `size`.
-    """
-
-    kind: str
-    size: int
-    stride: int = 0
-
-
-@dataclass(frozen=True)
-class Block:
-    """A convolution, perhaps a batch normalisation, an activation, perhaps a pooling.
-
-    Attributes:
-        filters: number of output channels.
-        kernel: side, px.
-        stride: px.
-        padding: with zeros. valid: none; same: kernel - 1 in all, so that n px become ceil(n /
-            stride); full: kernel - 1 at each side, so that every overlap counts.
-        activation: one of `ACTIVATIONS`.
-        batch_norm: whether one stands between convolution and activation.
-        pool: after the activation.
-    """
-
-    filters: int
-    kernel: int
-    stride: int = 1
-    padding: str = "same"
-    activation: str = "relu"
-    batch_norm: bool = False
-    pool: Pool | None = None
-
-    @property
-    def margins(self) -> tuple[int, int]:
-        """Padding in px before and after; an even kernel's odd pixel comes after."""
-        reach = self.kernel - 1
-        if self.padding == "same":
-            return reach // 2, reach - reach // 2
-        return (reach, reach) if self.padding == "full" else (0, 0)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A dense layer, an activation, perhaps dropout.
-
-    Attributes:
-        units: number of outputs.
-        activation: one of `ACTIVATIONS`.
-        dropout: probability that an output is set to 0 in training.
-    """
-
-    units: int
-    activation: str = "relu"
-    dropout: float = 0.0
-
-
 # LeCun et al. 1998 with ReLU and max pooling: 28 px are padded to the original's 32.
 LENET5: Mapping[str, Any] = {
     "blocks": [
-        {"filters": 6, "kernel": 5, "padding": "same", "pool": {"kind": "max", "size": 2}},
-        {"filters": 16, "kernel": 5, "padding": "valid", "pool": {"kind": "max", "size": 2}},
+        Block(filters=6, kernel=5, padding="same", pool=Pool(kind="max", size=2)),
+        Block(filters=16, kernel=5, padding="valid", pool=Pool(kind="max", size=2)),
     ],
-    "dense": [{"units": 120}, {"units": 84}],
+    "dense": [Dense(units=120), Dense(units=84)],
 }
 
 
 def build_plain(
-    shape: Shape,
-    classes: int,
-    blocks: Sequence[Mapping[str, Any]],
-    dense: Sequence[Mapping[str, Any]] = (),
+    shape: Shape, classes: int, blocks: Sequence[Block], dense: Sequence[Dense] = ()
 ) -> Classifier:
     """Build the network that params.yaml describes.
 
     Args:
         shape: channels, height and width of one image.
         classes: number of classes.
-        blocks: keys of `Block`, one mapping per block; `pool` holds keys of `Pool`.
-        dense: keys of `Dense`, one mapping per layer.
+        blocks: from the input on.
+        dense: after the blocks.
 
     Raises:
         DoesNotFitError: a block leaves nothing of its volume.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     volume = shape
-    for number, described in enumerate(blocks, start=1):
-        block = _read_block(described)
+    for number, block in enumerate(blocks, start=1):
         layers |= _convolution(block, number, volume[0])
         volume = _after_block(block, number, volume)
     layers["flatten"] = nn.Flatten()
     features = prod(volume)
-    for number, described in enumerate(dense, start=1):
-        layer = Dense(**described)
+    for number, layer in enumerate(dense, start=1):
         layers |= _dense(layer, number, features)
         features = layer.units
     return Classifier(nn.Sequential(layers), features, classes, head_name=f"fc{len(dense) + 1}")
 
 
-def _read_block(described: Mapping[str, Any]) -> Block:
-    pool = described.get("pool")
-    return Block(**{**described, "pool": Pool(**pool) if isinstance(pool, Mapping) else None})
+def _margins(block: Block) -> tuple[int, int]:
+    """Return the padding in px before and after; an even kernel's odd pixel comes after."""
+    reach = block.kernel - 1
+    if block.padding == "same":
+        return reach // 2, reach - reach // 2
+    return (reach, reach) if block.padding == "full" else (0, 0)
 
 
 def _convolution(block: Block, number: int, channels: int) -> OrderedDict[str, nn.Module]:
     """List the layers of a block by name."""
-    before, after = block.margins
+    before, after = _margins(block)
     symmetric = before == after
     convolution = nn.Conv2d(
         channels,
@@ -173,7 +109,7 @@ def _dense(layer: Dense, number: int, features: int) -> OrderedDict[str, nn.Modu
     )
 
 
-def _activate(layer: nn.Conv2d | nn.Linear, name: str) -> nn.Module:
+def _activate(layer: nn.Conv2d | nn.Linear, name: Activation) -> nn.Module:
     """Return the activation and draw the weights before it, so that it keeps their scale."""
     kind, gain = ACTIVATIONS[name]
     inputs = layer.weight[0].numel()
@@ -185,7 +121,7 @@ def _activate(layer: nn.Conv2d | nn.Linear, name: str) -> nn.Module:
 
 def _after_block(block: Block, number: int, volume: Shape) -> Shape:
     """Return channels, height, width that a block makes of `volume`."""
-    volume = _slide(f"block {number}", volume, block.kernel, block.stride, block.margins)
+    volume = _slide(f"block {number}", volume, block.kernel, block.stride, _margins(block))
     volume = block.filters, *volume[1:]
     if block.pool:
         size, stride = block.pool.size, block.pool.stride or block.pool.size

@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import channel_statistics, images_digest
 from pipeline.errors import PipelineError
-from pipeline.params import Model, Training
+from pipeline.params import Training
+from pipeline.params.networks import Model
 from pipeline.vision.training.job import Job
 from pipeline.vision.weights.normalization import IMAGENET_MEAN, IMAGENET_STD, for_channels
 
@@ -64,7 +65,7 @@ def make_job(
         mean=mean,
         std=std,
         network=model.name,
-        args=dict(model.args),
+        args=model.model_dump(mode="json")["args"],
         weights=initial.weights,
         origin=initial.origin,
         recipe=recipe,
@@ -103,7 +104,7 @@ def make_trial_job(
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
         network=model.name,
-        args=dict(model.args),
+        args=model.model_dump(mode="json")["args"],
         weights=None,
         origin="random",
         recipe=recipe.model_copy(update={"weights": None}),

@@ -2,6 +2,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.params.networks import Block, Dense, Pool
 from tests.contract.imports import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
@@ -24,8 +25,10 @@ def test_a_plain_network_is_a_pleasure_to_write(tmp_path):
     dense:
       - {units: 128, dropout: 0.5}
 """
-    params = load(tmp_path, model)
-    assert params.model.args["dense"] == [{"units": 128, "dropout": 0.5}]
+    args = load(tmp_path, model).model.args
+    assert args.dense == (Dense(units=128, dropout=0.5),)
+    assert args.blocks[0].pool == Pool(kind="max", size=3, stride=2)
+    assert args.blocks[1] == Block(filters=64, kernel=3, padding="valid", activation="tanh")
 
 
 def test_mistakes_in_the_arguments_are_told_before_anything_runs(tmp_path):
@@ -37,13 +40,12 @@ def test_mistakes_in_the_arguments_are_told_before_anything_runs(tmp_path):
         load(tmp_path, model)
     told = str(caught.value).partition(": ")[2].split("; ")
     assert told == [
-        "model.args.blocks[0].kernel (block 1): missing, add it",
-        "model.args.blocks[0].kernal (block 1): unknown key, did you mean kernel? (valid: filters,"
-        " kernel, stride, padding, activation, batch_norm, pool)",
-        "model.args.dense[0].units (dense layer 1): got 0, need a whole number of at least 1",
+        "model.args.blocks[0].kernel: missing, add it",
+        "model.args.blocks[0].kernal: unknown key, did you mean kernel?",
+        "model.args.dense[0].units: got 0, need a whole number of at least 1",
     ]
 
 
 def test_arguments_that_the_network_does_not_have(tmp_path):
-    with pytest.raises(PipelineError, match=r"model\.args\.dropout: unknown key \(valid: none\)"):
+    with pytest.raises(PipelineError, match=r"model\.args\.dropout: unknown key, valid: none"):
         load(tmp_path, "  name: resnet20\n  args: {dropout: 0.5}\n")

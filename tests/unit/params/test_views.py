@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from pipeline.errors import PipelineError
-from pipeline.params import check_carried_views, load_params
+from pipeline.params import MistakesError, load_params, parse
+from pipeline.params.views import Draw, Rotate, Shift, View
 from tests.contract.imports import ROOT
 
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -41,7 +42,9 @@ ONE_OF_EACH = [
 
 
 def test_each_view_is_taken():
-    assert list(loaded(views=ONE_OF_EACH).views) == ONE_OF_EACH
+    tta = loaded(views=ONE_OF_EACH)
+    assert tta.views[3:5] == (Shift(x=0.5, y=-0.5), Rotate(degrees=180.0))
+    assert tta.model_dump(mode="json")["views"] == ONE_OF_EACH
 
 
 def test_a_number_of_views_counts_each_draw():
@@ -86,10 +89,10 @@ SHARE = "need a number from 0.25 to 1"
         ({"crop": {"share": 0.9, "x": 2, "y": 0}}, ".crop.x: got 2, need a number from -1 to 1"),
         (
             {"crop": {"share": 0.9, "x": 0, "y": 0, "z": 1}},
-            ".crop.z: unknown key (valid: share, x, y)",
+            ".crop.z: unknown key, valid: share, x, y",
         ),
         ({"crop": {}}, ".crop.share: missing, add it"),
-        ({"identity": {"x": 1}}, ".identity.x: unknown key (valid: none)"),
+        ({"identity": {"x": 1}}, ".identity.x: unknown key, valid: none"),
         ({"crup": {}}, ": unknown view crup, did you mean crop? (valid: identity, hflip, "),
         ({}, ": need one view per item, found none"),
         ({"hflip": {}, "vflip": {}}, ": need one view per item, found "),
@@ -106,16 +109,16 @@ SHARE = "need a number from 0.25 to 1"
         ),
         (
             {"random": {"draws": 1, "policy": []}},
-            ".random.policy: got [], need a list of albumentations transforms, as in balance",
+            ".random.policy: got [], need at least 1 item",
         ),
         ({"random": {"draws": 1, "policy": "Affine"}}, '.random.policy: got "Affine", need a list'),
         (
             {"random": {"draws": 1, "policy": [*POLICY, "Rotate"]}},
-            ".random.policy[1]: need a transform such as 'Rotate: {limit: 5}', found Rotate",
+            '.random.policy[1]: got "Rotate", need a mapping of keys to values, such as',
         ),
         (
             {"random": {"draws": 1, "policy": [{"Affine": None}]}},
-            ".random.policy[0]: need a transform such as",
+            ".random.policy[0].Affine: got null, need a mapping of keys to values",
         ),
         (
             {"random": {"draws": 1, "policy": [{"Affin": {}}]}},
@@ -123,7 +126,7 @@ SHARE = "need a number from 0.25 to 1"
         ),
         (
             {"random": {"draws": 1, "policy": [{"Affine": {"rotat": 1}}]}},
-            ".random.policy[0].Affine: unknown argument rotat, did you mean rotate?",
+            ".random.policy[0].Affine.rotat: unknown key, did you mean rotate?",
         ),
         (
             {"random": {"draws": 1, "policy": [*POLICY, {"Superimpose": {}}]}},
@@ -142,24 +145,29 @@ def test_all_mistakes_come_together():
         "tta.mean",
         "tta.views[0].shift.x",
         "tta.views[0].shift.y",
-        "tta.views[1].random.draws",
         "tta.views[1].random.policy",
+        "tta.views[1].random.draws",
     ]
 
 
+def carried(items):
+    return parse(tuple[View, ...], items)
+
+
 def test_the_views_of_a_bundle_are_draws_one_by_one():
-    carried = [*ONE_OF_EACH[:-1], {"random": {"draw": 0, "policy": POLICY}}]
-    assert check_carried_views(carried) == []
-    (draws, _) = check_carried_views(ONE_OF_EACH)
-    assert draws == "[7].random.draw: missing, add it"
-
-
-@pytest.mark.parametrize("value", [None, [], {}, "identity", 3])
-def test_no_list_of_views(value):
-    assert check_carried_views(value) == [": need a list of views"]
+    (draw,) = carried([{"random": {"draw": 0, "policy": POLICY}}])
+    assert draw == Draw(draw=0, policy=draw.policy)
+    with pytest.raises(MistakesError) as caught:
+        carried(ONE_OF_EACH)
+    assert caught.value.args == (
+        "[7].random.draw: missing, add it",
+        "[7].random.draws: unknown key, did you mean draw?",
+    )
 
 
 @pytest.mark.parametrize("item", [None, [], "identity", 3, {"rotate": None}, {"rotate": [7]}])
 def test_what_is_no_view_of_a_bundle(item):
-    (mistake,) = check_carried_views([{"hflip": {}}, item])
+    with pytest.raises(MistakesError) as caught:
+        carried([{"hflip": {}}, item])
+    (mistake,) = caught.value.args
     assert mistake.startswith("[1]")

@@ -42,3 +42,43 @@ def test_sections_may_be_merged():
     text = TEXT.replace("per_class: {}", "per_class: {<<: {a: []}, b: []}")
     Path("p.yaml").write_text(text)
     assert set(load_params(Path("p.yaml")).balance.per_class) == {"a", "b"}
+
+
+@pytest.mark.parametrize("number", ["1:30", "1:30.5", "010", "1_0:00"])
+def test_what_dvc_does_not_read_as_this_number_is_none(number):
+    """YAML 1.1 takes 1:30 for 90, and 010 for 8; DVC reads YAML 1.2."""
+    Path("p.yaml").write_text(TEXT.replace("epochs: 30", f"epochs: {number}"))
+    with pytest.raises(PipelineError) as caught:
+        load_params(Path("p.yaml"))
+    assert str(caught.value) == f'p.yaml: train.epochs: got "{number}", need a valid integer'
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1_000", 1000), ("0", 0), ("+2", 2), ("2.", 2), (".5", 0.5), ("1e3", 1000), ("0x10", 16)],
+)
+def test_what_is_a_number(text, value):
+    Path("p.yaml").write_text(TEXT.replace("warmup_epochs: 1}", f"warmup_epochs: {text}}}"))
+    assert load_params(Path("p.yaml")).train.schedule.warmup_epochs == value
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["[*{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}, *{0}]", "{{<<: [*{0}, *{0}], a: *{0}}}"],
+)
+def test_aliases_of_aliases_are_refused_at_once(step):
+    lines = ["l0: &l0 {x: 1}"]
+    lines += [f"l{n}: &l{n} {step.format(f'l{n - 1}')}" for n in range(1, 40)]
+    Path("p.yaml").write_text("\n".join(lines))
+    with pytest.raises(PipelineError, match=r"by its aliases .*write lists and sections out$"):
+        load_params(Path("p.yaml"))
+
+
+def test_a_policy_may_be_shared_by_an_alias():
+    text = TEXT.replace("  policy: ", "  policy: &gentle").replace(
+        "{}            #", "{a: *gentle} #"
+    )
+    assert text.count("gentle") == 2
+    Path("p.yaml").write_text(text)
+    balance = load_params(Path("p.yaml")).balance
+    assert balance.per_class["a"] == balance.policy

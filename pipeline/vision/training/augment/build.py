@@ -1,15 +1,14 @@
 """From the list of params.yaml to augmentations in a row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.params import augmentations, misfits
 from pipeline.vision.training.augment.affine import Affine
-from pipeline.vision.training.augment.arguments import mistakes, needs
 from pipeline.vision.training.augment.color import Color
 from pipeline.vision.training.augment.erase import Erase
 from pipeline.vision.training.augment.moves import Crop, HorizontalFlip, Move, VerticalFlip, move
@@ -66,60 +65,41 @@ class Augment:
 
 
 def build_augment(
-    items: Sequence[Mapping[str, Mapping[str, Any]]], shape: tuple[int, int, int]
+    items: Sequence[augmentations.Augmentation], shape: tuple[int, int, int]
 ) -> Augment:
     """Turn the list of params.yaml into augmentations, in order.
 
     Args:
-        items: one {name: {argument: value}} each; names and arguments are known to be valid.
+        items: as `train.augment` has them.
         shape: height, width and channels of the images.
 
     Raises:
-        PipelineError: arguments are missing, of another type or out of bounds.
+        PipelineError: arguments that do not suit images of this shape.
     """
-    needed = needs(shape)
-    named = [(position, *next(iter(item.items()))) for position, item in enumerate(items)]
-    wrong = [
-        mistake
-        for position, name, arguments in named
-        for mistake in mistakes(f"augment[{position}].{name}", arguments, needed[name])
-    ]
-    if wrong:
-        raise PipelineError("; ".join(wrong))
+    if wrong := misfits(items, shape):
+        raise PipelineError("; ".join(f"augment{mistake}" for mistake in wrong))
+    return Augment(tuple((f"{i}.{item.key}", _build(item, shape)) for i, item in enumerate(items)))
+
+
+def _build(  # noqa: PLR0911
+    item: augmentations.Augmentation, shape: tuple[int, int, int]
+) -> Transform:
     height, width, _ = shape
-    return Augment(
-        tuple(
-            (f"{position}.{name}", _BUILD[name](values, height, width))
-            for position, name, values in named
-        )
-    )
-
-
-_BUILD: dict[str, Callable[[Mapping[str, Any], int, int], Transform]] = {
-    "hflip": lambda values, _height, width: HorizontalFlip(p=values["p"], width=width),
-    "vflip": lambda values, height, _width: VerticalFlip(p=values["p"], height=height),
-    "crop": lambda values, height, width: Crop(
-        padding=values["padding"], height=height, width=width
-    ),
-    "affine": lambda values, height, width: Affine(
-        degrees=values["degrees"],
-        translate=values["translate"],
-        scale=tuple(values["scale"]),
-        shear=values["shear"],
-        height=height,
-        width=width,
-    ),
-    "color": lambda values, _height, _width: Color(
-        brightness=values["brightness"],
-        contrast=values["contrast"],
-        saturation=values["saturation"],
-        hue=values["hue"],
-    ),
-    "noise": lambda values, _height, _width: Noise(std=values["std"]),
-    "erase": lambda values, height, width: Erase(
-        p=values["p"], area=tuple(values["area"]), height=height, width=width
-    ),
-}
+    match item:
+        case augmentations.HorizontalFlip(p=p):
+            return HorizontalFlip(p, width)
+        case augmentations.VerticalFlip(p=p):
+            return VerticalFlip(p, height)
+        case augmentations.Crop(padding=padding):
+            return Crop(padding, height, width)
+        case augmentations.Affine():
+            return Affine(**dict(item), height=height, width=width)
+        case augmentations.Color():
+            return Color(**dict(item))
+        case augmentations.Noise(std=std):
+            return Noise(std)
+        case augmentations.Erase(p=p, area=area):
+            return Erase(p, area, height, width)
 
 
 def _own(draws: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,11 +14,15 @@ from pipeline.data.balancing.balance import (
 )
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.params import parse
+from pipeline.params.transforms import Policy
 
 INFO = SetInfo(("a", "b", "c"), Preprocessing(6, 6, 1, "stretch", 0, 8), "uint8")
 POLICIES = Policies(
-    default=[{"Affine": {"rotate": [-30, 30], "p": 1.0}}, {"Superimpose": {"p": 0.5}}],
-    per_class={"c": [{"GaussNoise": {"p": 1.0}}]},
+    default=parse(
+        Policy, [{"Affine": {"rotate": [-30, 30], "p": 1.0}}, {"Superimpose": {"p": 0.5}}]
+    ),
+    per_class={"c": parse(Policy, [{"GaussNoise": {"p": 1.0}}])},
 )
 
 
@@ -165,7 +169,8 @@ def test_no_copies_make_an_empty_set(tmp_path):
 
 def test_a_class_may_have_its_own_policy(tmp_path):
     train = write_train(tmp_path / "train", [0, 1, 2])
-    quiet = Policies([{"HorizontalFlip": {"p": 0.0}}], {"b": [{"HorizontalFlip": {"p": 1.0}}]})
+    never, always = (parse(Policy, [{"HorizontalFlip": {"p": p}}]) for p in (0.0, 1.0))
+    quiet = Policies(never, {"b": always})
     copies = spread_copies(train, np.array([1, 1, 1]), seed=0)
     write_balanced(tmp_path / "train", copies, quiet, tmp_path / "out")
     originals, made = (x.gather(np.arange(3)) for x in (train, ImageSet.open(tmp_path / "out")))

@@ -122,7 +122,7 @@ def test_the_recipe_in_a_line(params, changed):
             "schedule": {"name": "one_cycle", "rise": 0.3},
             "loss": {"name": "logit_adjusted", "tau": 1.0, "start": 0.0},
             "sampler": {"name": "square_root", "start": 0.8},
-            "augment": [{"hflip": {"p": 0.5}}, {"crop": {"padding": 0.1}}],
+            "augment": [{"hflip": {"p": 0.5}}, {"crop": {"padding": 4}}],
             "label_smoothing": 0.1,
             "cutmix_alpha": 1.0,
             "ema_decay": 0.999,

@@ -8,6 +8,9 @@ from scipy.stats import gmean
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
+from pipeline.params import parse
+from pipeline.params.transforms import Policy
+from pipeline.params.views import HorizontalFlip, Identity, Random, Rotate, Shift
 from pipeline.vision.bundle.description import Description, Views
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import embeddings, probabilities, view_posteriors
@@ -20,11 +23,11 @@ POLICY = [
     {"GaussNoise": {"std_range": [0.02, 0.1], "p": 0.5}},
 ]
 ITEMS = (
-    {"identity": {}},
-    {"hflip": {}},
-    {"shift": {"x": 0.125, "y": 0.0}},
-    {"rotate": {"degrees": 7}},
-    *expand([{"random": {"draws": 2, "policy": POLICY}}]),
+    Identity(),
+    HorizontalFlip(),
+    Shift(x=0.125, y=0.0),
+    Rotate(degrees=7),
+    *expand([Random(draws=2, policy=parse(Policy, POLICY))]),
 )
 
 
@@ -162,10 +165,10 @@ def test_embeddings_are_of_the_image_as_it_is(tmp_path):
     np.testing.assert_array_equal(embeddings(plain, [images]), embeddings(shipped, [images]))
 
 
-def test_a_policy_that_albumentations_does_not_take_is_one_line(tmp_path):
-    policy = [{"Affine": {"rotate": "much"}}]
+def test_a_policy_that_does_not_suit_the_images_is_one_line(tmp_path):
+    policy = [{"ISONoise": {}}]
     views = Views(({"random": {"draw": 0, "policy": policy}},), "arithmetic", 0)
     with pytest.raises(PipelineError) as caught:
         probabilities(make(tmp_path / "m", views=views), [integers(1, 16, 16, 1)])
-    assert str(caught.value).startswith("the view 'random 1': policy[0].Affine.rotate: ")
+    assert str(caught.value).startswith("the view 'random 1': policy[0].ISONoise: needs colour")
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.params._networks import NETWORKS
+from pipeline.params.networks import NETWORKS
 from pipeline.vision.networks import BUILDERS, build_network, count_parameters
 
 
@@ -55,7 +55,7 @@ def test_unknown_name_lists_the_valid_ones():
 @pytest.mark.parametrize(
     ("name", "args", "expected"),
     [
-        ("lenet5", {"dropout": 0.5}, r"model\.args\.dropout: unknown key \(valid: none\)"),
+        ("lenet5", {"dropout": 0.5}, r"model\.args\.dropout: unknown key, valid: none"),
         ("mobilenet_v2", {"dropot": 0.5}, r"dropot: unknown key, did you mean dropout\?"),
         (
             "mobilenet_v2",
@@ -65,7 +65,7 @@ def test_unknown_name_lists_the_valid_ones():
         (
             "resnet18",
             {"num_classes": 3},
-            r"num_classes: unknown key.*model\.args of resnet18",
+            r"num_classes: unknown key.*change the model resnet18 in params",
         ),
     ],
 )

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.params import parse
+from pipeline.params.augmentations import Augmentations
 from pipeline.vision._torchvision import import_torchvision
-from pipeline.vision.training.augment import build_augment
+from pipeline.vision.training import augment as batch_augment
 from pipeline.vision.training.augment.affine import inverse_affine
 from pipeline.vision.training.augment.noise import normal
 
@@ -25,6 +27,10 @@ SEVEN = [HFLIP, VFLIP, CROP, AFFINE, COLOR, NOISE, ERASE]
 def images(request):
     drawn = np.random.default_rng(0).random((13, 3, 10, 12), dtype=np.float32)
     return torch.from_numpy(drawn).contiguous(memory_format=request.param)
+
+
+def build_augment(items, shape):
+    return batch_augment.build_augment(parse(Augmentations, items), shape)
 
 
 def draw(augment, count, seed=0):

@@ -1,12 +1,13 @@
+"""What each augmentation's arguments may be, and what does not suit the images."""
+
 import math
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params._augmentations import BATCH_AUGMENTATIONS
+from pipeline.params import MistakesError, misfits, parse
+from pipeline.params.augmentations import Augmentations
 from pipeline.vision.training.augment import build_augment
-from pipeline.vision.training.augment.arguments import needs
-from pipeline.vision.training.augment.build import _BUILD
 
 HFLIP = {"hflip": {"p": 0.5}}
 VFLIP = {"vflip": {"p": 0.5}}
@@ -15,24 +16,25 @@ AFFINE = {"affine": {"degrees": 30, "translate": 0.2, "scale": [0.7, 1.4], "shea
 COLOR = {"color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}}
 NOISE = {"noise": {"std": 0.1}}
 ERASE = {"erase": {"p": 0.7, "area": [0.1, 0.3]}}
+SEVEN = [HFLIP, VFLIP, CROP, AFFINE, COLOR, NOISE, ERASE]
 
 
-def test_names_and_arguments_are_those_of_the_table():
-    needed = needs((8, 8, 3))
-    assert {name: frozenset(values) for name, values in needed.items()} == BATCH_AUGMENTATIONS
-    assert set(_BUILD) == set(BATCH_AUGMENTATIONS)
+def said_of(items):
+    with pytest.raises(MistakesError) as caught:
+        parse(Augmentations, items)
+    return list(caught.value.args)
 
 
 @pytest.mark.parametrize(
     ("item", "changed", "message"),
     [
         (HFLIP, {"p": 1.5}, "p: got 1.5, need a number from 0 to 1"),
-        (VFLIP, {"p": True}, "p: got True, need a number from 0 to 1"),
-        (VFLIP, {"p": None}, "p: got None, need a number from 0 to 1"),
-        (CROP, {"padding": 2.5}, "padding: got 2.5, need a whole number from 0 to 5"),
-        (CROP, {"padding": 6}, "padding: got 6, need a whole number from 0 to 5"),
-        (AFFINE, {"degrees": math.nan}, "degrees: got nan, need a number from 0 to 180"),
-        (AFFINE, {"translate": "1"}, "translate: got 1, need a number from 0 to 0.5"),
+        (VFLIP, {"p": True}, "p: got true, need a number from 0 to 1"),
+        (VFLIP, {"p": None}, "p: got null, need a number from 0 to 1"),
+        (CROP, {"padding": 2.5}, "padding: got 2.5, need a whole number of at least 0"),
+        (CROP, {"padding": -1}, "padding: got -1, need a whole number of at least 0"),
+        (AFFINE, {"degrees": math.nan}, "degrees: got NaN, need a number from 0 to 180"),
+        (AFFINE, {"translate": "1"}, 'translate: got "1", need a number from 0 to 0.5'),
         (
             AFFINE,
             {"scale": [1.2, 0.8]},
@@ -45,29 +47,55 @@ def test_names_and_arguments_are_those_of_the_table():
         (COLOR, {"brightness": 2}, "brightness: got 2, need a number from 0 to 1"),
         (COLOR, {"hue": 0.6}, "hue: got 0.6, need a number from 0 to 0.5"),
         (NOISE, {"std": -0.1}, "std: got -0.1, need a number from 0 to 1"),
-        (ERASE, {"area": [0.1, "x"]}, "area: got [0.1, 'x'], need [low, high] with 0.001 <= low"),
+        (ERASE, {"area": [0.1, "x"]}, 'area: got [0.1, "x"], need [low, high] with 0.001 <= low'),
     ],
 )
 def test_mistakes_say_where_and_what(item, changed, message):
     ((name, arguments),) = item.items()
-    with pytest.raises(PipelineError) as caught:
-        build_augment([HFLIP, NOISE, {name: {**arguments, **changed}}], (10, 12, 3))
-    assert str(caught.value).startswith(f"augment[2].{name}.{message}")
+    (said,) = said_of([HFLIP, NOISE, {name: {**arguments, **changed}}])
+    assert said.startswith(f"[2].{name}.{message}")
 
 
 def test_all_mistakes_come_together():
+    assert said_of([{"erase": {"q": 1, "area": 1}}, {"noise": {"std": 7}}]) == [
+        "[0].erase.area: got 1, need [low, high] with 0.001 <= low <= high <= 1",
+        "[0].erase.q: unknown key, valid: p, area",
+        "[1].noise.std: got 7, need a number from 0 to 1",
+    ]
+
+
+def test_what_is_left_out_has_its_default():
+    """RandomHorizontalFlip, ColorJitter, GaussianNoise, RandomErasing; the crop of He et al."""
+    names = ["hflip", "vflip", "crop", "affine", "color", "noise", "erase"]
+    items = parse(Augmentations, [{name: {}} for name in names])
+    assert [dict(item) for item in items] == [
+        {"p": 0.5},
+        {"p": 0.5},
+        {"padding": 4},
+        {"degrees": 0.0, "translate": 0.0, "scale": (1.0, 1.0), "shear": 0.0},
+        {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
+        {"std": 0.1},
+        {"p": 0.5, "area": (0.02, 0.33)},
+    ]
+
+
+def test_every_augmentation_can_be_built():
+    built = build_augment(parse(Augmentations, SEVEN), (10, 12, 3))
+    assert [prefix for prefix, _ in built.items] == [
+        f"{i}.{next(iter(item))}" for i, item in enumerate(SEVEN)
+    ]
+
+
+def test_the_window_of_a_crop_moves_by_half_of_the_shorter_side_at_most():
+    assert misfits(parse(Augmentations, [{"crop": {"padding": 5}}]), (10, 12, 3)) == []
     with pytest.raises(PipelineError) as caught:
-        build_augment([{"erase": {}}, {"noise": {"std": 7}}], (10, 12, 3))
-    assert str(caught.value) == (
-        "augment[0].erase.p: missing, add a number from 0 to 1;"
-        " augment[0].erase.area: missing, add [low, high] with 0.001 <= low <= high <= 1;"
-        " augment[1].noise.std: got 7, need a number from 0 to 1"
-    )
+        build_augment(parse(Augmentations, [HFLIP, {"crop": {"padding": 6}}]), (12, 10, 3))
+    assert str(caught.value) == "augment[1].crop.padding: got 6, need a whole number from 0 to 5"
 
 
 def test_one_channel_has_no_saturation_and_no_hue():
     with pytest.raises(PipelineError) as caught:
-        build_augment([COLOR], (10, 12, 1))
+        build_augment(parse(Augmentations, [COLOR]), (10, 12, 1))
     assert str(caught.value) == (
         "augment[0].color.saturation: got 0.4, need 0, for the images have one channel;"
         " augment[0].color.hue: got 0.2, need 0, for the images have one channel"

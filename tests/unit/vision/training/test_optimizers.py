@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from pipeline.params import Optimizer
+from pipeline.params import AdamW, Sgd
 from pipeline.vision.training.optimizers import build_optimizer, set_learning_rate
 
 NAMES = pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -13,7 +13,7 @@ NAMES = pytest.mark.parametrize("name", ["sgd", "adamw"])
 
 def settings(name="sgd", **changes):
     values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "layer_decay": 1.0}
-    return Optimizer(name=name, **(values | changes))
+    return {"sgd": Sgd, "adamw": AdamW}[name](name=name, **(values | changes))
 
 
 def network():
