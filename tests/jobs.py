@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import Training, load_params, parse
-from pipeline.params.networks import AnyModel
+from pipeline.params import load_params, parse
+from pipeline.params.choices.networks import AnyModel
+from pipeline.params.choices.training import Training
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from pipeline.params._training import Training
 from pipeline.params._types import (
     LISTED,
     Count,
@@ -26,9 +25,10 @@ from pipeline.params._types import (
     misfits,
     refuse,
 )
-from pipeline.params.networks import AnyModel
-from pipeline.params.transforms import Policy
-from pipeline.params.views import ViewItem, count_views
+from pipeline.params.choices.networks import AnyModel
+from pipeline.params.choices.training import Training
+from pipeline.params.choices.transforms import Policy
+from pipeline.params.choices.views import ViewItem, count_views
 
 AutoOrCount = Annotated[Literal["auto"] | Count, Need("auto or a whole number from 1")]
 

@@ -25,7 +25,7 @@ from pipeline.evaluation.plots.sheets import (
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.history import History
 from pipeline.evaluation.reports.schema import Measured
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.stages._paths import HISTORY, PICTURES, REPORTS, training_folders
 from pipeline.vision.inspection.examples import training_examples
 

@@ -1,6 +1,7 @@
 """What the training stages learn from."""
 
-from pipeline.params import Params, Training
+from pipeline.params import Params
+from pipeline.params.choices.training import Training
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.stages._paths import PACKED, training_folders
 

@@ -15,7 +15,7 @@ from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import TtaReport
 from pipeline.evaluation.tta.search import Choice, ViewPosteriors, choose_views, search_views
 from pipeline.params import Params
-from pipeline.params.views import Identity, View
+from pipeline.params.choices.views import Identity, View
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import FINAL, PACKED, PICTURES, REPORTS, TUNED

@@ -32,7 +32,8 @@ from torch.nn import functional
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo, ShardWriter
 from pipeline.parallel import usable_cores
-from pipeline.params import Model, load_params
+from pipeline.params import load_params, parse
+from pipeline.params.choices.networks import AnyModel
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.autotune import choose_compute
@@ -147,7 +148,7 @@ def make_endless_job(case: Case, packed: Path, few: Path) -> Job:
     values["early_stopping"]["patience"] = 10**6
     return make_job(
         "train",
-        Model(name=case.network, args={}),
+        parse(AnyModel, {"name": case.network, "args": {}}),
         type(params.train).model_validate(values, strict=False),
         images=[packed],
         validation=few,

@@ -29,7 +29,8 @@ from safetensors.torch import save_file
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.parallel import usable_cores
-from pipeline.params import Model, Params, load_params
+from pipeline.params import Params, load_params, parse
+from pipeline.params.choices.networks import AnyModel
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
@@ -98,7 +99,7 @@ def plan(params: Params, arguments: argparse.Namespace, weights: Path) -> dict[s
         initial = InitialWeights(source, str(source), IMAGENET) if source else InitialWeights()
         return make_job(
             "train",
-            Model(name=arguments.network, args={}),
+            parse(AnyModel, {"name": arguments.network, "args": {}}),
             type(params.train).model_validate(values, strict=False),
             images=[packed / "train"],
             validation=packed / "val",

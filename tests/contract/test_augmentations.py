@@ -12,7 +12,7 @@ import pytest
 from pipeline.data.balancing.augment import Augmenter, _albumentations
 from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, misfits, parse
-from pipeline.params.transforms import TRANSFORMS, Policy
+from pipeline.params.choices.transforms import TRANSFORMS, Policy
 
 # Of masks and keypoints, which we do not have, and the size, which is that of the packed images.
 NOT_OURS = {"fill_mask", "keypoint_remapping_method", "size"}

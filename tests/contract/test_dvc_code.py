@@ -28,9 +28,10 @@ PLUMBING = (
 )
 # What names a file of it as its dependency; what follows from there, follows by the outputs.
 RESULTS = {
-    "pipeline/data/sources/scan.py": {"index"},
+    "pipeline/data/sources/folder.py": {"index", "pack"},
     "pipeline/data/packing/pack.py": {"pack"},
     "pipeline/data/balancing/balance.py": {"balance", "tta", "evaluate", "embed"},
+    "pipeline/params/choices/training.py": {"train", "finetune", "evaluate"},
     "pipeline/vision/training/losses.py": {"train", "finetune", "evaluate"},
     "pipeline/vision/networks/plain.py": {"train", "finetune", "tta", "evaluate", "embed"},
     "pipeline/vision/inference/views.py": {"tta", "evaluate", "embed"},

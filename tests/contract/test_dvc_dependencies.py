@@ -24,17 +24,25 @@ PLUMBING = {
     "pipeline.evaluation.reports": "the shape of reports, and how they are shown",
     "pipeline.runtime": "starts, transports and records",
     "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
+    "pipeline.stages._trained": "the same",
     "pipeline.stages._bundles": "opens a model, and refuses one that does not fit",
     "pipeline.vision._torchvision": "makes torchvision importable",
 }
+# Defaults of options, which params.yaml may leave out, do decide results.
+DECIDING = {"pipeline.params.choices"}
 # These only hand work on to what the walk finds behind them.
 STARTERS = {"pipeline.stages.train", "pipeline.stages.finetune", "pipeline.stages._training"}
 # These show results, so that only stages that draw depend on them.
 SHOWING = {"report": {"pipeline.evaluation.reports"}}
+# What autotune chose is kept, whatever code chose it.
+KEPT = {"autotune"}
 # register changes what lies outside the repository and therefore runs every time.
 ALWAYS = {"register"}
 # Files directly in these folders are units of their own.
-OPEN_FOLDERS = {PACKAGE, PACKAGE / "data", PACKAGE / "vision", PACKAGE / "stages"}
+OPEN_FOLDERS = {
+    PACKAGE,
+    *(PACKAGE / name for name in ("data", "params", "params/choices", "stages", "vision")),
+}
 # The parts of the lock, by the names under which their packages are imported.
 LOCK = ROOT / "infra" / "lock"
 PARTS = {
@@ -53,16 +61,22 @@ PARTS = {
     "jinja2": "pictures",
 }
 # Besides what its own module takes from params, a stage may hand all of them on.
-HANDED_ON = {"train": {"model"}, "finetune": {"model"}}
+HANDED_ON = {
+    "autotune": {"train", "finetune"},
+    "train": {"model", "train"},
+    "finetune": {"model", "finetune"},
+}
 UNTRACKED = {"resources", "tracking"}
 
 STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-TRACKED = [name for name in STAGES if name not in ALWAYS]
+TRACKED = [name for name in STAGES if name not in ALWAYS | KEPT]
 
 
 def is_plumbing(module: str, stage: str) -> bool:
-    names = set(PLUMBING) - SHOWING.get(stage, set())
-    return any(module == name or module.startswith(f"{name}.") for name in names)
+    def is_in(names: set[str]) -> bool:
+        return any(module == name or module.startswith(f"{name}.") for name in names)
+
+    return is_in(set(PLUMBING) - SHOWING.get(stage, set())) and not is_in(DECIDING)
 
 
 def needed_modules(stage: str) -> set[str]:
@@ -88,7 +102,9 @@ def needed_code(stage: str) -> set[str]:
             unit = unit.parent
         if unit != PACKAGE / "evaluation" / "__init__.py":
             units.add(str(unit.relative_to(ROOT)))
-    return units
+    choices = PACKAGE / "params" / "choices"
+    files = {str(path.relative_to(ROOT)) for path in choices.glob("[!_]*.py")}
+    return (units - files) | {str(choices.relative_to(ROOT))} if files <= units else units
 
 
 def needed_locks(stage: str) -> set[str]:
@@ -99,7 +115,7 @@ def needed_locks(stage: str) -> set[str]:
 def used_sections(stage: str) -> set[str]:
     """Return the sections of params that a stage's module reads."""
     source = MODULES[f"pipeline.stages.{stage}"].read_text()
-    found = set(re.findall(r"\bparams\.(\w+?)_?\b", source)) - {"section"}
+    found = set(re.findall(r"(?<!pipeline\.)\bparams\.(\w+?)_?\b", source)) - {"section"}
     return (found | HANDED_ON.get(stage, set())) - UNTRACKED
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from pipeline.params import Params, load_params
 from pipeline.params._types import Choice, Need
-from pipeline.params.networks import NETWORKS, Model
-from pipeline.params.transforms import Transform
+from pipeline.params.choices.networks import NETWORKS, Model
+from pipeline.params.choices.transforms import Transform
 from pipeline.vision.networks import BUILDERS
 from tests.contract.imports import ROOT
 

@@ -18,7 +18,7 @@ from pipeline.commands.doctor import _cluster
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
-from pipeline.params import ConstantRate
+from pipeline.params.choices.training import ConstantRate
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import finetune, train

@@ -13,7 +13,7 @@ from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
 from pipeline.params import Tta, load_params, parse
-from pipeline.params.views import Identity, Rotate, Shift, ViewItem
+from pipeline.params.choices.views import Identity, Rotate, Shift, ViewItem
 from pipeline.stages import tta
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import weights_digest

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.errors import PipelineError
 from pipeline.params import misfits
-from pipeline.params.transforms import Superimpose, Transform
+from pipeline.params.choices.transforms import Superimpose, Transform
 
 # Height x width x channels, uint8 or uint16.
 Pixels = npt.NDArray[Any]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.data.balancing.augment import Augmenter
 from pipeline.data.shards.shards import ImageSet, Pixels, ShardWriter
 from pipeline.parallel import map_chunks
-from pipeline.params.transforms import Policy
+from pipeline.params.choices.transforms import Policy
 
 Counts = npt.NDArray[np.int64]
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import images_digest
-from pipeline.params import Params, Training
+from pipeline.params import Params
+from pipeline.params.choices.training import Training
 from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.store import BUNDLE_TAG, STAGE_TAG, WEIGHTS_TAG
 from pipeline.runtime.tracking.trained import Trained

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.params import Params, Training
+from pipeline.params import Params
+from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.digest import values_digest
 
 

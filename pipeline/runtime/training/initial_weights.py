@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.data.shards.statistics import files_digest
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_path
-from pipeline.params import Params, Training
+from pipeline.params import Params
+from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 from pipeline.vision.training.make_job import InitialWeights

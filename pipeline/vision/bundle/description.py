@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import parse
-from pipeline.params.views import Draw, View
+from pipeline.params.choices.views import Draw, View
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.data.shards.preprocessing import Preprocessing
-from pipeline.params.views import Identity
+from pipeline.params.choices.views import Identity
 from pipeline.vision.bundle.description import Description, read_description
 from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization

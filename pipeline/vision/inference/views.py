@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.balancing.augment import Augmenter
-from pipeline.params import views
+from pipeline.params.choices import views
 from pipeline.vision.bundle.inputs import Batch
 
 View = Callable[[Batch], Tensor]

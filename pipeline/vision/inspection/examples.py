@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.plots.examples import Partner, TrainingExample
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, Share, compose

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, parse
-from pipeline.params.networks import AnyModel, Model
+from pipeline.params.choices.networks import AnyModel, Model
 from pipeline.vision.networks.classifier import Classifier, DoesNotFitError, Shape
 from pipeline.vision.networks.families import REPLACED, build_family
 from pipeline.vision.networks.plain import LENET5, build_plain

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pipeline.params.networks import Activation, Block, Dense, Pool
+from pipeline.params.choices.networks import Activation, Block, Dense, Pool
 from pipeline.vision.networks.classifier import Classifier, DoesNotFitError, Shape
 
 # Each activation, and the gain that keeps the scale of activations through a layer: the standard

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.training.augment import Augment
 from pipeline.vision.training.mixing import (
     draw_boxes,

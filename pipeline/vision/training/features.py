@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.batches import map_ahead, own_rows
 from pipeline.vision.training.sources import Features, Source

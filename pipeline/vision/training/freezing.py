@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.networks.depth import depth_groups
 

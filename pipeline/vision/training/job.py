@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, some
-from pipeline.params import Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import values_digest

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.params import (
+from pipeline.params.choices.training import (
     BalancedSoftmax,
     ClassBalanced,
     CrossEntropy,

@@ -7,8 +7,8 @@ from pathlib import Path
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import channel_statistics, images_digest
 from pipeline.errors import PipelineError
-from pipeline.params import Training
-from pipeline.params.networks import Model
+from pipeline.params.choices.networks import Model
+from pipeline.params.choices.training import Training
 from pipeline.vision.training.job import Job
 from pipeline.vision.weights.normalization import IMAGENET_MEAN, IMAGENET_STD, for_channels
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.params import Optimizer
+from pipeline.params.choices.training import Optimizer
 
 # One kernel per step instead of several per operation; torch has others for other devices.
 _FUSED = frozenset({"cpu", "cuda"})

@@ -2,7 +2,13 @@
 
 import math
 
-from pipeline.params import ConstantRate, CosineRate, OneCycleRate, Schedule, StepRate
+from pipeline.params.choices.training import (
+    ConstantRate,
+    CosineRate,
+    OneCycleRate,
+    Schedule,
+    StepRate,
+)
 
 # Of one cycle, as in torch: what the peak is divided by to give the first rate, and the first
 # rate to give the last.

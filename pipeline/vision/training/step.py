@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.params import CrossEntropy, Training
+from pipeline.params.choices.training import CrossEntropy, Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import BatchPlan, compose, starts_at

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.params import EarlyStopping
+from pipeline.params.choices.training import EarlyStopping
 from pipeline.vision.training.checkpoint import read_values
 
 Record = dict[str, float]

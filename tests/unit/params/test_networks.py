@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.params.networks import Block, Dense, Pool
+from pipeline.params.choices.networks import Block, Dense, Pool
 from tests.contract.imports import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()

@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, load_params, parse
-from pipeline.params.views import Draw, Rotate, Shift, View
+from pipeline.params.choices.views import Draw, Rotate, Shift, View
 from tests.contract.imports import ROOT
 
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text())

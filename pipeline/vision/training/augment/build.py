@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.params import augmentations, misfits
+from pipeline.params import misfits
+from pipeline.params.choices import augmentations
 from pipeline.vision.training.augment.affine import Affine
 from pipeline.vision.training.augment.color import Color
 from pipeline.vision.training.augment.erase import Erase

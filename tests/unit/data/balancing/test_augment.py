@@ -7,7 +7,7 @@ import pytest
 from pipeline.data.balancing.augment import Augmenter
 from pipeline.errors import PipelineError
 from pipeline.params import parse
-from pipeline.params.transforms import TRANSFORMS, Policy
+from pipeline.params.choices.transforms import TRANSFORMS, Policy
 
 COLOUR_ONLY = {"HueSaturationValue", "ISONoise"}
 NEEDED = {"CropAndPad": {"percent": [-0.1, 0.1]}}
@@ -62,7 +62,7 @@ def test_another_process_makes_the_same_copies_and_does_not_import_torch():
 import hashlib, sys, numpy as np
 from pipeline.data.balancing.augment import Augmenter
 from pipeline.params import parse
-from pipeline.params.transforms import Policy
+from pipeline.params.choices.transforms import Policy
 assert "albumentations" not in sys.modules
 image = np.random.default_rng(0).integers(0, 256, (28, 28, 1)).astype(np.uint8)
 policy = Augmenter(parse(Policy, {POLICY!r}), (28, 28, 1), "p")

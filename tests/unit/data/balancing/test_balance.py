@@ -15,7 +15,7 @@ from pipeline.data.balancing.balance import (
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.params import parse
-from pipeline.params.transforms import Policy
+from pipeline.params.choices.transforms import Policy
 
 INFO = SetInfo(("a", "b", "c"), Preprocessing(6, 6, 1, "stretch", 0, 8), "uint8")
 POLICIES = Policies(

@@ -9,8 +9,8 @@ from scipy.stats import gmean
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.params import parse
-from pipeline.params.transforms import Policy
-from pipeline.params.views import HorizontalFlip, Identity, Random, Rotate, Shift
+from pipeline.params.choices.transforms import Policy
+from pipeline.params.choices.views import HorizontalFlip, Identity, Random, Rotate, Shift
 from pipeline.vision.bundle.description import Description, Views
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import embeddings, probabilities, view_posteriors

@@ -15,8 +15,8 @@ from scipy import ndimage
 from pipeline.data.balancing.augment import Augmenter
 from pipeline.errors import PipelineError
 from pipeline.params import parse
-from pipeline.params.transforms import Policy
-from pipeline.params.views import View, ViewItem
+from pipeline.params.choices.transforms import Policy
+from pipeline.params.choices.views import View, ViewItem
 from pipeline.vision.bundle.inputs import Batch, Normalization
 from pipeline.vision.inference import views as tta
 

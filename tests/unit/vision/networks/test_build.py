@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.params.networks import NETWORKS
+from pipeline.params.choices.networks import NETWORKS
 from pipeline.vision.networks import BUILDERS, build_network, count_parameters
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import PipelineError
-from pipeline.params.networks import Activation, Pool
+from pipeline.params.choices.networks import Activation, Pool
 from pipeline.vision.networks import build_network, count_parameters
 from pipeline.vision.networks.plain import ACTIVATIONS, POOLS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.params import parse
-from pipeline.params.augmentations import Augmentations
+from pipeline.params.choices.augmentations import Augmentations
 from pipeline.vision._torchvision import import_torchvision
 from pipeline.vision.training import augment as batch_augment
 from pipeline.vision.training.augment.affine import inverse_affine

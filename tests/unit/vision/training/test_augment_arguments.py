@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, misfits, parse
-from pipeline.params.augmentations import Augmentations
+from pipeline.params.choices.augmentations import Augmentations
 from pipeline.vision.training.augment import build_augment
 
 HFLIP = {"hflip": {"p": 0.5}}

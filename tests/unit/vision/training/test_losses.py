@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.params import (
+from pipeline.params.choices.training import (
     BalancedSoftmax,
     ClassBalanced,
     CrossEntropy,

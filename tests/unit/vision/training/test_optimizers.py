@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from pipeline.params import AdamW, Sgd
+from pipeline.params.choices.training import AdamW, Sgd
 from pipeline.vision.training.optimizers import build_optimizer, set_learning_rate
 
 NAMES = pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipeline.params import ConstantRate, CosineRate, OneCycleRate, StepRate
+from pipeline.params.choices.training import ConstantRate, CosineRate, OneCycleRate, StepRate
 from pipeline.vision.training.schedule import learning_rate, multiplier
 
 

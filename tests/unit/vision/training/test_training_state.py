@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.params import EarlyStopping
+from pipeline.params.choices.training import EarlyStopping
 from pipeline.vision.training.training_state import TrainingState
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from pipeline.params._types import Keyed, Option, Shape, between, misfits, refuse, whole
-from pipeline.params.transforms import Policy, Superimpose
+from pipeline.params.choices.transforms import Policy, Superimpose
 
 # Beyond these bounds nothing, or nothing but border, is left of the image.
 _Move = Annotated[float, between(-0.5, 0.5)]

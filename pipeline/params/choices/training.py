@@ -19,7 +19,7 @@ from pipeline.params._types import (
     Seed,
     Share,
 )
-from pipeline.params.augmentations import Augmentations
+from pipeline.params.choices.augmentations import Augmentations
 
 
 class _StepRule(Section):
