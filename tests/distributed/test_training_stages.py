@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.commands import sync
 from pipeline.commands.doctor import _cluster
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.params.choices.training import ConstantRate
+from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import finetune, train
@@ -92,6 +95,13 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
             "digits training",
             "digits validation",
         ]
+        # The run's checkpoint is the very bundle.
+        found = find_bundle(run.info.run_id, small.tracking)
+        assert bundle_digest(found) == bundle_digest(Path("models") / name)
+        (model,) = client.search_logged_models([experiment], f"source_run_id = '{run.info.run_id}'")
+        figures = {metric.key: (metric.step, metric.value) for metric in model.metrics}
+        expected = {key: (kept["epoch"], kept[key]) for key in kept if key.startswith("val_")}
+        assert figures == expected
         # Nobody asked for the load of the nodes.
         assert not [metric for metric in run.data.metrics if metric.startswith("system/")]
     # The tuned model starts from the base model and keeps its normalisation.
@@ -228,6 +238,31 @@ def test_ctrl_c_saves_first(small, packed):
     client = open_client(small.tracking)
     (run,) = client.search_runs([client.get_experiment_by_name("convoy").experiment_id])
     assert run.info.status == "KILLED"
+
+
+def test_a_killed_training_leaves_its_best_weights_at_the_store(small, packed):
+    write_params(**{"checkpoint_interval_s: 5": "checkpoint_interval_s: 0.1"})
+    process = start_training()
+    (journal,) = Path(".convoy/journal").glob("*.jsonl")
+    while '"act": "checkpoint"' not in journal.read_text():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for one in (psutil.Process(process.pid), *children):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.communicate()
+    left = {copy.name for copy in journal.with_suffix(".checkpoints").iterdir()}
+    sync.run(small)
+    client = open_client(small.tracking)
+    (run,) = client.search_runs([client.get_experiment_by_name("convoy").experiment_id])
+    assert run.info.status == "KILLED"
+    found = find_bundle(run.info.run_id, small.tracking)
+    assert weights_digest(found) in left
+    bundle = load_bundle(found)
+    losses = client.get_metric_history(run.info.run_id, "val_loss")
+    assert bundle.description.validation["loss"] in [loss.value for loss in losses]
+    assert not list(Path(".convoy/journal").iterdir())
 
 
 def test_a_stop_before_anything_is_trained_is_immediate(small, packed):

@@ -17,8 +17,9 @@ from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.store import open_client
+from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.vision.bundle.description import Description, read_description
-from pipeline.vision.bundle.digest import weights_digest
+from pipeline.vision.bundle.digest import bundle_digest, weights_digest
 from tests.contract.imports import ROOT
 
 PREPROCESSING = Preprocessing(28, 28, 1, "stretch", 0, 8)
@@ -125,6 +126,25 @@ def weights_digest_of(epoch):
     file = weights_of(epoch)
     bundle = file.rename(file.parent / "model.safetensors").parent
     return weights_digest(bundle)
+
+
+def test_a_training_starts_from_a_run_by_its_id(begin, tracking):
+    logger = begin()
+    improve(logger, 1, 0.5)
+    improve(logger, 3, 0.25)
+    logger.end("FAILED")
+    run, _ = models_of(tracking)
+    params = load_params(ROOT / "params.yaml").model_copy(update={"tracking": tracking})
+    recipe = params.train.model_copy(update={"weights": run.info.run_id})
+    start = find_initial_weights(params, recipe)
+    assert weights_digest(start.weights) == weights_digest_of(3)
+    assert start.origin == bundle_digest(find_bundle(run.info.run_id, tracking))
+    assert start.normalization == ((0.3,), (0.3,))
+
+
+def test_a_run_that_is_not_there(tracking):
+    with pytest.raises(PipelineError, match=f"the run {'0' * 32} at sqlite:.* is not there"):
+        find_bundle("0" * 32, tracking)
 
 
 def test_the_ui_ranks_them_by_validation_metrics(begin, tracking):
