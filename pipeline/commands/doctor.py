@@ -107,13 +107,11 @@ def _disk() -> str:
 def _data(params: Params) -> str:
     """Find images, without reading any."""
     root = Path(params.data.root)
-    if not root.exists():
-        if root == Path("data/sample"):
-            return f"{root} is made by the first dvc repro"
-        raise PipelineError(f"data.root: there is no {root}; set it in params.yaml")
+    if root == Path("data/sample") and not root.exists():
+        return f"{root} is made by the first dvc repro"
     from pipeline.data.sources.open import open_source
 
-    return f"{open_source(root).list_images().images.num_rows} images under {root}"
+    return f"{open_source(root).list_images().images.num_rows} images in {root}"
 
 
 def _tracking(params: Params) -> str:

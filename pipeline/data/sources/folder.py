@@ -92,7 +92,7 @@ class FolderSource:
                 " splits; make one folder per class in each, such as train/cats/, or rename them"
                 " if they are the classes"
             )
-        files = [file.path for file in loose]
+        files = [f"{f.path} ({f.obstacle})" if f.is_broken_link else f.path for f in loose]
         return PipelineError(
             f"{self.folder} has no class folders{f', but files: {some(files)}' if files else ''};"
             " expected one folder per class with its images, such as cats/ and dogs/, or Parquet"

@@ -1,34 +1,26 @@
 """Parquet files that hold the images themselves, as public hubs hand out data sets."""
 
 import json
-import os
 import re
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.images.decode import UnusableImageError, check_bytes
-from pipeline.data.sources._files import File, walk
+from pipeline.data.sources._files import File, look, walk
+from pipeline.data.sources._image_column import find_image_column, image_columns, read_row
 from pipeline.data.sources.source import IMAGES, SPLITS, Listing, text_column
 from pipeline.errors import PipelineError, some
 
-# A label column must have one of these names. An image column is known by its type; among several
-# the one with one of these names is taken.
+# A label column must have one of these names.
 _LABEL_NAMES = ("label", "labels", "fine_label", "target")
-_IMAGE_NAMES = ("image", "img", "bytes")
 
 # What may lie beside the Parquet files of a data set; any other file makes it a class folder.
 _BESIDE = {".md", ".txt", ".json", ".yaml", ".yml", ".py"}
-
-_BYTES_PER_BATCH = 8 * 2**20
-_BYTES_PER_READ = 2**20
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class ParquetSource:
         if root.suffix.lower() != ".parquet" or not root.is_file():
             return False
         try:
-            return bool(_image_columns(pq.read_schema(root)))
+            return bool(image_columns(pq.read_schema(root)))
         except (OSError, pa.ArrowException):
             return False
 
@@ -74,18 +66,17 @@ class ParquetSource:
         parts = [_Part.read(self.folder, file) for file in self._files()]
         _check_splits(parts)
         _check_classes(parts)
-        return Listing(pa.concat_tables([part.images for part in parts]).sort_by("path"))
+        images = pa.concat_tables([part.images for part in parts])
+        if not len(images):
+            raise PipelineError(f"{self.root} has no rows; get the file again, or other ones")
+        return Listing(images.sort_by("path"))
 
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Read the image bytes of one row, as `ImageSource` says; a null reads as no bytes."""
         name, _, row = path.rpartition("/")
         if not row.isdecimal():
             raise UnusableImageError("unreadable: not the name of a row in a Parquet file")
-        try:
-            content = _reader(f"{self.folder}/{name}").read(int(row))
-        except (OSError, pa.ArrowException) as error:
-            _OPEN.reader = None
-            raise UnusableImageError(f"unreadable: {error}") from error
+        content = read_row(f"{self.folder}/{name}", int(row))
         check_bytes(len(content), max_pixels)
         return content
 
@@ -94,8 +85,7 @@ class ParquetSource:
         if self.root.is_dir():
             found = [file for file in walk(self.root) if _is_parquet(file.path)]
         else:
-            status = self.root.stat()
-            found = [File(self.root.name, f"{status.st_size} {status.st_mtime_ns}", None)]
+            found = [look(self.folder, self.root.name)]
         for file in found:
             if file.obstacle:  # a whole file of images is too much to be left out
                 raise PipelineError(
@@ -127,7 +117,7 @@ class _Part:
             file.path.encode()
             with pq.ParquetFile(path) as parquet:
                 schema = parquet.schema_arrow
-                _image_column(path, schema)
+                find_image_column(path, schema)
                 label = _label_column(path, schema)
                 wanted = {label, *({"split", "group"} & set(schema.names))}
                 table = parquet.read([name for name in schema.names if name in wanted])
@@ -163,43 +153,6 @@ def _holds_parquet_only(root: Path) -> bool:
 
 def _is_parquet(path: str) -> bool:
     return path.lower().endswith(".parquet")
-
-
-def _image_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns whose type may hold image files."""
-    structs, plain = [], []
-    for field in schema:
-        if _is_binary(field.type):
-            plain.append(field.name)
-        elif pa.types.is_struct(field.type):
-            inner = field.type.get_field_index("bytes")
-            if inner >= 0 and _is_binary(field.type.field(inner).type):
-                structs.append(field.name)
-    if {"path", "label"} <= set(schema.names):  # a manifest, which may have columns of its own
-        plain = [name for name in plain if name in _IMAGE_NAMES]
-    return structs + plain
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
-
-def _image_column(path: Path, schema: pa.Schema) -> str:
-    columns = _image_columns(schema)
-    if not columns:
-        raise PipelineError(
-            f"{path}: no column of image bytes, found {some(schema.names, 10)}; expected a binary"
-            " column, or a struct with the field bytes; if it lists paths of files, set data.root"
-            " to the file itself"
-        )
-    named = [name for name in columns if name in _IMAGE_NAMES]
-    if len(columns) > 1 and len(named) != 1:
-        raise PipelineError(
-            f"{path}: the columns {some(columns, 10)} may all hold the images; name one of them"
-            " image, or remove the others"
-        )
-    return (named or columns)[0]
 
 
 def _label_column(path: Path, schema: pa.Schema) -> str:
@@ -310,72 +263,3 @@ def _check_classes(parts: list[_Part]) -> None:
                 f" classes: {some(parts[0].classes or ['none'], 3)}, and"
                 f" {some(part.classes or ['none'], 3)}; keep files of one data set in a folder"
             )
-
-
-class _Reader:
-    """Reads image bytes from one file, batch by batch within a row group.
-
-    Memory is that of one batch, however large the row groups are: some programs write all rows as
-    one. Rows in ascending order are read once; going back reads the row group from its start.
-    """
-
-    def __init__(self, file: str) -> None:
-        self._file = pq.ParquetFile(file, buffer_size=_BYTES_PER_READ)
-        self._column = _image_column(Path(file), self._file.schema_arrow)
-        groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
-        self._ends = np.cumsum([group.num_rows for group in groups], dtype=np.int64)
-        bytes_per_row = sum(g.total_byte_size for g in groups) / max(
-            self._file.metadata.num_rows, 1
-        )
-        self._rows_per_batch = int(np.clip(_BYTES_PER_BATCH / max(bytes_per_row, 1), 1, 256))
-        self._group = -1
-        self._start = 0  # row of the file with which the batch starts
-        self._batch = pa.array([], pa.binary())
-        self._following: Iterator[pa.RecordBatch] = iter(())
-
-    def read(self, row: int) -> bytes:
-        """Return the image bytes of a row, counted from 0; no bytes for a null."""
-        if not self._start <= row < self._start + len(self._batch):
-            self._seek(row)
-        return self._batch[row - self._start].as_py() or b""
-
-    def _seek(self, row: int) -> None:
-        """Make the batch that holds `row` the current one."""
-        group = int(np.searchsorted(self._ends, row, side="right"))
-        if group == len(self._ends):
-            raise UnusableImageError("unreadable: the file has fewer rows")
-        if group != self._group or row < self._start:
-            self._group = group
-            self._start = int(self._ends[group - 1]) if group else 0
-            self._batch = self._batch[:0]
-            self._following = self._batches(group)
-        while row >= self._start + len(self._batch):
-            self._start += len(self._batch)
-            batch = next(self._following, None)
-            if batch is None:
-                raise UnusableImageError("unreadable: the row group has fewer rows than it says")
-            self._batch = self._column_of(batch)
-
-    def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
-        return self._file.iter_batches(  # type: ignore[no-any-return]
-            self._rows_per_batch, row_groups=[group], columns=[self._column], use_threads=False
-        )
-
-    def _column_of(self, batch: pa.RecordBatch) -> pa.Array:
-        column = batch.column(self._column)
-        return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-
-
-# The reader that each thread used last: the copies of a source that a worker process gets one
-# after the other go on where the former was.
-_OPEN = threading.local()
-
-
-def _reader(file: str) -> _Reader:
-    status = os.stat(file)  # noqa: PTH116 - once per image
-    # A forked process must not share what its parent has open.
-    key = (file, status.st_size, status.st_mtime_ns, os.getpid())
-    if getattr(_OPEN, "reader", None) is None or _OPEN.key != key:
-        _OPEN.reader, _OPEN.key = _Reader(file), key
-    reader: _Reader = _OPEN.reader
-    return reader

@@ -5,7 +5,9 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.commands import doctor
+from pipeline.params import load_params
 from tests.contract.imports import ROOT
+from tests.hub import write_hub_file
 
 
 @pytest.fixture
@@ -44,3 +46,17 @@ def test_no_data_and_no_server_are_told(checked, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL data      data.root" in out
     assert "FAIL tracking  the MLflow address nonsense://x begins with nonsense" in out
+
+
+def test_images_of_every_source_are_counted():
+    params = load_params(ROOT / "params.yaml")
+    assert doctor._data(params) == "data/sample is made by the first dvc repro"
+    for number in range(3):
+        Path(f"in/{number % 2}").mkdir(parents=True, exist_ok=True)
+        Path(f"in/{number % 2}/{number}.png").touch()
+    Path("in/list.csv").write_text("path,label\n0/0.png,a\n0/2.png,b\n")
+    write_hub_file(Path("hub/data/train-00000-of-00001.parquet"), [b"x"] * 5, [0] * 5, ("a",))
+    for root, count in (("in", 3), ("in/list.csv", 2), ("hub", 5)):
+        data = params.data.model_copy(update={"root": root})
+        found = doctor._data(params.model_copy(update={"data": data}))
+        assert found == f"{count} images in {root}"

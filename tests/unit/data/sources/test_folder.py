@@ -198,6 +198,13 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         _scan(tmp_path)
 
 
+def test_links_to_class_folders_that_are_all_broken(tmp_path: Path) -> None:
+    (tmp_path / "cat").symlink_to("nowhere")
+    message = r"no class folders, but files: cat \(broken link: leads to nowhere: No such file"
+    with pytest.raises(PipelineError, match=message):
+        _scan(tmp_path)
+
+
 def test_reading_what_is_gone_or_too_large(tmp_path: Path) -> None:
     _touch(tmp_path, "cat/1.png")
     with pytest.raises(UnusableImageError, match=r"^unreadable: No such file or directory$"):

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.images.decode import UnusableImageError
-from pipeline.data.sources import parquet
 from pipeline.data.sources.open import open_source
 from pipeline.data.sources.parquet import ParquetSource
 from pipeline.errors import PipelineError
 from tests.hub import IMAGE, write_hub_file
 
 CLASSES = ("cat", "dog")
+_SIZE = "pipeline.data.sources._image_column._BYTES_PER_BATCH"
 
 
 def _contents(count: int, seed: int = 0) -> list[bytes]:
@@ -137,7 +137,9 @@ def test_a_row_without_a_label_is_listed(tmp_path: Path) -> None:
 def test_rows_in_any_order(
     tmp_path: Path, rows_per_group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "_BYTES_PER_BATCH", 2000)  # some ten rows
+    monkeypatch.setattr(
+        "pipeline.data.sources._image_column._BYTES_PER_BATCH", 2000
+    )  # some ten rows
     contents = {name: _contents(300, seed) for seed, name in enumerate(("a", "b"))}
     for name, values in contents.items():
         write_hub_file(tmp_path / f"{name}.parquet", values, [0] * 300, CLASSES, rows_per_group)
@@ -162,7 +164,7 @@ def test_a_row_is_read_without_the_rest_of_the_file(
             decoded.append(len(batch))
             yield batch
 
-    monkeypatch.setattr(parquet, "_BYTES_PER_BATCH", 2000)
+    monkeypatch.setattr(_SIZE, 2000)
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     source = ParquetSource(file)
     for row in range(400):
@@ -346,6 +348,14 @@ def test_mistakes_among_files(tmp_path: Path) -> None:
     message = r"extra\.parquet and train\.parquet give different names .*: dog, cat, and cat, dog;"
     with pytest.raises(PipelineError, match=message):
         ParquetSource(tmp_path).list_images()
+
+
+def test_files_without_rows(tmp_path: Path) -> None:
+    write_hub_file(tmp_path / "a.parquet", [], [], CLASSES)
+    with pytest.raises(PipelineError, match="has no rows; get the file again"):
+        ParquetSource(tmp_path).list_images()
+    write_hub_file(tmp_path / "b.parquet", [b"x"], [1], CLASSES)
+    assert _columns(tmp_path, "path") == [("b.parquet/0000000",)]
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.data.sources.folder import FolderSource
+from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError
 from pipeline.vision.application.paired_evaluation import evaluate_pair, spread, time_in_turns
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
 from tests.bundles import save_bundle
+from tests.hub import write_hub_file
 from tests.packed import BARS, bars
 
 BLOCK = {"filters": 2, "kernel": 3, "pool": {"kind": "max", "size": 2}}
@@ -73,6 +75,19 @@ def test_another_preparing_reads_the_files(images):
         [preprocess_file(Path("in", path), second.preprocessing) for path in images.paths]
     )
     assert pair.second == pytest.approx(probabilities(second, [anew]))
+
+
+def test_another_preparing_reads_the_rows_of_a_parquet_file(images):
+    first, second = bundle("first"), bundle("second", size=20)
+    expected = hold(first, second, images, FolderSource(Path("in")))
+    contents = [Path("in", path).read_bytes() for path in images.paths]
+    write_hub_file(Path("hub/test.parquet"), contents, images.labels.tolist(), BARS)
+    info, pixels = images.info, images.gather(np.arange(6))
+    with ShardWriter(Path("from_hub"), info, 1024) as writer:
+        paths = [f"test.parquet/{row:07d}" for row in range(6)]
+        writer.write(pixels, images.labels.tolist(), images.ids, [None] * 6, paths)
+    found = hold(first, second, ImageSet.open(Path("from_hub")), open_source("hub"))
+    assert (found.second == expected.second).all()
 
 
 def test_a_file_that_changed_is_not_judged(images):
