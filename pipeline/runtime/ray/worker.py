@@ -25,6 +25,7 @@ from pipeline.runtime.session.system_metrics import sampling
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
+from pipeline.vision.training.memory import keep_freed_memory
 from pipeline.vision.training.trainer import Trainer
 
 
@@ -38,6 +39,7 @@ def train(order: WorkerConfig) -> dict[str, str]:
     import ray.train
     import ray.train.torch
 
+    keep_freed_memory()
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
     device = ray.train.torch.get_device()
