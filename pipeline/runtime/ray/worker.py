@@ -31,6 +31,7 @@ from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.memory import keep_freed_memory
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
 
@@ -44,6 +45,7 @@ def train(job: Job, config: WorkerConfig) -> dict[str, Any]:
     """
     import ray.train
 
+    keep_freed_memory()
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
     device = _device(config.gpu, config.in_actor, context.get_local_rank())
@@ -78,6 +80,7 @@ def tune(
         demand: what each worker gets.
         in_actor: whether Ray chooses the GPU.
     """
+    keep_freed_memory()
     chosen, trial = choose_compute(
         job,
         Share(0, demand.most),
