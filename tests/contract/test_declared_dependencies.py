@@ -10,6 +10,7 @@ from tests.contract.imports import MODULES, ROOT, third_party
 INSTALLED_AS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "pydantic_core": "pydantic",  # a part of it, at the version that it pins
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -39,7 +39,17 @@ RESULTS = {
 }
 VERSIONS = {
     "torch": {"train", "finetune", "tta", "evaluate", "embed"},
-    "pillow": {"sample", "index", "pack", "balance", "tta", "evaluate", "embed", "report"},
+    "pillow": {
+        "sample",
+        "index",
+        "pack",
+        "balance",
+        "baseline",
+        "tta",
+        "evaluate",
+        "embed",
+        "report",
+    },
     "albumentations": {"balance", "tta", "evaluate", "embed"},
 }
 

@@ -21,7 +21,6 @@ PLUMBING = {
     "pipeline.progress": "the console",
     "pipeline.parallel": "results are the same at any number of workers",
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
-    "pipeline.evaluation.reports": "the shape of reports, and how they are shown",
     "pipeline.runtime": "starts, transports and records",
     "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
     "pipeline.stages._trained": "the same",
@@ -32,8 +31,6 @@ PLUMBING = {
 DECIDING = {"pipeline.params.choices"}
 # These only hand work on to what the walk finds behind them.
 STARTERS = {"pipeline.stages.train", "pipeline.stages.finetune", "pipeline.stages._training"}
-# These show results, so that only stages that draw depend on them.
-SHOWING = {"report": {"pipeline.evaluation.reports"}}
 # What autotune chose is kept, whatever code chose it.
 KEPT = {"autotune"}
 # register changes what lies outside the repository and therefore runs every time.
@@ -62,7 +59,11 @@ PARTS = {
 }
 # Besides what its own module takes from params, a stage may hand all of them on.
 HANDED_ON = {
-    "autotune": {"train", "finetune"},
+    "autotune": {
+        f"{stage}.{key}"
+        for stage in ("train", "finetune")
+        for key in ("accumulate", "global_batch_size", "precision", "trainable")
+    },
     "train": {"model", "train"},
     "finetune": {"model", "finetune"},
 }
@@ -72,11 +73,11 @@ STAGE_ENTRIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 TRACKED = [name for name in STAGES if name not in ALWAYS | KEPT]
 
 
-def is_plumbing(module: str, stage: str) -> bool:
+def is_plumbing(module: str) -> bool:
     def is_in(names: set[str]) -> bool:
         return any(module == name or module.startswith(f"{name}.") for name in names)
 
-    return is_in(set(PLUMBING) - SHOWING.get(stage, set())) and not is_in(DECIDING)
+    return is_in(set(PLUMBING)) and not is_in(DECIDING)
 
 
 def needed_modules(stage: str) -> set[str]:
@@ -84,7 +85,7 @@ def needed_modules(stage: str) -> set[str]:
     found, waiting = set(), [f"pipeline.stages.{stage}"]
     while waiting:
         module = waiting.pop()
-        if module in found or module == "pipeline" or is_plumbing(module, stage):
+        if module in found or module == "pipeline" or is_plumbing(module):
             continue
         found.add(module)
         waiting += own_imports(module)

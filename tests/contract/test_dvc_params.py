@@ -18,7 +18,7 @@ EXPECTED = {
     "split": {"split"},
     "pack": {"pack"},
     "balance": {"balance"},
-    "model": {"train", "finetune"},
+    "model": {"autotune", "train", "finetune"},
     "train": {"train", "evaluate"},
     "finetune": {"finetune", "evaluate"},
     "baseline": {"baseline"},
@@ -30,6 +30,8 @@ EXPECTED = {
     "resources": set(),
     "tracking": set(),
 }
+# What the choice of autotune is made for.
+QUESTION = {"accumulate", "global_batch_size", "precision", "trainable"}
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
@@ -74,4 +76,5 @@ def test_every_section_is_expected():
     ("section", "key"), [(s, k) for s, values in PARAMS.items() for k in values]
 )
 def test_a_changed_value_reruns_the_stages_that_depend_on_it(answers, section, key):
-    assert set(answers[f"{section}.{key}"]) == EXPECTED[section]
+    asked = {"autotune"} if section in ("train", "finetune") and key in QUESTION else set()
+    assert set(answers[f"{section}.{key}"]) == EXPECTED[section] | asked

@@ -12,11 +12,15 @@ from tests.contract.imports import MODULES, PACKAGE, own_imports, third_party
 # Imports point one way: a room may import itself and the rooms before it.
 ROOMS = (
     ("pipeline.errors",),
-    ("pipeline.files", "pipeline.parquet", "pipeline.progress"),
+    ("pipeline.files", "pipeline.parquet", "pipeline.progress", "pipeline.parallel"),
     ("pipeline.params",),
     ("pipeline.data", "pipeline.evaluation"),
     ("pipeline.vision",),
-    ("pipeline.runtime",),
+    ("pipeline.runtime.tracking",),
+    ("pipeline.runtime.session",),
+    ("pipeline.runtime.registry",),
+    ("pipeline.runtime.ray",),
+    ("pipeline.runtime.training", "pipeline.runtime"),
     ("pipeline.stages", "pipeline.commands"),
     ("pipeline.cli",),
     ("pipeline.__main__",),
@@ -25,6 +29,7 @@ ROOMS = (
 HOMES = {
     "ray": {module for module in MODULES if module.startswith("pipeline.runtime.ray.")},
     "mlflow": {
+        "pipeline.runtime.tracking.checkpoints",
         "pipeline.runtime.tracking.replay",
         "pipeline.runtime.registry.versions",
         "pipeline.runtime.tracking.results",
