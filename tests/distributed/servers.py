@@ -156,9 +156,13 @@ def _let_in(door, port, delay_s):
     while True:
         try:
             guest, _ = door.accept()
-            host = socket.create_connection(("127.0.0.1", port))
         except OSError:
             return
+        try:
+            host = socket.create_connection(("127.0.0.1", port))
+        except OSError:  # the server is away
+            guest.close()
+            continue
         for source, target, wait_s in ((guest, host, delay_s), (host, guest, 0.0)):
             threading.Thread(target=_hand_on, args=(source, target, wait_s), daemon=True).start()
 

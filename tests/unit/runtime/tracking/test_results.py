@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.params import Tracking, load_params
+from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.results import record_result
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata, bundle_tags, flat_params
 from pipeline.runtime.tracking.store import open_client
-from pipeline.vision.bundle.digest import weights_digest
+from pipeline.vision.bundle.digest import bundle_digest, weights_digest
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.judged import HISTORY, judged
@@ -177,6 +178,8 @@ def test_a_model_out_of_a_cache_gets_a_run_with_all_that_is_known(result):
     assert not list(journal_folder(result.params.resources.storage).glob("*.jsonl"))
     best = {name: run.data.metrics[f"best_{name}"] for name in ("epoch", "val_loss")}
     assert best == {"epoch": 2, "val_loss": 0.6}
+    found = find_bundle(run_id, result.params.tracking)
+    assert bundle_digest(found) == bundle_digest(result.bundle)
     # Found from now on.
     assert record_result(result, {}) == run_id
     assert len(runs_of(result)) == 1
