@@ -6,7 +6,7 @@ A contract test holds the names equal to the builders.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, create_model
+from pydantic import BeforeValidator, TypeAdapter, create_model
 
 from pipeline.params._types import LISTED, Given, Named, Need, Section, whole
 
@@ -86,6 +86,9 @@ class Model(Section):
     name: str
     args: Section
 
+    def __reduce__(self) -> Any:  # pickle does not find the classes made from the table
+        return _restore, (self.model_dump(),)
+
 
 def _takes(**arguments: Any) -> type[Section]:
     fields: Any = {name: (kind, None) for name, kind in arguments.items()}
@@ -149,3 +152,8 @@ AnyModel = Annotated[
         tuple(_named(args) for args in dict.fromkeys(NETWORKS.values())),
     ),
 ]
+
+
+def _restore(values: Mapping[str, Any]) -> Model:
+    model: Model = TypeAdapter(AnyModel).validate_python(values)
+    return model

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from pipeline.errors import PipelineError
@@ -46,6 +48,21 @@ def test_all_mistakes_come_together(tmp_path):
 def test_a_number_with_an_exponent_is_a_number(tmp_path):
     (tmp_path / "p.yaml").write_text(TEXT.replace("lr: 0.002", "lr: 2e-3"))
     assert load_params(tmp_path / "p.yaml").train.optimizer.lr == 0.002
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "  name: resnet18\n  args: {zero_init_residual: true}\n",
+        "  name: plain\n  args: {blocks: [{filters: 2, kernel: 3, pool: {kind: max, size: 2}}]}\n",
+    ],
+)
+def test_params_travel_to_other_processes(tmp_path, model):
+    text = TEXT.replace("  name: lenet5\n  args: {}\n", model)
+    assert text != TEXT
+    (tmp_path / "p.yaml").write_text(text.replace("augment: []", "augment: [{crop: {}}]"))
+    params = load_params(tmp_path / "p.yaml")
+    assert pickle.loads(pickle.dumps(params)) == params
 
 
 def test_a_key_given_twice(tmp_path):
