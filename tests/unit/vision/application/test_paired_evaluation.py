@@ -79,14 +79,14 @@ def test_another_preparing_reads_the_files(images):
 
 def test_another_preparing_reads_the_rows_of_a_parquet_file(images):
     first, second = bundle("first"), bundle("second", size=20)
-    expected = hold(first, second, images, FolderSource(Path("in")))
+    expected = evaluate_pair(first, second, images, FolderSource(Path("in")))
     contents = [Path("in", path).read_bytes() for path in images.paths]
     write_hub_file(Path("hub/test.parquet"), contents, images.labels.tolist(), BARS)
     info, pixels = images.info, images.gather(np.arange(6))
     with ShardWriter(Path("from_hub"), info, 1024) as writer:
         paths = [f"test.parquet/{row:07d}" for row in range(6)]
         writer.write(pixels, images.labels.tolist(), images.ids, [None] * 6, paths)
-    found = hold(first, second, ImageSet.open(Path("from_hub")), open_source("hub"))
+    found = evaluate_pair(first, second, ImageSet.open(Path("from_hub")), open_source("hub"))
     assert (found.second == expected.second).all()
 
 
