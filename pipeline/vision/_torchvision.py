@@ -1,6 +1,8 @@
 """The one place that imports torchvision."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -17,17 +19,38 @@ def import_torchvision() -> ModuleType:
     transforms and data sets need neither operator, so their bare schemas are defined and the
     import is tried again. A matching pair is left as it is.
     """
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _schemas.append(library)  # the schemas live as long as this object
-        import torchvision
+    with _without_compiler():
+        try:
+            import torchvision
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+            library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _schemas.append(library)  # the schemas live as long as this object
+            import torchvision
     module: ModuleType = torchvision
     return module
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Within it, an import of torch's compiler, which takes a second, finds next to nothing.
+
+    A box operator of torchvision asks the compiler whether it may be compiled. It is answered no.
+    """
+    names = ("torch._dynamo", "torch._dynamo.utils")
+    if names[0] in sys.modules:
+        yield
+        return
+    package, utils = (ModuleType(name) for name in names)
+    utils.is_compile_supported = lambda device_type: False  # type: ignore[attr-defined]  # noqa: ARG005
+    sys.modules |= {names[0]: package, names[1]: utils}
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]

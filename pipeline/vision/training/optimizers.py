@@ -1,6 +1,8 @@
 """Optimisers, with learning rates that fall from the head towards the input."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from pipeline.params.choices.training import Optimizer
 
 # One kernel per step instead of several per operation; torch has others for other devices.
 _FUSED = frozenset({"cpu", "cuda"})
+# See torch._compile._disable_dynamo.
+_KEPT_AS = "__dynamo_disable"
 
 
 def build_optimizer(
@@ -27,6 +31,7 @@ def build_optimizer(
             which each group of the optimiser carries as "lr_scale".
         settings: from params.yaml.
     """
+    _spare_the_compiler()
     groups = _param_groups(groups_by_depth, settings)
     parameters = [parameter for group in groups for parameter in group["params"]]
     fused = all(parameter.device.type in _FUSED for parameter in parameters)
@@ -43,6 +48,29 @@ def build_optimizer(
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def step_function(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return the optimiser's `step` without the wrappers that torch puts around it.
+
+    They import torch's compiler, which takes a second and is not used here, to tell it where it may
+    not look. Beside that they turn gradients off, as is done here too, and call hooks, of which
+    there are none.
+    """
+    step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
+    return partial(step, optimizer)
+
+
+def _spare_the_compiler() -> None:
+    """Keep other methods of optimisers from importing torch's compiler, see `step_function`.
+
+    At its first call such a method is replaced by one that a compiled program does not enter, and
+    that one is kept in an attribute of the plain method: the plain method itself stands there now.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None and not hasattr(plain, _KEPT_AS):
+            setattr(plain, _KEPT_AS, plain)
 
 
 def _param_groups(

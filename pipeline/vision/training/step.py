@@ -19,6 +19,7 @@ from pipeline.vision.training.optimizers import (
     restore_state,
     set_learning_rate,
     state_tensors,
+    step_function,
 )
 from pipeline.vision.training.replicas import Replica
 from pipeline.vision.training.sources import Source
@@ -59,6 +60,7 @@ class TrainStep:
         self._recipe, self._worker = recipe, worker
         self._freezing = Freezing(network, recipe)
         self._optimizer = build_optimizer(self._freezing.parameters, recipe.optimizer)
+        self._update = step_function(self._optimizer)
         self._average = AveragedModel(trained, recipe.ema_decay) if recipe.ema_decay else None
         self.judged = self._average.module if self._average else trained
         self._replica = Replica(trained, worker.share)
@@ -102,7 +104,7 @@ class TrainStep:
             loss += mean.detach()
         if self._recipe.clip_norm:
             nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
-        self._optimizer.step()
+        self._update()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average:
             self._average.update()

@@ -6,7 +6,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from pipeline.params.choices.training import AdamW, Sgd
-from pipeline.vision.training.optimizers import build_optimizer, set_learning_rate
+from pipeline.vision.training.optimizers import (
+    build_optimizer,
+    set_learning_rate,
+    step_function,
+)
 
 NAMES = pytest.mark.parametrize("name", ["sgd", "adamw"])
 
@@ -137,3 +141,21 @@ def test_goes_on_from_a_saved_state_of_tensors(name, momentum, at):
     resumed.load_state_dict({"state": restored, "param_groups": groups})
     undisturbed = take_steps(net, optimizer, range(at, 6))
     assert_close(take_steps(twin, resumed, range(at, 6)), undisturbed, rtol=0, atol=0)
+
+
+@NAMES
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_bare_step_is_torchs_own(name, momentum):
+    found = []
+    for bare in (True, False):
+        net = network()
+        optimizer = build_optimizer(by_depth(net), settings(name, momentum=momentum))
+        update = step_function(optimizer) if bare else optimizer.step
+        for step in range(3):
+            give_gradients(net, step)
+            update()
+            optimizer.zero_grad()
+        found.append([parameter.detach().clone() for parameter in net.parameters()])
+        assert torch.is_grad_enabled()
+        assert all(parameter.requires_grad for parameter in net.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
