@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import intervals, precision_recall, scores
@@ -127,7 +127,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """Return McNemar's exact two-sided p-value; 1 where the models never disagree."""
     if only_first + only_second == 0:
         return 1.0
-    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+    # At 1/2 both tails of the binomial distribution are alike.
+    tail = bdtr(min(only_first, only_second), only_first + only_second, 0.5)
+    return min(1.0, 2 * float(tail))
 
 
 def _check(labels: npt.NDArray[np.integer], probabilities: Floats) -> None:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
-from scipy.stats import norm
+from scipy.special import log_softmax, ndtri, softmax
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
 
 # Beyond these, posteriors are all but one-hot, or all alike.
 _LOWEST, _HIGHEST = 0.1, 50.0
-_Z = float(norm.ppf(0.975))
+_Z = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
