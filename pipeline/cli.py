@@ -178,7 +178,7 @@ def _add_stage(name: str, summary: str) -> None:
     def stage() -> None:
         from pipeline.params import load_params
 
-        # Params first: all mistakes in them are told before the stage's libraries are imported.
+        # Params first: their mistakes are reported before the stage's libraries are imported.
         params = load_params()
         importlib.import_module(f"pipeline.stages.{name}").run(params)
 

@@ -28,5 +28,5 @@ def run(params: Params) -> None:
     print(f"{name}: {alias} is version {now} again; version {before} is {PREVIOUS} now")
     print(
         f"version {before} is not promoted again by itself; convoy rollback once more swaps back,"
-        " and the next dvc repro tells it in the report"
+        " and the report of the next dvc repro says so"
     )

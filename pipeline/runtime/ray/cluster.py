@@ -43,7 +43,7 @@ class Cluster:
         import ray
 
         self._ray = ray
-        self._theirs = ray.is_initialized()  # by whoever called us, who also ends it
+        self._theirs = ray.is_initialized()  # by the caller, who also ends it
         self._background = ThreadPoolExecutor(1, "ray")
         self._connected = self._background.submit(self._connect)
         self._closing: Future[None] | None = None

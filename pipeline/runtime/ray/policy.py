@@ -24,7 +24,7 @@ _POLL_S = 0.5
 class CapacityPolicy(ScalingPolicy):
     """Takes as many workers as there is room for now, and gives up when there is none for long.
 
-    Ray's own elastic policy counts all that the nodes have, whoever uses it, learns of changes
+    Ray's own elastic policy counts all that the nodes have, also what others use, learns of changes
     every 20 s, and waits for ever.
     """
 

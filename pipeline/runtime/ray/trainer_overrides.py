@@ -1,6 +1,6 @@
 """Ray Train's trainer without the parts that a training of ours does not need.
 
-Each actor of Ray is a Python process that imports Ray anew: 1.5 to 2 s of CPU, and on two cores
+Each actor of Ray is a Python process that imports Ray again: 1.5 to 2 s of CPU, and on two cores
 about as much of waiting.
 """
 # mypy: disallow-subclassing-any=False

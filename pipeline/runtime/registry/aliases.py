@@ -135,7 +135,7 @@ def roll_back(tracking: Tracking, name: str, alias: str) -> tuple[str, str]:
                 f"no version of {name} is {PREVIOUS} {where}, other than the {alias}, version"
                 f" {champion}: there is nothing to roll back to"
             )
-        # Tagged first: killed in between, what was to step down is not promoted anew. Then the
+        # Tagged first: killed in between, what was to step down is not promoted again. Then the
         # alias that people use; `previous` keeps the way back until that is done.
         client.set_model_version_tag(name, champion, ROLLED_BACK_TAG, "true")
         client.set_registered_model_alias(name, alias, previous)

@@ -1,4 +1,4 @@
-"""What the first worker tells the driver while it trains: lines in a file on the shared storage.
+"""Events of a training, from its first worker to the driver: lines in a file on shared storage.
 
 Unlike messages through Ray, lines need no polling actor, cost the worker microseconds, and are
 still there after a crash.
@@ -67,15 +67,15 @@ class EventLog:
         self._append("compute", {"arithmetic": asdict(arithmetic), "text": text})
 
     def fact(self, name: str, text: str) -> None:
-        """Tell something about the training."""
+        """Log something that a user may want to know."""
         self._append("fact", [name, text])
 
     def record(self, record: Record) -> None:
-        """Tell of an epoch that is done."""
+        """Log an epoch that is done."""
         self._append("record", record)
 
     def epoch_progress(self, epoch_progress: EpochProgress) -> None:
-        """Tell how far the running epoch is."""
+        """Log how far the running epoch is."""
         self._append("epoch_progress", asdict(epoch_progress))
 
     def _append(self, kind: str, value: Any) -> None:
@@ -89,9 +89,9 @@ def _line(kind: str, value: Any) -> str:
 
 @contextmanager
 def following(path: Path, reader: Reader) -> Iterator[None]:
-    """Hand each line of the diary at `path` to `reader`, until the block ends.
+    """Hand each event of the log at `path` to `reader`, until the block ends.
 
-    What stood there before the block is deleted, so that a diary there is a new one.
+    What stood there before the block is deleted, so that a log there is a new one.
 
     Raises:
         Exception: whatever the reader raised, when the block ends.

@@ -192,7 +192,7 @@ def connect(tracking: Tracking) -> Any:
 
 
 def client_of(uri: str) -> Any:
-    """Return a `MlflowClient`; whoever calls this handles what MLflow raises."""
+    """Return a `MlflowClient`; the caller handles what MLflow raises."""
     load_mlflow()
     import mlflow
 
@@ -260,7 +260,7 @@ def prepare_environment() -> None:
 
 
 def _less_chatter() -> None:
-    """Keep warnings, drop MLflow's notes on its tables; its import sets the levels anew."""
+    """Keep warnings, drop MLflow's notes on its tables; its import sets the levels again."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -67,5 +67,5 @@ class Batch:
 
     @cached_property
     def digests(self) -> list[bytes]:
-        """What tells the images apart, whatever batch they are in: SHA-256 of each one's pixels."""
+        """What identifies the images, whatever batch they are in: SHA-256 of each one's pixels."""
         return [hashlib.sha256(image).digest() for image in np.ascontiguousarray(self.images)]

@@ -1,4 +1,4 @@
-"""A trained model as two files that whoever predicts needs, and nothing else.
+"""A trained model as two files: all that prediction needs.
 
 `model.safetensors` holds the weights; `bundle.json` the network's name and arguments, the
 classes in order, how an image file becomes the network's input, in which views it is seen, and

@@ -10,7 +10,7 @@ def first_kernels(network: nn.Module) -> str | None:
 
 
 def accept_channels(network: nn.Module, channels: int) -> None:
-    """Make the first convolution anew where it does not take `channels`."""
+    """Replace the first convolution where it does not take `channels`."""
     name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
