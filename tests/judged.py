@@ -7,11 +7,12 @@ from pipeline.files import write_json
 from pipeline.params import Params, Tracking
 from pipeline.runtime.tracking.trained import Result, Trained
 
+ARITHMETIC = {"precision": "fp32", "memory_format": "channels_last"}
 HISTORY = [
     {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.5}
-    | {"kept": False},
+    | {"kept": False, **ARITHMETIC},
     {"epoch": 2, "lr": 0.05, "train_loss": 0.5, "val_loss": 0.6, "val_accuracy": 0.75}
-    | {"kept": True},
+    | {"kept": True, **ARITHMETIC},
 ]
 
 

@@ -26,6 +26,8 @@ from pipeline.vision.bundle.digest import WEIGHTS_FILE, weights_digest
 RESULTS_TAG = "convoy.results"
 RESTORED_TAG = "convoy.restored"
 
+_NO_METRICS = ("epoch", "kept", "precision", "memory_format")  # of the records in a history
+
 
 def record_result(result: Result, tags: Mapping[str, str]) -> str:
     """Put metrics, files and tags onto the run that trained the model, unless they are there.
@@ -47,9 +49,8 @@ def record_result(result: Result, tags: Mapping[str, str]) -> str:
 
     client = store.open_client(result.params.tracking)
     with store.explained(store.tracking_uri(result.params.tracking)):
-        with store.one_at_a_time(
-            result.params.tracking
-        ):  # two processes with one result make one run
+        # Two processes with one result make one run.
+        with store.one_at_a_time(result.params.tracking):
             run_id = _find_run(client, result) or _find_late_run(client, result)
             run_id = run_id or _restore_run(client, result)
         known, digest = client.get_run(run_id).data, result.digest
@@ -98,7 +99,7 @@ def _restore_run(client: Any, result: Result) -> str:
     logger = RunLogger(params.tracking, metadata, journal_folder(params.resources.storage), nowhere)
     with closing(logger):
         for record in read_json(result.history):
-            metrics = {k: v for k, v in record.items() if k not in ("epoch", "kept")}
+            metrics = {k: v for k, v in record.items() if k not in _NO_METRICS}
             logger.log(metrics, record["epoch"])
             if record["kept"]:
                 logger.log(best_metrics(record), 0)
