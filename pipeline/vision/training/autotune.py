@@ -112,10 +112,11 @@ def choose_compute(
         return first, record(first, "known before")
     if part < 1 and batch_rows(job) * part < _FEWEST_ROWS * parts:
         return first, record(first, f"{steps:.0f} steps are too few for a trial")
-    begin = time.perf_counter()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trial = Trial(job, share, device, part)
+        begin = time.perf_counter()  # what the network imports, the training needs as well
         search = Search(
-            Trial(job, share, device, part).steps,
+            trial.steps,
             training_steps=steps / part,
             spent=lambda: time.perf_counter() - begin,
             report=report or (lambda _: None),
