@@ -50,7 +50,7 @@ class Section(BaseModel):
 
 
 class Given(Section):
-    """Arguments of a library, which has defaults of its own: only those given are written out."""
+    """Arguments that are written out as they were given, without those that were left out."""
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
