@@ -4,18 +4,23 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
+    PlainSerializer,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     Strict,
+    Tag,
     model_serializer,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 # Larger whole numbers fit no array and no tensor.
 _MOST = 2**31 - 1
@@ -50,7 +55,7 @@ class Section(BaseModel):
 
 
 class Given(Section):
-    """Arguments of a library, which has defaults of its own: only those given are written out."""
+    """Arguments that are written out as they were given, without those that were left out."""
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -102,14 +107,12 @@ class Need:
     words: str
     holds: Callable[[Any], bool] = lambda _: True
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return AfterValidator(self._check).__get_pydantic_core_schema__(source, handler)
 
     def _check(self, value: Any) -> Any:
         if not self.holds(value):
-            raise PydanticCustomError("need", "another value")
+            raise AssertionError  # a kind of error of its own: `refuse` raises ValueErrors
         return value
 
 
@@ -166,9 +169,7 @@ class Named(Choice):
     the schedule that stood there. A key that no choice has is a mistake.
     """
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         sections = self.of(get_args(source))
         options = {key for section in sections.values() for key in section.model_fields}
 
@@ -179,39 +180,36 @@ class Named(Choice):
             others = options.difference(sections[name].model_fields)
             return {key: option for key, option in value.items() if key not in others}
 
-        union = core_schema.tagged_union_schema(
-            {name: handler.generate_schema(section) for name, section in sections.items()}, "name"
-        )
-        return core_schema.no_info_before_validator_function(without_others, union)
+        union: Any = Union[tuple(dict.fromkeys(sections.values()))]  # noqa: UP007 - not written out
+        by_name = Annotated[union, Field(discriminator="name"), BeforeValidator(without_others)]
+        return handler.generate_schema(by_name)
 
 
 class Keyed(Choice):
     """Chosen by the only key of an item: '- crop: {padding: 4}'. For options."""
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.tagged_union_schema(
-            {
-                key: core_schema.no_info_before_validator_function(
-                    partial(_below, key), handler.generate_schema(option)
-                )
-                for key, option in self.of(get_args(source)).items()
-            },
-            lambda item: next(iter(item)) if _is_item(item) else getattr(item, "key", None),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda option, info: {option.key: option.model_dump(mode=info.mode)},
-                info_arg=True,
-            ),
-        )
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        options = self.of(get_args(source)).items()
+        tagged = [
+            Annotated[o, BeforeValidator(partial(_below, key)), Tag(key)] for key, o in options
+        ]
+        union: Any = Union[tuple(tagged)]  # noqa: UP007 - not written out
+        by_key = Annotated[union, Discriminator(_key_of), PlainSerializer(_with_key)]
+        return handler.generate_schema(by_key)
+
+
+def _key_of(item: Any) -> Any:
+    if isinstance(item, dict):
+        return next(iter(item)) if len(item) == 1 else None
+    return getattr(item, "key", None)
+
+
+def _with_key(option: Option, info: SerializationInfo) -> dict[str, Any]:
+    return {option.key: option.model_dump(mode=info.mode)}
 
 
 def _below(key: str, item: Any) -> Any:
     return item[key] if isinstance(item, dict) else item
-
-
-def _is_item(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) == 1
 
 
 def _names(section: type[Section]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
+from pipeline.params import load_params, parse
+from pipeline.params.transforms import Policy
 from pipeline.stages import balance, pack
 
 DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -183,8 +184,8 @@ def test_an_unknown_class_with_a_policy_is_an_error(split):
 
 def test_a_wrong_policy_of_one_class_is_found_before_any_work(split):
     pack.run(params())
-    policy = ({"Rotate": {"limit": "wide"}},)
-    message = r"^balance\.per_class\.circle\[0\]\.Rotate\.limit: got wide, "
+    policy = parse(Policy, [{"ISONoise": {}}])
+    message = r"^balance\.per_class\.circle\[0\]\.ISONoise: needs colour, "
     with pytest.raises(PipelineError, match=message):
         balance.run(params(balance={"per_class": {"circle": policy}}))
     assert not Path("data/balanced").exists()

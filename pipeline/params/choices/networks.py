@@ -18,7 +18,7 @@ _Flag = Annotated[bool, Need("true or false")]
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "none"]
 
 
-class Pool(Section):
+class Pool(Given):
     """A pooling, over windows that overlap where stride < size.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pool(Section):
     stride: _Count | None = None
 
 
-class Block(Section):
+class Block(Given):
     """A convolution, perhaps a batch normalisation, an activation, perhaps a pooling.
 
     Attributes:
@@ -59,7 +59,7 @@ class Block(Section):
     ] = None
 
 
-class Dense(Section):
+class Dense(Given):
     """A dense layer, an activation, perhaps dropout.
 
     Attributes:
@@ -73,7 +73,7 @@ class Dense(Section):
     dropout: _Share = 0.0
 
 
-class Plain(Section):
+class Plain(Given):
     """Blocks, then dense layers, then the head."""
 
     blocks: Annotated[tuple[Block, ...], LISTED]

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import ConfigDict, Field, Strict, TypeAdapter
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from pydantic_core import to_jsonable_python
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import fresh_folder, read_json, write_json
@@ -151,7 +150,8 @@ def write_bundle(folder: Path, description: Description, weights: Path) -> None:
     """
     with fresh_folder(folder) as new:
         shutil.copyfile(weights, new / WEIGHTS_FILE)
-        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **to_jsonable_python(description)})
+        described = TypeAdapter(Description).dump_python(description, mode="json")
+        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **described})
 
 
 def rewrite_bundle(source: Path, folder: Path, views: Views | None, temperature: float) -> None:
