@@ -1,7 +1,7 @@
 """What the stages train and finetune share."""
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_json
+from pipeline.files import missing, read_json
 from pipeline.params import Params
 from pipeline.runtime.tracking.store import check_address, tracking_uri
 from pipeline.runtime.training.initial_weights import find_initial_weights
@@ -45,6 +45,9 @@ def training_job(params: Params, stage: str) -> Job:
         PipelineError: images or weights that are not there, or do not fit.
     """
     inputs = trained(params, stage)
+    for folder in (*inputs.images, inputs.validation):  # before weights, which come from them
+        if not folder.is_dir():
+            raise missing(folder)
     return make_job(
         stage,
         params.model,

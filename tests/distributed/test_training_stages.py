@@ -142,7 +142,7 @@ def test_a_training_that_fails_ends_its_run_and_keeps_the_old_bundle(cluster, sm
 def test_mistakes_are_found_before_workers_start(small, packed):
     for changes, message in (
         ({"weights": "none.safetensors"}, r"no weights at .*none\.safetensors"),
-        ({"images": "data/balanced"}, r"no packed images in data/balanced"),
+        ({"images": "data/balanced"}, r"data/balanced is missing; run dvc repro"),
     ):
         recipe = small.train.model_copy(update=changes)
         with pytest.raises(PipelineError, match=message):

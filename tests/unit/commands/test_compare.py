@@ -88,7 +88,7 @@ def test_registered_models_and_runs(images, capsys):
     assert written["b"]["model"] == registered.run_id
     capsys.readouterr()
     for unknown, said in (
-        ("f" * 32, "is not there or holds no bundle"),
+        ("f" * 32, "is not there, or its files are not"),
         ("models:/m/7", "no model"),
     ):
         assert run(["compare", "good", unknown]) == 2

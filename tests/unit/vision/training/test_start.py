@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set
 
 # What a worker does from its first import to its second checkpoint.
@@ -39,6 +41,9 @@ def test_a_training_loads_neither_torchs_compiler_nor_what_its_network_needs_not
     write_set(tmp_path / "train", *bars(32, size=32), BARS)
     write_set(tmp_path / "val", *bars(9, size=32, seed=1), BARS)
     code = TRAIN.format(network=network)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == loaded
