@@ -269,9 +269,8 @@ def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
     shutil.copy(migrated, tmp_path)
     server = Server(tmp_path, proxied=True)
     server.start()
-    save_file(
-        {"w": np.zeros(2 << 20, np.float32)}, "best.safetensors"
-    )  # 8 MiB: some seconds on this way
+    weights = {"w": np.zeros(2 << 20, np.float32)}  # 8 MiB: some seconds on this way
+    save_file(weights, "best.safetensors")
     preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
     description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
     client = MlflowClient(server.address)

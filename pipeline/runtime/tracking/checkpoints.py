@@ -15,12 +15,13 @@ from typing import Any
 
 from pipeline.files import fresh_folder, write_json
 from pipeline.runtime.tracking.journal import Entry, Journal
-from pipeline.runtime.tracking.store import WEIGHTS_TAG
+from pipeline.runtime.tracking.store import WEIGHTS_TAG, kept_environment
 from pipeline.vision.bundle.description import FORMAT, Description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE
 
 EPOCH_TAG = "convoy.epoch"
 _TYPE = "convoy.bundle"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # set in `store.prepare_environment`
 
 
 def keep_copy(journal: Journal, weights: Path, description: Description) -> str:
@@ -71,7 +72,10 @@ def upload(client: Any, run: Any, entry: Entry, bundle: Path) -> None:
     )
     if is_ready(model):
         return
-    client.log_model_artifacts(model.model_id, str(bundle))
+    with kept_environment(_TIMEOUT):  # a server answers when it has stored a file: 1 s per MiB
+        size = (bundle / WEIGHTS_FILE).stat().st_size
+        os.environ[_TIMEOUT] = str(int(os.environ[_TIMEOUT]) + size // 2**20)
+        client.log_model_artifacts(model.model_id, str(bundle))
     # Value and time are those of the run's own metric, which MLflow then keeps once.
     metrics = [
         Metric(name, value, time_ms, step, model_id=model.model_id)

@@ -197,7 +197,7 @@ def client_of(uri: str) -> Any:
     import mlflow
 
     file = store_file(uri)
-    with _first_come(uri), _kept_environment("MLFLOW_TRACKING_URI"):
+    with _first_come(uri), kept_environment("MLFLOW_TRACKING_URI"):
         # MLflow keeps one connection per address: make it one that holds in any folder.
         mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
         _probe(uri)
@@ -266,7 +266,7 @@ def _less_chatter() -> None:
 
 
 @contextmanager
-def _kept_environment(name: str) -> Iterator[None]:
+def kept_environment(name: str) -> Iterator[None]:
     """Undo what the block does to an environment variable: MLflow sets one on the side."""
     before = os.environ.get(name)
     try:
