@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from pipeline.params.transforms import Policy
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.params import load_params, parse
+from pipeline.params.choices.transforms import Policy
 from pipeline.stages import balance, pack
 
 DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml")
