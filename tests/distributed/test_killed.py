@@ -183,7 +183,7 @@ def test_damaged_checkpoints_are_passed_over(cluster, params, more, undisturbed,
     epoch, step = (int(part) for part in before.name.split("-"))
     assert ("resumed", f"goes on from epoch {epoch + 1}, step {step + 1}") in news.facts
     newest, before = checkpoints(folder.checkpoints)
-    (newest / "progress.json").unlink()
+    (newest / "training_state.json").unlink()
     (folder.checkpoints / ".half-written").mkdir()
     checkpoint = run(job, resources, folder)
     assert_same_training(checkpoint, undisturbed(job, chosen(folder)))

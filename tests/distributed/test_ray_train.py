@@ -50,7 +50,7 @@ def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tm
     count = "1 worker" if workers == 1 else f"{workers} workers"
     ((name, text),) = news.facts
     assert name == "compute"
-    assert text.startswith(f"{count}, fp32, 1 thread, channels ")
+    assert text.startswith(f"{count}, fp32, channels last, 1 thread")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipeline.commands.doctor import _cluster
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
-from pipeline.params.choices.training import ConstantRate
+from pipeline.params.choices.training import ConstantRate, Sgd
 from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.tracking.store import open_client
@@ -128,7 +128,7 @@ def test_the_same_training_gives_the_same_bundle(cluster, small, packed):
 def test_a_training_that_fails_ends_its_run_and_keeps_the_old_bundle(cluster, small, packed):
     Path("models/base").mkdir(parents=True)
     Path("models/base/kept").write_text("")
-    wild = small.train.optimizer.model_copy(update={"name": "sgd", "lr": 1e30})
+    wild = Sgd(name="sgd", lr=1e30)
     schedule = ConstantRate(name="constant", warmup_epochs=0.0)
     recipe = small.train.model_copy(update={"optimizer": wild, "schedule": schedule})
     with pytest.raises(PipelineError, match="the training loss is nan"):
