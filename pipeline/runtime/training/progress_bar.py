@@ -55,7 +55,7 @@ class ProgressBar:
             words = ", ".join(f"{name} {value}" for name, value in self._figures.items())
             speed = f"{record['images_per_s']:.0f} img/s"
             line = f"{self._label}: epoch {epoch}/{self._epochs}, {words}, {speed}"
-            print(line, file=sys.stderr)
+            self._bar.write(line, file=sys.stderr)  # by turns with other threads
 
     def epoch_progress(self, epoch_progress: EpochProgress) -> None:
         """Move within the running epoch."""
