@@ -76,9 +76,14 @@ class EventHandler:
         self._started = False
 
     def begin(self, logs: Path | None) -> None:
-        """Open the run."""
+        """Open the run while Ray's processes start.
+
+        A training in this process opens it with its first event: a stop before that leaves no run
+        and need not wait for the store, and MLflow's import does not delay the first step.
+        """
         self._logs = logs
-        self._run_logger.open()
+        if logs is not None:
+            self._run_logger.open()
 
     def compute(self, arithmetic: Arithmetic, text: str) -> None:
         """Show how the workers compute; they have just started, perhaps once more."""

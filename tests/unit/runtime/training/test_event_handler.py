@@ -64,7 +64,14 @@ def test_workers_that_start_again_are_reported_with_rays_logs(handler, notes, be
 
 
 def test_the_run_opens_while_the_workers_start(handler, notes):
-    handler.begin(None)
+    handler.begin(Path("/logs"))
     epoch_progress = EpochProgress(1, 10, 20, None)
     handler.epoch_progress(epoch_progress)
     assert notes.calls == [("open",), ("epoch_progress", epoch_progress)]
+
+
+def test_without_workers_the_run_opens_with_the_first_event(handler, notes):
+    handler.begin(None)
+    assert notes.calls == []
+    handler.compute(BF16, "1 worker")
+    assert notes.calls[-1] == ("tag", "convoy.compute", "1 worker")
