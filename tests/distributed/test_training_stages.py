@@ -242,11 +242,15 @@ def test_ctrl_c_saves_first(small, packed):
 
 def test_a_killed_training_leaves_its_best_weights_at_the_store(small, packed):
     write_params(**{"checkpoint_interval_s: 5": "checkpoint_interval_s: 0.1"})
+    open_client(small.tracking)  # a kill while MLflow makes its database is another matter
     process = start_training()
-    (journal,) = Path(".convoy/journal").glob("*.jsonl")
-    while '"act": "checkpoint"' not in journal.read_text():
+    journals, written = [], ""
+    while '"act": "checkpoint"' not in written:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
+        journals = list(Path(".convoy/journal").glob("*.jsonl"))
+        written = "".join(path.read_text() for path in journals)
+    (journal,) = journals
     children = psutil.Process(process.pid).children(recursive=True)
     for one in (psutil.Process(process.pid), *children):
         with suppress(psutil.NoSuchProcess):
