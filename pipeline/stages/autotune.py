@@ -13,6 +13,7 @@ from pipeline.params import Params
 from pipeline.runtime.ray.fit import autotune
 from pipeline.stages._paths import compute_file
 from pipeline.stages._trained import trained
+from pipeline.stages._training import tuned_arithmetic
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import make_trial_job
 
@@ -31,8 +32,7 @@ def run(params: Params) -> None:
         question = _question(job)
         known = read_json(file) if file.exists() else None
         if isinstance(known, dict) and known.get("question") == question:
-            chosen = known["arithmetic"]
-            print(f"autotune: {stage}: {' '.join(chosen.values())}, as chosen before")
+            print(f"autotune: {stage}: {tuned_arithmetic(stage)}, as chosen before")
             continue
         arithmetic, trial = autotune(job, params.resources)
         chosen = {"precision": arithmetic.precision, "memory_format": arithmetic.memory_format}

@@ -133,9 +133,9 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
         interval_s=INTERVAL_S,
         folder=str(tmp_path),
     )
-    diary = folder_in(tmp_path).events
+    log = folder_in(tmp_path).events
     first = subprocess.Popen([sys.executable, "-c", code])
-    while not diary.exists() or "epoch_progress" not in diary.read_text():
+    while not log.exists() or "epoch_progress" not in log.read_text():
         assert first.poll() is None
         time.sleep(0.02)
     time.sleep(random.Random(4).uniform(0.3, 1.5))
@@ -150,7 +150,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     checkpoint = Path(again.stdout.split()[-1])
     job = make_job(params, more, **LASTING)
     assert_same_training(checkpoint, undisturbed(job, chosen(folder_in(tmp_path))))
-    facts = [json.loads(line).get("fact") for line in diary.read_text().splitlines()]
+    facts = [json.loads(line).get("fact") for line in log.read_text().splitlines()]
     epoch, step = (int(part) for part in saved.split("-"))
     assert ["resumed", f"goes on from epoch {epoch + 1}, step {step + 1}"] in facts
 
