@@ -44,6 +44,9 @@ class BestWeights:
         self._seen = newest.name
         if state.best_epoch not in (0, self._epoch):
             self._epoch = state.best_epoch
+            # Its epochs may not have been read yet. MLflow orders values by time, so they go first.
+            for record in state.history[: state.best_epoch]:
+                log_epoch(self._run_logger, record)
             self._run_logger.checkpoint(
                 newest / BEST_FILE,
                 describe_best(self._job, state, self.arithmetic),
@@ -58,6 +61,12 @@ def describe_best(job: Job, state: TrainingState, arithmetic: Arithmetic | None)
     return job.description(
         {name.removeprefix("val_"): value for name, value in metrics.items()}, arithmetic
     )
+
+
+def log_epoch(run_logger: RunLogger, record: Record) -> None:
+    """Log an epoch's metrics under its number."""
+    metrics = {name: value for name, value in record.items() if name != "epoch"}
+    run_logger.log(metrics, int(record["epoch"]))
 
 
 class EventHandler:
@@ -101,8 +110,7 @@ class EventHandler:
     def record(self, record: Record) -> None:
         """Show and log an epoch."""
         self._bar.record(record)
-        metrics = {name: value for name, value in record.items() if name != "epoch"}
-        self._run_logger.log(metrics, int(record["epoch"]))
+        log_epoch(self._run_logger, record)
         self._best.look()
 
     def system_metrics(

@@ -1,11 +1,13 @@
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.runtime.training.event_handler import EventHandler
+from pipeline.files import write_json
+from pipeline.runtime.training.event_handler import BestWeights, EventHandler
 from pipeline.vision.bundle.arithmetic import Arithmetic
-from pipeline.vision.training.training_state import EpochProgress
+from pipeline.vision.training.training_state import EpochProgress, TrainingState
 
 RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
 BF16 = Arithmetic("bf16", "channels_last")
@@ -75,3 +77,17 @@ def test_without_workers_the_run_opens_with_the_first_event(handler, notes):
     assert notes.calls == []
     handler.compute(BF16, "1 worker")
     assert notes.calls[-1] == ("tag", "convoy.compute", "1 worker")
+
+
+def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(notes, tmp_path):
+    history = [{"epoch": epoch, "val_loss": 1 / epoch, "memory_mb": 9.0} for epoch in (1, 2, 3, 4)]
+    newest = tmp_path / "000004-000000000"
+    newest.mkdir()
+    state = TrainingState(4, 0, 1.0, 3, -1 / 3, -1 / 3, 1, history)
+    write_json(newest / "training_state.json", asdict(state))
+    job = SimpleNamespace(description=lambda metrics, arithmetic: metrics)
+    EventHandler(notes, notes, BestWeights(notes, job, tmp_path), False).record(history[0])
+    logged = [call[2] for call in notes.calls if call[0] == "log"]
+    assert logged == [1, 1, 2, 3]  # the first one twice, which the run logger records once
+    weights = newest / "best.safetensors"
+    assert notes.calls[-1] == ("checkpoint", weights, {"loss": 1 / 3}, 3, {"val_loss": 1 / 3})
