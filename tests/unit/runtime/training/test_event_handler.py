@@ -85,7 +85,7 @@ def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(note
     newest.mkdir()
     state = TrainingState(4, 0, 1.0, 3, -1 / 3, -1 / 3, 1, history)
     write_json(newest / "training_state.json", asdict(state))
-    job = SimpleNamespace(description=lambda metrics, arithmetic: metrics)
+    job = SimpleNamespace(description=lambda metrics, _: metrics)
     EventHandler(notes, notes, BestWeights(notes, job, tmp_path), False).record(history[0])
     logged = [call[2] for call in notes.calls if call[0] == "log"]
     assert logged == [1, 1, 2, 3]  # the first one twice, which the run logger records once
