@@ -58,30 +58,25 @@ class Cluster:
             else:
                 arguments = {"address": self.resources.address}
             self._ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
-            # Ray would still print paragraphs on each dead process, to stdout.
-            self._ray._private.worker._worker_logs_enabled = False
         except Exception as error:
             raise _no_cluster(self.resources.address, error) from error
+        from pipeline.runtime.ray.internals import print_no_worker_deaths
+
+        print_no_worker_deaths()
         logging.getLogger("ray.train").setLevel(logging.ERROR)
 
     @property
     def alive(self) -> bool:
         """Whether a private cluster's own processes run; of others nothing is known here."""
-        node = self._ray._private.worker._global_node
-        dead = {kind for kind, _ in node.dead_processes()} if node else set()
-        return not self.private or self._theirs or not dead & {"gcs_server", "raylet"}
+        from pipeline.runtime.ray.internals import cluster_died
+
+        return not self.private or self._theirs or not cluster_died()
 
     def _disconnect(self) -> None:
-        node = self._ray._private.worker._global_node
-        if self._theirs or node is None:
-            return
-        if self.private:
-            # Ray ends its processes one by one, and gives each a second to go in peace. These
-            # have nothing to lose, and take that second.
-            for kind in ("monitor", "log_monitor", "dashboard"):
-                for started in node.all_processes.get(kind, []):
-                    started.process.kill()
-        self._ray.shutdown()
+        from pipeline.runtime.ray.internals import end_cluster
+
+        if not self._theirs:
+            end_cluster()
 
     @property
     def ray(self) -> Any:
@@ -101,16 +96,18 @@ class Cluster:
     @property
     def free(self) -> list[Amounts]:
         """What is free on each node."""
-        from ray._private.state import available_resources_per_node
+        from pipeline.runtime.ray.internals import free_by_node
 
         assert self.ray.is_initialized()
-        return list(available_resources_per_node().values())
+        return list(free_by_node().values())
 
     @property
     def logs(self) -> Path:
         """The folder of this cluster's logs on this machine."""
-        node = self.ray._private.worker._global_node
-        return Path(node.get_session_dir_path()) / "logs"
+        from pipeline.runtime.ray.internals import logs_folder
+
+        assert self.ray.is_initialized()
+        return logs_folder()
 
     def grant(self, patience_s: float = _WAIT_FOR_OTHERS_S) -> Demand:
         """Say what each worker gets, as soon as there is room for the fewest.

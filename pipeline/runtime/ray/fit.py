@@ -217,7 +217,7 @@ def _fit_actors(
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from pipeline.runtime.ray.trainer_overrides import free_placement_groups
+    from pipeline.runtime.ray.internals import free_placement_groups
 
     limit = cluster.resources.max_failures
     for restarts in range(limit + 1):
@@ -237,19 +237,21 @@ def _fit_actors(
 def _ray_trainer(cluster: Cluster, folder: RunFolder, demand: Demand, function: Fit) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from pipeline.runtime.ray.trainer_overrides import LeanTrainer
+    from pipeline.runtime.ray.internals import LeanTrainer
+    from pipeline.runtime.ray.policy import CapacityPolicy
 
     failures = cluster.resources.max_failures
+    scaling_config = ScalingConfig(
+        elastic_resize_monitor_interval_s=_GROW_INTERVAL_S,
+        num_workers=(demand.fewest, demand.most) if demand.elastic else demand.most,
+        use_gpu="GPU" in demand.per_worker,
+        resources_per_worker=demand.per_worker,
+    )
     return LeanTrainer(
-        private=cluster.private,
+        CapacityPolicy(scaling_config, private=cluster.private),
         train_loop_per_worker=function,
         backend_config=_backend(cluster),
-        scaling_config=ScalingConfig(
-            elastic_resize_monitor_interval_s=_GROW_INTERVAL_S,
-            num_workers=(demand.fewest, demand.most) if demand.elastic else demand.most,
-            use_gpu="GPU" in demand.per_worker,
-            resources_per_worker=demand.per_worker,
-        ),
+        scaling_config=scaling_config,
         run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.storage),
@@ -265,7 +267,7 @@ def _ray_trainer(cluster: Cluster, folder: RunFolder, demand: Demand, function: 
 def _backend(cluster: Cluster) -> Any:
     """Return how the workers meet: here by themselves, see `loopback_group`."""
     if cluster.private:
-        from pipeline.runtime.ray.trainer_overrides import NoBackend
+        from pipeline.runtime.ray.internals import NoBackend
 
         return NoBackend()
     from ray.train.torch import TorchConfig  # it imports torch, which takes a second

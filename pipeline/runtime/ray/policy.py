@@ -1,27 +1,20 @@
 """How many workers Ray Train starts, at first, after a failure, and when there is more room."""
-# mypy: disallow-subclassing-any=False
 
 import time
 from collections import Counter
 from typing import Any
 
-from ray._private.state import available_resources_per_node
-from ray.train.v2._internal.execution.scaling_policy import (
-    NoopDecision,
-    ResizeDecision,
-    ScalingDecision,
-    ScalingPolicy,
-)
 from ray.train.v2.api.config import ScalingConfig
 
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray.capacity import count_fitting
+from pipeline.runtime.ray.internals import Decision, LeanPolicy, free_by_node
 
 _PATIENCE_S = 60.0
 _POLL_S = 0.5
 
 
-class CapacityPolicy(ScalingPolicy):
+class CapacityPolicy(LeanPolicy):
     """Takes as many workers as there is room for now, and gives up when there is none for long.
 
     Ray's own elastic policy counts all that the nodes have, also what others use, learns of changes
@@ -29,21 +22,15 @@ class CapacityPolicy(ScalingPolicy):
     """
 
     def __init__(self, scaling_config: ScalingConfig, *, private: bool) -> None:
-        """Take in what is asked for.
-
-        Args:
-            scaling_config: how many workers, and what each gets.
-            private: whether no autoscaler can add nodes to the cluster.
-        """
-        super().__init__(scaling_config)
-        self._private = private
+        """Take in what is asked for, see `LeanPolicy`."""
+        super().__init__(scaling_config, private=private)
         # Workers of the running group by node. After a failure their places count as free: Ray
         # decides first, and clears them away afterwards.
         self._own: Counter[str] = Counter()
         self._looked_s = float("-inf")
         self._waits_since_s: float | None = None
 
-    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+    def make_decision_for_non_running_worker_group(self) -> Decision:
         """Start as many workers as fit.
 
         Raises:
@@ -53,7 +40,7 @@ class CapacityPolicy(ScalingPolicy):
         workers = self._count_room()
         if workers < self.scaling_config.min_workers:
             self._wait()
-            return NoopDecision()
+            return self._keep()
         self._waits_since_s, self._own = None, Counter()
         return self._resize(workers)
 
@@ -61,24 +48,24 @@ class CapacityPolicy(ScalingPolicy):
         self,
         worker_group_state: Any,
         worker_group_status: Any,  # noqa: ARG002 - Ray's signature
-    ) -> ScalingDecision:
+    ) -> Decision:
         """Take more workers, now and then, when there is room for more."""
         self._maybe_send_resource_request()
         self._own = Counter(worker.metadata.node_id for worker in worker_group_state.workers)
         now_s, running = time.monotonic(), len(worker_group_state.workers)
         since_s = now_s - max(worker_group_state.start_time, self._looked_s)
         if since_s < self.scaling_config.elastic_resize_monitor_interval_s:
-            return NoopDecision()
+            return self._keep()
         self._looked_s = now_s
         workers = self._count_room() if running < self.scaling_config.max_workers else running
-        return self._resize(workers) if workers > running else NoopDecision()
+        return self._resize(workers) if workers > running else self._keep()
 
     def _count_room(self) -> int:
         """Count the workers that fit beside what others use, the most that are asked for."""
         per_worker = self.scaling_config.resources_per_worker
         nodes = [
             {kind: node.get(kind, 0.0) + self._own[name] * per_worker[kind] for kind in per_worker}
-            for name, node in available_resources_per_node().items()
+            for name, node in free_by_node().items()
         ]
         return min(count_fitting(nodes, per_worker), int(self.scaling_config.max_workers))
 
@@ -92,24 +79,3 @@ class CapacityPolicy(ScalingPolicy):
                 " asks for; run dvc repro to go on from the last checkpoint when it has"
             )
         time.sleep(_POLL_S)
-
-    def _resize(self, workers: int) -> ResizeDecision:
-        return ResizeDecision(workers, self.scaling_config.resources_per_worker)
-
-    def _get_num_workers_for_resource_request(self) -> int:
-        return int(self.scaling_config.max_workers)
-
-    # Ray's coordinator of requests to the autoscaler is an actor of its own: 1.6 s of CPU.
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Tell the autoscaler what is asked for."""
-        if not self._private:
-            super().after_controller_start(train_run_context)
-
-    def _maybe_send_resource_request(self) -> None:
-        if not self._private:
-            super()._maybe_send_resource_request()
-
-    def _cancel_resource_request(self) -> None:
-        if not self._private:
-            super()._cancel_resource_request()

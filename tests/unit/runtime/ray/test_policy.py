@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 
+internals = pytest.importorskip("pipeline.runtime.ray.internals")
 ray_policy = pytest.importorskip("pipeline.runtime.ray.policy")
 
 
@@ -12,7 +13,7 @@ class World:
 
     def __init__(self, monkeypatch):
         self.free, self.now_s = {"a": {"CPU": 2.0}, "b": {"CPU": 1.0}}, 0.0
-        monkeypatch.setattr(ray_policy, "available_resources_per_node", lambda: self.free)
+        monkeypatch.setattr(ray_policy, "free_by_node", lambda: self.free)
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.pass_time)
         monkeypatch.setattr(ray_policy, "time", clock)
 
@@ -50,7 +51,7 @@ def test_waits_for_the_fewest_and_then_gives_up(world):
     policy = make_policy((4, 8))
     for _ in range(3):
         decision = policy.make_decision_for_non_running_worker_group()
-        assert isinstance(decision, ray_policy.NoopDecision)
+        assert isinstance(decision, internals.NoopDecision)
     world.free["c"] = {"CPU": 1.0}
     assert policy.make_decision_for_non_running_worker_group().num_workers == 4
     del world.free["c"]
@@ -65,12 +66,12 @@ def test_looks_for_room_for_more_now_and_then(world):
     world.free = {"a": {"CPU": 0.0}}
     world.now_s = 59.0
     decide = policy.make_decision_for_running_worker_group
-    assert isinstance(decide(group("a"), None), ray_policy.NoopDecision)
+    assert isinstance(decide(group("a"), None), internals.NoopDecision)
     world.now_s = 61.0
-    assert isinstance(decide(group("a"), None), ray_policy.NoopDecision)
+    assert isinstance(decide(group("a"), None), internals.NoopDecision)
     world.free = {"a": {"CPU": 1.0}}
     world.now_s = 120.0
-    assert isinstance(decide(group("a"), None), ray_policy.NoopDecision)
+    assert isinstance(decide(group("a"), None), internals.NoopDecision)
     world.now_s = 122.0
     assert decide(group("a"), None).num_workers == 2
 
