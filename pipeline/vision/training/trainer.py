@@ -21,6 +21,8 @@ from pipeline.vision.training.error_translation import translate_errors
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import settled_at
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.norm_statistics import batches_needed
+from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import PixelTransform, Source, open_pixels
 from pipeline.vision.training.step import TrainStep
@@ -77,12 +79,13 @@ class Trainer:
             )
             trained, rows = network.head, _MOST_VALIDATION_ROWS  # features are small
         self._batches = Batches(source, recipe, augment, info.shape[:2])
-        counts = torch.from_numpy(job.training_set.class_counts()).to(worker.device)
-        self._step = TrainStep(
-            network, trained, source=source, class_counts=counts, recipe=recipe, worker=worker
+        self._class_counts = partial(
+            target_counts, job.training_set.class_counts(), recipe, shape=info.shape[:2]
         )
+        self._step = TrainStep(network, trained, source=source, recipe=recipe, worker=worker)
+        classes = len(info.classes)
         self._measure = partial(
-            validate, source=validation, classes=len(counts), batch_size=rows, worker=worker
+            validate, source=validation, classes=classes, batch_size=rows, worker=worker
         )
         self.best_weights = self._step.weights()
         self._stream: Iterator[BatchPlan] | None = None
@@ -167,7 +170,7 @@ class Trainer:
     def _begin_epoch(self) -> Iterator[BatchPlan]:
         """Begin the running epoch, or open its batches where the last call left off."""
         epoch = self.state.epochs_done
-        self._step.begin_epoch(epoch)
+        self._step.begin_epoch(epoch, self._class_counts(epoch=epoch))
         self._stream = self._batches.stream(self._worker.share, epoch, self.state.steps_done)
         return self._stream
 
@@ -223,6 +226,9 @@ class Trainer:
         return record
 
     def _validate(self) -> Record:
+        batches = batches_needed(self.steps_per_epoch, self._recipe.global_batch_size)
+        share, first = self._worker.share, self.steps_per_epoch - batches
+        self._step.fit_statistics(self._batches.stream(share, self.state.epochs_done, first))
         if self._worker.share.workers > 1:  # statistics of norms may be each worker's own
             for buffer in self._step.judged.buffers():
                 torch.distributed.broadcast(buffer, 0)
