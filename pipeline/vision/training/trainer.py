@@ -26,6 +26,7 @@ from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import PixelTransform, Source, open_pixels
 from pipeline.vision.training.step import TrainStep
+from pipeline.vision.training.symptoms import loud_start, one_class
 from pipeline.vision.training.training_state import (
     EpochProgress,
     Record,
@@ -59,7 +60,7 @@ class Trainer:
 
         `loaded` says what its first weights came from.
         """
-        self.loaded = loaded
+        self.loaded, self._job = loaded, job
         recipe, info = job.recipe, job.training_set.info
         self.state, self._recipe, self._worker = TrainingState(), recipe, worker
         memory_format = worker.arithmetic.torch_format
@@ -117,7 +118,7 @@ class Trainer:
         Returns:
             At the end of the epoch, after validation, its record: epoch (from 1), lr (of its
             last step), train_loss, val_loss (nats), val_accuracy, val_balanced_accuracy,
-            images_per_s (of training, over all workers). Before, None.
+            val_predicted_classes, images_per_s (of training, over all workers). Before, None.
 
         Raises:
             PipelineError: a loss is not finite; names the step. Or see `translate_errors`.
@@ -152,6 +153,16 @@ class Trainer:
             state.epochs_done, state.steps_done = state.epochs_done + 1, 0
             self._stream = None
         return loss
+
+    def loud_start(self) -> str | None:
+        """Return what looks wrong about the loss of an epoch's first step, None if nothing."""
+        head_loaded = self.loaded is not None and "head.weight" in self.loaded.loaded
+        return loud_start(float(self._losses[0]), len(self._job.classes), head_loaded)
+
+    def one_class(self) -> str | None:
+        """Return what looks wrong about the predictions of the kept epoch, None if nothing."""
+        there = int((self._job.validation_set.class_counts() > 0).sum())
+        return one_class(self.state.history[self.state.best_epoch - 1], there)
 
     def epoch_progress(self) -> EpochProgress:
         """Return how far the running epoch is, without waiting for the device."""

@@ -151,6 +151,7 @@ def test_validation_figures_recomputed(sets, monkeypatch, rows):
     assert record["val_loss"] == pytest.approx(functional.cross_entropy(logits, labels).item())
     assert record["val_accuracy"] == pytest.approx(right.float().mean().item())
     assert record["val_balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
+    assert record["val_predicted_classes"] == len(logits.argmax(1).unique())
 
 
 @pytest.mark.parametrize(
