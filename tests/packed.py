@@ -45,5 +45,6 @@ BARS = ("upright", "lying", "none")
 def write_tuned(precision: str = "fp32", memory_format: str = "channels_last") -> None:
     """Write, here, what the stage autotune chooses for both trainings."""
     arithmetic = {"precision": precision, "memory_format": memory_format}
+    choice = {"question": {"precision": "auto"}, "arithmetic": arithmetic}
     for stage in ("train", "finetune"):
-        write_json(Path(f"models/compute/{stage}.json"), {"arithmetic": arithmetic})
+        write_json(Path(f"models/compute/{stage}.json"), choice)
