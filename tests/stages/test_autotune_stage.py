@@ -13,7 +13,7 @@ from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import BARS, bars, write_set, write_sets
 
 TRAIN, FINETUNE = (Path(f"models/compute/{stage}.json") for stage in ("train", "finetune"))
 FP32, BF16 = (Arithmetic(precision, "channels_last") for precision in ("fp32", "bf16"))
@@ -42,8 +42,7 @@ def write_params(**sections):
 
 
 def pack(size=16):
-    write_set(Path("data/packed/train"), *bars(90, size), BARS)
-    write_set(Path("data/packed/val"), *bars(30, size, seed=1), BARS)
+    write_sets(Path("data/packed"), 90, 30, size)
     write_set(Path("data/balanced"), *bars(15, size, seed=2), BARS)
 
 
