@@ -22,6 +22,7 @@ from tests.distributed.small_training import (
     make_job,
     run,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -104,8 +105,7 @@ def test_as_many_workers_as_there_is_room_for(
     job, news, folder = make_job(params, more, **LASTING), News(), folder_in(tmp_path)
 
     def give_way():
-        while not news.glances:
-            time.sleep(0.02)
+        wait_until(lambda: news.glances)
         cluster.kill(three_cpus_in_use)
 
     threading.Thread(target=give_way, daemon=True).start()

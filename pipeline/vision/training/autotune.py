@@ -99,7 +99,9 @@ def choose_compute(
     if known and (asked not in ("auto", known.precision) or supported(known, device)):
         known = None
     if asked == "bf16" and (impossible := supported(_BF16, device)):
-        raise PipelineError(f"precision: bf16 is impossible here: {impossible}; set auto or fp32")
+        raise PipelineError(
+            f"{job.stage}.precision: bf16 is impossible here: {impossible}; set auto or fp32"
+        )
     first = ComputeConfig(
         known or _untried("bf16" if asked == "bf16" else "fp32", device),
         most_threads if threads == "auto" else threads,

@@ -7,7 +7,7 @@ from pipeline.data.sources.folder import FolderSource
 from pipeline.errors import PipelineError
 from pipeline.evaluation.registration.outcome import Outcome
 from pipeline.evaluation.reports.files import read_report, write_report
-from pipeline.params import Tracking, load_params
+from pipeline.params import load_params
 from pipeline.runtime.registry import promotion
 from pipeline.runtime.registry.aliases import find_champion, promote, roll_back
 from pipeline.runtime.registry.promotion import Candidate, Registry, register_and_judge
@@ -23,17 +23,6 @@ from tests.packed import BARS, bars, write_set
 
 FIGURES = {"accuracy": 0.9, "macro_f1": 0.9}
 WEAK = {"accuracy": 0.5, "macro_f1": 0.5}
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
-    return Tracking(
-        uri=f"sqlite:///{store}/mlflow.db",
-        experiment="tests",
-        system_metrics=False,
-        checkpoints="best",
-    )
 
 
 @pytest.fixture(scope="module")

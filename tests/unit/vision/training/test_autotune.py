@@ -13,7 +13,6 @@ from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from tests.contract.imports import ROOT
 from tests.jobs import job_on
-from tests.packed import BARS, bars, write_set
 
 RECIPE = load_params(ROOT / "params.yaml").train
 CPU = torch.device("cpu")
@@ -212,14 +211,6 @@ def test_a_first_way_that_fails_leaves_the_message_to_the_training():
     found, record = one.run(ComputeConfig(FP32, 1), bf16=True, threads=True, memory_format=True)
     assert found == ComputeConfig(FP32, 1)
     assert record["reason"].startswith("the trial failed: the device has too little memory")
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", *bars(90), BARS)
-    write_set(folder / "val", *bars(30, seed=1), BARS)
-    return folder / "train", folder / "val"
 
 
 def recipe(**changes):

@@ -53,14 +53,6 @@ def optimizer(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, layer_decay=1.
 CONSTANT = {"name": "constant", "warmup_epochs": 0}
 
 
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", *bars(90), BARS)
-    write_set(folder / "val", *bars(30, seed=1), BARS)
-    return folder / "train", folder / "val"
-
-
 def trainer(sets, how, name="lenet5", arithmetic=FP32):
     torch.manual_seed(how.seed)
     network = build_network(name, {}, (1, 16, 16), 3)

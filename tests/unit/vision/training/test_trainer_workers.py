@@ -14,7 +14,7 @@ from pipeline.vision.training.batches import Share
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
 from tests.jobs import job_on
-from tests.packed import BARS, bars, write_set
+from tests.packed import write_sets
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 WORKERS = 3
@@ -63,8 +63,7 @@ def work(rank, folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    write_set(folder / "train", *bars(53), BARS)
-    write_set(folder / "val", *bars(2, seed=1), BARS)
+    write_sets(folder, 53, 2)
     return folder
 
 
