@@ -23,6 +23,7 @@ from pipeline.vision.training.optimizers import (
     state_tensors,
     step_function,
 )
+from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.replicas import Replica
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.worker import Worker
@@ -65,8 +66,10 @@ class TrainStep:
         self.judged = self._average.module if self._average else trained
         self._replica = Replica(trained, worker.share)
         one_hot = torch.eye(network.head.out_features, device=worker.device)
-        targets = smooth(one_hot, recipe.label_smoothing)
-        self._compose = partial(compose, source=source, target_rows=targets, device=worker.device)
+        self._targets = smooth(one_hot, recipe.label_smoothing)
+        self._compose = partial(
+            compose, source=source, target_rows=self._targets, device=worker.device
+        )
         self._loss: RowLosses = cross_entropy
         self._parts = recipe.accumulate
 
@@ -114,15 +117,29 @@ class TrainStep:
             self._average.update()
         return loss
 
-    def fit_statistics(self, plans: Iterable[BatchPlan]) -> None:
-        """Fit the statistics of the norms in `judged` to its weights, over some batches.
+    def fit_head(self, features: Tensor, labels: Tensor) -> None:
+        """Let the head be the best on some features, by the loss of the running epoch.
 
-        Norms that are frozen keep theirs.
+        Args:
+            features: n x d, on the device.
+            labels: n, int64, on the device.
+        """
+        head = self.network.head
+        found = fit_probe(features, self._targets[labels], self._loss)
+        for parameter, values in zip((head.weight, head.bias), found, strict=True):
+            if self._worker.share.workers > 1:
+                torch.distributed.broadcast(values, 0)
+            parameter.data.copy_(values)
+
+    def fit_statistics(self, module: nn.Module, plans: Iterable[BatchPlan]) -> None:
+        """Fit the statistics of the norms in `module` to its weights, over some batches.
+
+        Norms that are frozen keep theirs. `module` is `judged`, or what is trained.
         """
         if norms := training_norms(self._trained):
             whole = (self._compose(plan)[0] for plan in plans)
             parts = (part for inputs in whole for part in inputs.tensor_split(self._parts))
-            fit_statistics(self.judged, norms, parts, self._worker)
+            fit_statistics(module, norms, parts, self._worker)
 
     def _seed(self, plan: BatchPlan) -> None:
         """Seed what layers draw (dropout): a resumed step draws what it would have drawn."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -23,8 +24,14 @@ from pipeline.vision.training.freezing import settled_at
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.norm_statistics import batches_needed
 from pipeline.vision.training.priors import target_counts
+from pipeline.vision.training.probe import probe_rows
 from pipeline.vision.training.schedule import learning_rate
-from pipeline.vision.training.sources import PixelTransform, Source, open_pixels
+from pipeline.vision.training.sources import (
+    MappedPixels,
+    PixelTransform,
+    Source,
+    open_pixels,
+)
 from pipeline.vision.training.step import TrainStep
 from pipeline.vision.training.symptoms import loud_start, one_class
 from pipeline.vision.training.training_state import (
@@ -63,6 +70,7 @@ class Trainer:
         self.loaded, self._job = loaded, job
         recipe, info = job.recipe, job.training_set.info
         self.state, self._recipe, self._worker = TrainingState(), recipe, worker
+        width = network.head.in_features
         memory_format = worker.arithmetic.torch_format
         network.to(worker.device, memory_format=memory_format)  # type: ignore[call-overload]
         augment = build_augment(recipe.augment, info.shape) if recipe.augment else None
@@ -71,14 +79,19 @@ class Trainer:
         unchanged = replace(transform, augment=None)
         source: Source = open_pixels(job.training_set, transform, worker.device)
         validation: Source = open_pixels(job.validation_set, unchanged, worker.device)
-        trained: nn.Module = network
+        plain: Source = MappedPixels(job.training_set, unchanged, worker.device.type == "cuda")
+        trained, below = cast("nn.Module", network), network.extractor
         rows = max(1, min(_MOST_VALIDATION_ROWS, _VALIDATION_VALUES // math.prod(info.shape)))
         if features_suffice(recipe):
             source, validation = (
-                extract_features(pixels, network, batch_size=rows, worker=worker)
+                extract_features(pixels, below, width, batch_size=rows, worker=worker)
                 for pixels in (source, validation)
             )
+            plain, below = source, nn.Identity()
             trained, rows = network.head, _MOST_VALIDATION_ROWS  # features are small
+        self._features = partial(
+            extract_features, plain, below, width, batch_size=rows, worker=worker
+        )
         self._batches = Batches(source, recipe, augment, info.shape[:2])
         self._class_counts = partial(
             target_counts, job.training_set.class_counts(), recipe, shape=info.shape[:2]
@@ -182,8 +195,24 @@ class Trainer:
         """Begin the running epoch, or open its batches where the last call left off."""
         epoch = self.state.epochs_done
         self._step.begin_epoch(epoch, self._class_counts(epoch=epoch))
+        if epoch == self.state.steps_done == 0 and self.loaded and "head.weight" in self.loaded.new:
+            self._fit_head()
         self._stream = self._batches.stream(self._worker.share, epoch, self.state.steps_done)
         return self._stream
+
+    def _fit_head(self) -> None:
+        """Let a new head above loaded weights start as a linear probe."""
+        worker = self._worker
+        rows = probe_rows(self._job.training_set.labels, self._recipe.seed)
+        network = self._step.network
+        # In training, norms normalise by the statistics of these images from the first batch on.
+        batches = batches_needed(self.steps_per_epoch, self._recipe.global_batch_size)
+        stream = self._batches.stream(worker.share, 0, self.steps_per_epoch - batches)
+        self._step.fit_statistics(network, stream)
+        features = self._features(chosen=rows)
+        labels = torch.from_numpy(features.labels).to(worker.device)
+        self._step.fit_head(features.values, labels)
+        self._step.begin_epoch(0, self._class_counts(epoch=0))  # back to training
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step (from 0) of the running epoch."""
@@ -239,7 +268,8 @@ class Trainer:
     def _validate(self) -> Record:
         batches = batches_needed(self.steps_per_epoch, self._recipe.global_batch_size)
         share, first = self._worker.share, self.steps_per_epoch - batches
-        self._step.fit_statistics(self._batches.stream(share, self.state.epochs_done, first))
+        stream = self._batches.stream(share, self.state.epochs_done, first)
+        self._step.fit_statistics(self._step.judged, stream)
         if self._worker.share.workers > 1:  # statistics of norms may be each worker's own
             for buffer in self._step.judged.buffers():
                 torch.distributed.broadcast(buffer, 0)

@@ -13,6 +13,7 @@ from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
+from pipeline.vision.weights.loading import Loaded
 from tests.jobs import job_on
 from tests.packed import write_sets
 
@@ -26,6 +27,7 @@ CASES = {
     # There are fewer validation images than workers.
     "features": {"weights": "elsewhere", "trainable": "head"},
 }
+NEW_HEAD = Loaded((), (), (), ("head.weight", "head.bias"))
 UNSYNCHRONISED = "norms of each worker's own, averaged"
 
 
@@ -38,6 +40,7 @@ def train(folder, share, network="lenet5", **changes):
         build_network(network, {}, (1, 16, 16), 3),
         job_on((folder / "train", folder / "val"), how),
         Worker(share, torch.device("cpu"), Arithmetic()),
+        NEW_HEAD if how.weights else None,
     )
     while not one.done:
         one.advance(2)
