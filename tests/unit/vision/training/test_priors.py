@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from pipeline.params import load_params
+from pipeline.vision.bundle.arithmetic import Arithmetic
+from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Batches, Share, compose
 from pipeline.vision.training.priors import target_counts
+from pipeline.vision.training.trainer import Trainer
+from pipeline.vision.training.worker import Worker
+from tests.jobs import job_on
+from tests.packed import write_set
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
@@ -77,3 +83,47 @@ def test_a_sampler_that_takes_over_later_counts_from_then_on():
     how = recipe(sampler={"name": "balanced", "start": 0.5})
     assert target_counts(COUNTS, how, 4, SIDES).tolist() == COUNTS.tolist()
     assert target_counts(COUNTS, how, 5, SIDES).tolist() == [400, 400, 400, 0]
+
+
+SHAPES = {"blocks": [{"filters": 4, "kernel": 3}], "dense": [{"units": 8}]}
+
+
+def stripes(count, share, seed):
+    """Draw noise with a faint stripe: upright, or lying in a `share` of the images."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(128, 40, (count, 8, 8, 1))
+    labels = (np.arange(count) < share * count).astype(int)
+    images[labels == 0, :, 3] += 20
+    images[labels == 1, 3] += 20
+    return images.clip(0, 255).astype(np.uint8), labels.tolist()
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Packed sets: 95 to 5 images in training, as many of each in validation."""
+    folder = tmp_path_factory.mktemp("uneven")
+    write_set(folder / "train", *stripes(2400, 0.05, seed=1), ("upright", "lying"))
+    write_set(folder / "val", *stripes(1000, 0.5, seed=2), ("upright", "lying"))
+    return folder / "train", folder / "val"
+
+
+@pytest.mark.parametrize("loss", ["balanced_softmax", "logit_adjusted", "class_balanced"])
+def test_mixing_does_not_cost_what_a_loss_gains_on_uneven_classes(uneven, loss):
+    found = {}
+    for name, mixing in {
+        "none": {},
+        "any": {"mixup_alpha": 0.2},
+        "other": {"mixup_alpha": 0.2, "mix_partners": "other_classes"},
+        "cut": {"cutmix_alpha": 1.0, "mix_partners": "other_classes"},
+    }.items():
+        how = recipe(
+            epochs=8, loss={"name": loss}, optimizer={"name": "adamw", "lr": 0.01}, **mixing
+        )
+        torch.manual_seed(0)
+        network = build_network("plain", SHAPES, (1, 8, 8), 2)
+        job = job_on(uneven, how, mean=(0.5,), std=(0.2,))
+        one = Trainer(network, job, Worker(Share(), CPU, Arithmetic()))
+        while not one.done:
+            record = one.advance(10**6)
+        found[name] = record["val_balanced_accuracy"]
+    assert min(found.values()) > found["none"] - 0.05
