@@ -18,7 +18,7 @@ from pipeline.vision.training.sources import Rows
 # training. Of each class there are some, whatever its share.
 _IMAGES = 1024
 _PER_CLASS = 8
-_PENALTY = 0.01  # on squared weights of standardised features, beside the mean loss in nats
+_PENALTY = 0.1  # on squared weights of standardised features, beside the mean loss in nats
 _ITERATIONS = 50
 _SMALLEST_SCALE = 0.01  # of the features' own, for those that hardly vary
 
