@@ -61,7 +61,10 @@ def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tm
         ({"cpus_per_worker": 999}, r"asks for 999 CPUs \(1 workers\), this machine has \d+ CPUs"),
         ({"workers": 2, "cpus_per_worker": 9}, r"asks for 18 CPUs .*, the cluster has 4 CPUs"),
         ({"gpus_per_worker": 1.0}, r"asks for 1 GPUs .*this machine has 0 GPUs; lower"),
-        ({"gpus_per_worker": 2.0}, r"asks for 2 GPUs .*the cluster has 0 GPUs; lower"),
+        (
+            {"gpus_per_worker": 1.0, "workers": 2},
+            r"asks for 2 GPUs .*the cluster has 0 GPUs; lower",
+        ),
     ],
 )
 def test_too_few_resources_are_an_error_at_once(
