@@ -62,11 +62,14 @@ class Replay:
         self._said = set[str]()
 
     def deliver(self, journal: Journal) -> None:
-        """Carry out the entries of a locked journal that this process has not delivered.
+        """Carry out the entries of a journal that this process has not delivered, and keep it locked.
 
         Raises:
-            StoreAwayError: the store does not answer, or answers that it cannot.
+            StoreAwayError: the store does not answer or answers that it cannot, or another process
+                has the lock.
         """
+        if not journal.acquire():
+            raise StoreAwayError("another process is delivering them")
         number, ended = len(journal.entries), journal.ended
         try:
             while left := journal.entries[journal.delivered : number - ended]:
@@ -82,7 +85,8 @@ class Replay:
     def settle_left(self, journals: Path) -> Iterator[str]:
         """Deliver what processes that are gone have left for this store; yield a line for each.
 
-        A run that was not ended ends as KILLED; its training may still go on later.
+        A run that was not ended ends as KILLED; its training may still go on later. So does a run
+        whose journal is lost, see `stale_runs`.
 
         Raises:
             StoreAwayError: as in `deliver`; journals that the store could take are delivered.
@@ -108,13 +112,11 @@ class Replay:
             has = "is deleted" if journal.stored is None else f"has {journal.count} values"
             run = f"run {journal.run_id}, which {has}"
             yield f"{waiting} records of {journal.id} delivered to {run}"
+        where = self._ask(partial(store.experiment_id, uri=self.uri, name=self._experiment))
+        for run_id in self._ask(partial(end_stale_runs, experiment=where, journals=journals)):
+            yield f"run {run_id} of a process that is gone ends as KILLED"
         if failure:
             raise failure
-
-    def end_stale_runs(self, journals: Path) -> list[str]:
-        """End the runs whose journals are lost, see `stale_runs`; return their ids."""
-        where = self._ask(partial(store.experiment_id, uri=self.uri, name=self._experiment))
-        return self._ask(partial(end_stale_runs, experiment=where, journals=journals))
 
     def _send(self, journal: Journal, entries: Sequence[Entry]) -> None:
         """Log what entries hold, many values per call; of params and tags the last ones."""

@@ -46,19 +46,7 @@ class RunLogger:
 
     def open(self) -> None:
         """Begin the run, or go on with it, if that has not happened yet."""
-        if self._journal or self._broken:
-            return
-        start = {"act": "start", "time_ms": _now_ms(), "store": lasting_address(self._uri)}
-        start |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
-        start |= asdict(self._metadata)
-        try:
-            journal = open_journal(self._journals, self._folder)
-            # A store refuses other values of params.
-            journal.append(start | ({"params": {}, "datasets": {}} if journal.entries else {}))
-        except OSError as error:
-            self._give_up(self._journals, error)
-            return
-        self._journal, self._uploader = journal, Uploader(self._tracking, journal)
+        self._append()
 
     def log(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Record metrics of one step (an epoch, say), by name.
@@ -66,7 +54,7 @@ class RunLogger:
         Each is recorded once: after a restart the same steps come again. They were measured at
         `time_ms` since 1970, or now.
         """
-        self.open()
+        self._append()
         known = self._journal.values if self._journal else {}
         values = {name: float(v) for name, v in metrics.items() if (name, step) not in known}
         if values:
@@ -134,20 +122,30 @@ class RunLogger:
         if self._uploader:
             self._uploader.close()
 
-    def _append(self, entry: Entry) -> None:
-        self.open()
-        # Its end is written also by a training that has lost records.
-        if self._journal and (entry["act"] == "end" or not self._broken):
-            try:
-                self._journal.append(entry)
-            except OSError as error:
-                self._give_up(self._journal.path, error)
+    def _begin(self) -> Journal:
+        journal = open_journal(self._journals, self._folder)
+        start = {"act": "start", "time_ms": _now_ms(), "store": lasting_address(self._uri)}
+        start |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
+        start |= asdict(self._metadata)
+        # A store refuses other values of params.
+        journal.append(start | ({"params": {}, "datasets": {}} if journal.entries else {}))
+        self._uploader = Uploader(self._tracking, journal)
+        return journal
 
-    def _give_up(self, path: Path, error: OSError) -> None:
-        """Go on without: a full disk must not end the training because of this file."""
-        if not self._broken:
-            say(f"training goes on without tracking: {path} cannot be written ({error})")
-        self._broken = True
+    def _append(self, *entries: Entry) -> None:
+        """Write entries, or go on without: a full disk must not end the training."""
+        try:
+            if self._journal is None and not self._broken:
+                self._journal = self._begin()
+            for entry in entries:
+                # Its end is written also by a training that has lost records.
+                if self._journal and (entry["act"] == "end" or not self._broken):
+                    self._journal.append(entry)
+        except OSError as error:
+            path = self._journal.path if self._journal else self._journals
+            if not self._broken:
+                say(f"training goes on without tracking: {path} cannot be written ({error})")
+            self._broken = True
 
 
 def _now_ms() -> int:

@@ -65,8 +65,12 @@ class Uploader:
             ending = self._ending.is_set()
             try:
                 load_mlflow()
-                self._deliver()
-                tidied = tidied or self._tidy()
+                self._replay.deliver(self._journal)
+                if not tidied:
+                    with suppress(StoreBusyError):
+                        for line in self._replay.settle_left(self._journal.path.parent):
+                            self._say(line, "tracking")
+                    tidied = True
             except Exception as error:  # it must not end the training, nor the records' chances
                 self._failures += 1
                 self.reason = str(error) if isinstance(error, StoreAwayError) else repr(error)
@@ -85,20 +89,6 @@ class Uploader:
                 time.sleep(_LAST_PAUSE_S)
             self._ending.wait(min(_PAUSE_S * 2 ** min(self._failures, 9), _LONGEST_PAUSE_S))
         self._journal.release()
-
-    def _deliver(self) -> None:
-        if not self._journal.acquire():
-            raise StoreAwayError("another process is delivering them")
-        self._replay.deliver(self._journal)
-
-    def _tidy(self) -> bool:
-        journals = self._journal.path.parent
-        with suppress(StoreBusyError):
-            for line in self._replay.settle_left(journals):
-                self._say(line, "tracking")
-        for run_id in self._replay.end_stale_runs(journals):
-            self._say(f"run {run_id} of a process that is gone ends as KILLED", "tracking")
-        return True
 
     def _say(self, words: str, kind: str = "warning") -> None:
         if not self._closed:

@@ -232,7 +232,7 @@ class Store:
         self.failures = [MlflowException("no", error_code=code) for code in codes]
         self.taken = []
 
-    def get_experiment_by_name(self, name):
+    def get_experiment_by_name(self, _name):
         return SimpleNamespace(experiment_id="1")
 
     def search_runs(self, experiments, query):

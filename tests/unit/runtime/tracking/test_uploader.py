@@ -27,15 +27,14 @@ class Replay:
     def settle_left(self, _journals):
         return iter([])
 
-    def end_stale_runs(self, _journals):
-        return []
-
     def deliver(self, journal):
         answer = self.left.pop(0) if self.left else None
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
             answer.wait(10)
+        if not journal.acquire():
+            raise StoreAwayError("another process is delivering them")
         journal.delivered = len(journal.entries)
 
 
