@@ -91,7 +91,8 @@ class Journal:
             OSError: the entry is lost.
         """
         with self._turn, self.path.open("ab", buffering=0) as file:
-            data = f"{'' if self.whole else chr(10) + '?'}\n{json.dumps(entry)}".encode()
+            data = b"\n" if self.whole else b"\n?\n"
+            data += json.dumps(entry).encode()
             self.whole, before = False, self.whole
             if file.write(data) < len(data):
                 raise OSError(ENOSPC, os.strerror(ENOSPC))
@@ -126,8 +127,8 @@ class Journal:
 
     @property
     def complete(self) -> bool:
-        """Whether the store has all metric values and no entry was lost."""
-        return self.whole and (self.stored or 0) >= len(self.values)
+        """Whether the store has all metric values that were counted, and no entry was lost."""
+        return self.stored is None or (self.whole and self.stored >= len(self.values))
 
     def retire(self) -> None:
         """Mark a delivered journal, delete it if its training cannot go on, and release it."""

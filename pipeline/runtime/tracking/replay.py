@@ -25,8 +25,8 @@ _CHUNK = 1000  # entries after which the next try goes on
 _PER_CALL = {"params": 100, "metrics": 1000, "tags": 100}  # MLflow's limits
 # Error codes with which a store says that it will never take a request; some are an older server's.
 _REFUSALS = ["INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"]
-_REFUSALS += ["ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "BAD_REQUEST"]
 _DATABASE_REFUSAL = "BAD_REQUEST"  # also where two processes write the same row: try again
+_REFUSALS += ["ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", _DATABASE_REFUSAL]
 _TRIES, _PAUSE_S = 3, 0.5
 
 T = TypeVar("T")
@@ -34,9 +34,6 @@ T = TypeVar("T")
 
 class StoreAwayError(Exception):
     """The store does not answer."""
-
-    def __str__(self) -> str:
-        return " ".join(super().__str__().split())
 
 
 class StoreBusyError(StoreAwayError):
@@ -62,7 +59,7 @@ class Replay:
         self._said = set[str]()
 
     def deliver(self, journal: Journal) -> None:
-        """Carry out the entries of a journal that this process has not delivered, and keep it locked.
+        """Lock a journal and carry out its entries that this process has not delivered.
 
         Raises:
             StoreAwayError: the store does not answer or answers that it cannot, or another process
@@ -255,4 +252,4 @@ def _cause(error: BaseException) -> str:
     """Return what the innermost error says: the others wrap it in addresses and advice."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__

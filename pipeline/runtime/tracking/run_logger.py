@@ -109,7 +109,7 @@ class RunLogger:
                 f"{journal.waiting} records of this run wait in {self._journals} for {where}"
                 f" ({self._uploader.reason}); convoy sync delivers them"
             )
-        elif journal.stored is not None and not journal.complete:
+        elif not journal.complete:
             say(f"{where} has {journal.count} values of run {journal.run_id}")
 
     def abandon(self) -> None:
