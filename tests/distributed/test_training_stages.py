@@ -235,7 +235,7 @@ def test_ctrl_c_saves_first(small, packed):
     asked = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # a terminal tells all of its processes
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 30  # the store opens its database meanwhile
     assert process.returncode == 130
     assert ASKED in lines_of(err)
     assert lines_of(err)[-1] == STOPPED
