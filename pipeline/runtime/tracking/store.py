@@ -22,6 +22,7 @@ from packaging.version import Version
 
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.params import Tracking
+from pipeline.runtime.tracking.database import ensure_database
 
 BUNDLE_TAG = "convoy.bundle"
 STAGE_TAG = "convoy.stage"
@@ -200,6 +201,8 @@ def client_of(uri: str) -> Any:
     with _first_come(uri), kept_environment("MLFLOW_TRACKING_URI"):
         # MLflow keeps one connection per address: make it one that holds in any folder.
         mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
+        if file:
+            ensure_database(file)
         _probe(uri)
         return mlflow.MlflowClient()
 
@@ -236,11 +239,14 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
     """Turn what MLflow raises into one line that names the store."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        error = getattr(error, "orig", None) or error  # the database's own words
         raise PipelineError(
             f"the MLflow store at {shown(uri)} fails: {without_secrets(str(error), uri)};"
             " start the server or change tracking.uri in params.yaml (MLFLOW_TRACKING_URI"
