@@ -76,6 +76,18 @@ def test_too_few_resources_are_an_error_at_once(
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_checkpoint_that_cannot_be_written_is_an_error_without_restarts(
+    cluster, params, sets, tmp_path, workers
+):
+    folder, news = folder_in(tmp_path), News()
+    folder.checkpoints.parent.mkdir(parents=True, exist_ok=True)
+    folder.checkpoints.write_text("in the way of a folder, as a full disk is")
+    with pytest.raises(PipelineError, match=r"checkpoints/\S+ cannot be written: .*; free space"):
+        run(make_job(params, sets), few(params, workers=workers), folder, news)
+    assert [name for name, _ in news.facts] == ["compute"]
+
+
 class Holder:
     """An actor that holds what it was given."""
 

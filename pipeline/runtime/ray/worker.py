@@ -231,10 +231,15 @@ def _train(
         if decision != Decision.GO_ON or trainer.done:
             # All workers: one that found it alone would leave the others waiting.
             trainer.check_finite()
-            if log:
-                begin = time.monotonic()
-                save_checkpoint(trainer, config.folder.checkpoints)
-                schedule.saved(time.monotonic() - begin)
+            begin, mistake = time.monotonic(), ""
+            try:
+                if log:
+                    save_checkpoint(trainer, config.folder.checkpoints)
+                    schedule.saved(time.monotonic() - begin)
+            except PipelineError as error:
+                mistake = str(error)
+            if trainer.agree(len(mistake)) != (0,):
+                raise PipelineError(mistake)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
     if log and (warning := trainer.one_class()):

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import PipelineError
 from pipeline.files import fresh_folder
 from pipeline.vision.training.checkpoint import first_whole
 from pipeline.vision.training.training_state import TrainingState
@@ -34,11 +35,19 @@ def save_checkpoint(trainer: "Trainer", folder: Path) -> Path:
     """Write a checkpoint, which appears only when it is whole, and drop old ones.
 
     Raises:
-        PipelineError: a loss is not finite; nothing is written.
+        PipelineError: a loss is not finite, or the disk is full, say; nothing is written.
     """
+    from safetensors import SafetensorError
+
     path = folder / _name(trainer.state)
-    with fresh_folder(path) as new:
-        trainer.save(new)
+    try:
+        with fresh_folder(path) as new:
+            trainer.save(new)
+    except (OSError, SafetensorError) as error:
+        raise PipelineError(
+            f"the checkpoint {path} cannot be written: {error}; free space there, or set"
+            " resources.storage to another folder"
+        ) from error
     for old in checkpoints(folder)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return path

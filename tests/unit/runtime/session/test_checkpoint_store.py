@@ -1,8 +1,10 @@
+import resource
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline.errors import PipelineError
 from pipeline.runtime.session.checkpoint_store import (
     checkpoints,
     go_back_to,
@@ -64,3 +66,17 @@ def test_with_none_left_all_are_removed(folder):
 def test_no_folder_yet(tmp_path):
     assert newest_checkpoint(tmp_path / "none") is None
     go_back_to(None, tmp_path / "none")
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_costs_no_earlier_checkpoint(folder):
+    before = sorted(path.name for path in folder.iterdir())
+    full = Trainer(11, 0)
+    full.save = lambda path: write_checkpoint(path, {"network": {"w": torch.zeros(999)}}, {}, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(PipelineError, match=r"cannot be written: .*(File too large|code: 27)"):
+            save_checkpoint(full, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in folder.iterdir()) == before
