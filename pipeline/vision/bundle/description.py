@@ -1,7 +1,7 @@
 """What bundle.json says of a model. Without torch, so that asking is quick."""
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,15 +47,7 @@ class Views:
         return any(isinstance(item, Draw) for item in self.items)
 
 
-@pydantic_dataclass(frozen=True, config=_STRICT)
-class _Answer:
-    """What format 2 added: how an answer is made of what the network says."""
-
-    views: Views | None
-    temperature: Annotated[float, Field(gt=0.0)]
-
-
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=_STRICT | {"extra": "forbid"})
 class Description:
     """What bundle.json says.
 
@@ -74,14 +66,14 @@ class Description:
 
     network: str
     args: dict[str, Any]
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     preprocessing: Preprocessing
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0.0)], ...]
     origin: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     views: Views | None = None
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
     compute: Arithmetic | None = None
 
     @property
@@ -111,26 +103,20 @@ def read_description(folder: Path) -> Description:
         raise no_bundle(
             folder, f"{path} has format {found}, this Convoy reads {_READ[0]} to {FORMAT}"
         )
-    answer = {key: raw[key] for key in ("views", "temperature") if key in raw}
+    left_out = {"views", "temperature"} - set(raw) if raw.pop("format") > 1 else set[str]()
+    if left_out:
+        raise no_bundle(folder, f"{path}: {min(left_out)}: missing, add it")
+    compute = raw.pop("compute", None)
+    if "preparing" in raw:
+        raw["preprocessing"] = raw.pop("preparing")
     try:
-        return Description(
-            network=raw["network"],
-            args=raw["args"],
-            classes=tuple(raw["classes"]),
-            preprocessing=Preprocessing(
-                **raw["preprocessing" if raw["format"] > 2 else "preparing"]
-            ),
-            mean=tuple(map(float, raw["mean"])),
-            std=tuple(map(float, raw["std"])),
-            origin=raw["origin"],
-            validation=raw["validation"],
-            **(vars(parse(_Answer, answer)) if raw["format"] > 1 else {}),
-            compute=_compute(raw.get("compute")),
-        )
-    except KeyError as error:
-        raise no_bundle(folder, f"{path} lacks {error}") from error
-    except (TypeError, ValueError) as error:
-        raise no_bundle(folder, f"{path} holds a wrong value: {error}") from error
+        described: Description = parse(Description, raw)
+        description = replace(described, compute=_compute(compute))
+    except ValueError as error:  # mistakes among them
+        raise no_bundle(folder, f"{path}: {error}") from error
+    if mistake := _contradiction(description):
+        raise no_bundle(folder, f"{path}: {mistake}")
+    return description
 
 
 def _compute(raw: Any) -> Arithmetic | None:
@@ -138,6 +124,18 @@ def _compute(raw: Any) -> Arithmetic | None:
         return None if raw is None else Arithmetic.of(raw)
     except ValueError as error:
         raise ValueError(f"compute: {error}") from error
+
+
+def _contradiction(described: Description) -> str | None:
+    """Return which values do not go together, None if all do."""
+    channels = described.preprocessing.channels
+    for name, values in (("mean", described.mean), ("std", described.std)):
+        if len(values) != channels:
+            return f"{name}: got {len(values)} values, need one for each of {channels} channels"
+    if len(set(described.classes)) < len(described.classes):
+        twice = next(name for name in described.classes if described.classes.count(name) > 1)
+        return f"classes: got {twice!r} twice, need different names"
+    return None
 
 
 def write_bundle(folder: Path, description: Description, weights: Path) -> None:

@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from pipeline.data.shards.preprocessing import Preprocessing
+from pipeline.errors import PipelineError
 from pipeline.params.choices.views import Identity
 from pipeline.vision.bundle.description import Description, read_description
-from pipeline.vision.bundle.digest import WEIGHTS_FILE, bundle_digest, no_bundle
+from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.inference.views import View, build_views
 from pipeline.vision.networks import Classifier
@@ -73,11 +74,18 @@ def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
         PipelineError: no bundle there, or files that do not belong together.
     """
     description = read_description(folder)
-    network = description.build()
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        network = description.build()
+    except PipelineError as error:
+        raise no_bundle(folder, f"{folder / DESCRIPTION_FILE}: {error}") from error
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+        network.load_state_dict(weights)
     except (SafetensorError, RuntimeError, OSError) as error:
         raise no_bundle(
             folder, f"{WEIGHTS_FILE} does not hold a {description.network}: {error}"
         ) from error
+    wild = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if wild:
+        raise no_bundle(folder, f"{WEIGHTS_FILE} holds values that are not finite in {wild[0]}")
     return Bundle(description, network.to(device or torch.device("cpu")).eval(), folder)

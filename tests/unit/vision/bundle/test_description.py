@@ -137,18 +137,18 @@ def views(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": ["a"]}, "holds a wrong value: could not"),
-        ({"preprocessing": {}}, "holds a wrong value"),
-        ({"temperature": 0}, "holds a wrong value: temperature: got 0, need more than 0"),
+        ({"mean": ["a"]}, 'mean[0]: got "a", need a valid number'),
+        ({"preprocessing": {}}, "preprocessing.height: missing"),
+        ({"temperature": 0}, "temperature: got 0, need more than 0"),
         ({"temperature": -1.0}, "temperature: got -1.0, need"),
         ({"temperature": math.nan}, "temperature: got NaN, need"),
         ({"temperature": math.inf}, "temperature: got Infinity, need"),
         (
             {"temperature": "warm"},
-            'holds a wrong value: temperature: got "warm", need a valid number',
+            'temperature: got "warm", need a valid number',
         ),
-        ({"temperature": None}, "holds a wrong value"),
-        ({"preprocessing": ...}, "lacks 'preprocessing'"),
+        ({"temperature": None}, "temperature: got null"),
+        ({"preprocessing": ...}, "preprocessing: missing, add it"),
         ({"compute": "bf16"}, "compute: got bf16, need the keys precision and memory_format"),
         ({"compute": {"precision": "bf16"}}, "compute: got {'precision': 'bf16'}, need the keys"),
         (
@@ -161,7 +161,7 @@ def views(**changes):
         ),
         ({"temperature": ...}, "temperature: missing, add it"),
         ({"views": ...}, "views: missing, add it"),
-        ({"views": []}, "holds a wrong value"),
+        ({"views": []}, "views: got []"),
         ({"views": {"items": [{"hflip": {}}]}}, "views.mean: missing, add it"),
         (views(items=[]), "views.items: got [], need at least 1 item"),
         (views(items="hflip"), 'views.items: got "hflip", need a list'),
@@ -197,5 +197,32 @@ def test_a_bundle_with_wrong_values(bundle, change, message):
 
 def test_damaged_description(bundle):
     (bundle / "bundle.json").write_text('{"format": 1, "netw')
+    with pytest.raises(PipelineError, match=r"bundle\.json is damaged"):
+        read_description(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": [0.1, 0.2]}, "mean: got 2 values, need one for each of 1 channels"),
+        ({"std": [0.0]}, "std[0]: got 0.0, need more than 0"),
+        ({"classes": ["cat", "cat"]}, "classes: got 'cat' twice, need different names"),
+        ({"classes": [0, 1]}, "classes[0]: got 0, need a valid string"),
+        ({"colour": 1}, "colour: unknown key"),
+        ({"args": [1]}, "args: got [1], need a mapping of keys to values"),
+        ({"validation": {"loss": math.nan}}, "validation.loss: got NaN, need a finite number"),
+        ({"origin": []}, "origin: got [], need a mapping"),
+    ],
+)
+def test_values_that_would_be_found_out_late_are_refused(bundle, change, message):
+    changed(bundle, change)
+    with pytest.raises(PipelineError) as error:
+        read_description(bundle)
+    assert message in str(error.value)
+
+
+def test_deep_nesting_is_damage(bundle):
+    path = bundle / "bundle.json"
+    path.write_text('{"format": 3, "args": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(PipelineError, match=r"bundle\.json is damaged"):
         read_description(bundle)
