@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.registration.outcome import Outcome, RegisterReport
 from pipeline.evaluation.reports.files import read_report, write_report
-from pipeline.evaluation.reports.schema import EvaluateReport, Model
+from pipeline.evaluation.reports.schema import EvaluateReport, Figure, Model
 from pipeline.files import read_json, write_json
 from pipeline.params import Params
 from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
@@ -34,6 +35,7 @@ def run(params: Params) -> None:
         "bundle": bundle_digest(FINAL),
         "candidate": _values(evaluate.final),
         "baseline": _values(evaluate.baseline),
+        "over_baseline": _over_baseline(evaluate, params).model_dump(mode="json"),
     }
     # The figures to their last digit stand for the test images that they were measured on.
     sections = {"register": params.register_, "evaluate": params.evaluate}
@@ -56,6 +58,10 @@ def _values(model: Model) -> dict[str, float]:
     return {name: one.value for name, one in figures.items() if one.value is not None}
 
 
+def _over_baseline(evaluate: EvaluateReport, params: Params) -> Figure:
+    return evaluate.comparisons["final_minus_baseline"].figures[params.evaluate.metric]
+
+
 def _describe(report: RegisterReport) -> str:
     """Say what became of the model, and why: a line per condition and note."""
     aliases = ", ".join(report.aliases) or "without an alias now"
@@ -63,17 +69,23 @@ def _describe(report: RegisterReport) -> str:
     checks = [
         f"  {'passed' if check.passed else 'failed'}: {check.reason}" for check in report.checks
     ]
-    return "\n".join([title, *checks, *(f"  {note}" for note in report.notes)])
+    notes = [*report.notes, describe_looks(report.looks)]
+    return "\n".join([title, *checks, *(f"  {note}" for note in notes)])
 
 
 def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outcome:
     from pipeline.data.sources.open import open_source
+    from pipeline.evaluation.judging.gate import AgainstBaseline
     from pipeline.runtime.registry.promotion import Candidate, Registry, register_and_judge
 
+    metric = params.evaluate.metric
     candidate = Candidate(
         bundle=FINAL,
-        figures=_values(evaluate.final),
-        baseline=_values(evaluate.baseline),
+        over_baseline=AgainstBaseline(
+            _values(evaluate.final)[metric],
+            _values(evaluate.baseline)[metric],
+            _over_baseline(evaluate, params).model_dump(),
+        ),
         images=PACKED / "test",
         source=open_source(params.data.root),
         result=result,

@@ -7,7 +7,7 @@ reports list what they hold, and readers show what is listed.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,15 @@ class Resamples:
         return np.asarray(np.abs(gaps).sum(axis=1) / self.rows.shape[1])
 
 
+class Difference(Protocol):
+    """Computes the interval of first minus second on the same images, given that difference."""
+
+    def __call__(
+        self, first: Scored, second: Scored, value: float, confidence: float = 0.95
+    ) -> Floats:
+        """Return low, high."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of a model on a set of images, with 95 % intervals.
@@ -109,6 +118,7 @@ class Metric:
         interval: of a model's value: low, high.
         difference: interval of first minus second on the same images, given that difference.
         largest: what a value can be at most; the least is 0.
+        difference_at: the same at any confidence; None where there is only that of 95 %.
         resampled: the metric on each of r resamples, where an interval is made of a bootstrap.
     """
 
@@ -120,6 +130,7 @@ class Metric:
     interval: Callable[[Scored, float], Floats]
     difference: Callable[[Scored, Scored, float], Floats]
     largest: float = 1.0
+    difference_at: Difference | None = None
     resampled: Callable[[Resamples], Floats] | None = None
 
 
@@ -135,10 +146,11 @@ def proportion(
         success = succeeds(model.answers)
         return intervals.wilson(success.sum(), np.asarray(len(success)))
 
-    def difference(first: Scored, second: Scored, _: float) -> Floats:
+    def difference(first: Scored, second: Scored, value: float, confidence: float = 0.95) -> Floats:
+        del value
         one, two = succeeds(first.answers), succeeds(second.answers)
         return intervals.paired_proportions(
-            (one & ~two).sum(), (two & ~one).sum(), np.asarray(len(one))
+            (one & ~two).sum(), (two & ~one).sum(), np.asarray(len(one)), confidence
         )
 
     return Metric(
@@ -149,6 +161,7 @@ def proportion(
         value=lambda model: float(succeeds(model.answers).mean()),
         interval=interval,
         difference=difference,
+        difference_at=difference,
     )
 
 
@@ -212,6 +225,7 @@ def mean_over_classes(
         value=value,
         interval=interval,
         difference=partial(difference_of_class_means, name),
+        difference_at=partial(difference_of_class_means, name),
         resampled=lambda block: of_counts(block.hits, block.answers.support, block.predictions),
     )
 
@@ -327,6 +341,11 @@ METRICS: tuple[Metric, ...] = (
         resampled=lambda block: block.calibration_error,
     ),
 )
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric of `METRICS`."""
+    return next(metric for metric in METRICS if metric.name == name)
 
 
 def metrics_of(class_count: int, how: Evaluate) -> tuple[Metric, ...]:

@@ -18,7 +18,12 @@ from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=300, calibration_bins=10, top_k=(2,), suspicious_images=20
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=300,
+    calibration_bins=10,
+    top_k=(2,),
+    suspicious_images=20,
 )
 
 

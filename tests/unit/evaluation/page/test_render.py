@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.evaluation.judging.gate import AgainstBaseline, judge
 from pipeline.evaluation.page import count_split, find_pictures, render
 from tests import reports
 
@@ -88,8 +89,33 @@ def test_from_verdict_to_detail(page):
 def test_the_first_model_has_nothing_to_be_compared_with(page):
     text = text_of(render(page))
     assert "Ship it. ants version 1 is champion now." in text
-    assert "Macro-F1 above the baseline's +0.100 above 0 ✓ passed" in text
+    assert "Macro-F1 above the baseline's +0.100 [+0.050, +0.150] above 0 ✓ passed" in text
+    assert "One decision has read these test images, the first" in text
     assert "There was no champion before, so that there is nothing to compare with" in text
+
+
+def test_a_promotion_that_no_interval_shows_says_so_first(page):
+    rules = reports.RULES.model_copy(update={"min_gain_over_baseline": 0.0})
+    met = AgainstBaseline(0.907, 0.9, {"value": 0.007, "ci95": [-0.053, 0.069]})
+    checks = judge(met, None, None, rules, reports.METRIC)
+    register = reports.changed(reports.first(), checks=checks, looks=9)
+    html = render(changed(page, register=register))
+    assert "<title>Ants &amp; bees: Promoted, but not proven.</title>" in html
+    text = text_of(html)
+    caveat = "better than the baseline is not shown: +0.007 [\N{MINUS SIGN}0.053, +0.069]"
+    assert f"is champion now. {caveat[0].upper()}{caveat[1:]}." in text
+    assert f"✓ passed {caveat}" in text
+    assert "Ship it" not in text
+    assert "9 decisions have read these test images" in text
+
+
+def test_what_a_pass_would_have_noticed_stands_beside_it(page):
+    register = reports.met(CLASSES, 40, champion=0.5, candidate=8.0)
+    text = text_of(render(changed(page, register=register)))
+    for check in register.checks:
+        if "recall" in check.name:
+            assert check.caveat
+            assert f"✓ passed {check.caveat}" in text
 
 
 def test_a_refused_model_stays_challenger(page):
