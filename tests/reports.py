@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.scores import Floats, answers
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import metric_named, metrics_of
 from pipeline.evaluation.page import Page
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
@@ -39,7 +39,7 @@ RULES = Register(
     max_ece_gain=0.02,
     max_latency_ratio=2.0,
 )
-METRIC = ("macro_f1", "Macro-F1")
+METRIC = metric_named("macro_f1")
 OVER_BASELINE = AgainstBaseline(0.9, 0.8, {"value": 0.1, "ci95": [0.05, 0.15]})
 CHAMPION = {"version": "3", "bundle": "ab" * 32}
 MODELS = ("baseline", "base", "tuned", "final")
@@ -110,6 +110,14 @@ def tta_report(classes: Sequence[str], images: int) -> TtaReport:
         )
     return TtaReport.model_validate(
         {
+            "metric": vars(METRIC),
+            "network": {
+                "name": "tuned",
+                "base": 0.8,
+                "tuned": 0.9,
+                "difference": {"value": 0.1, "ci95": [0.05, 0.15]},
+                "reason": "tuned is better by 0.1",
+            },
             "mean": "arithmetic",
             "seed": 0,
             "choose": "auto",

@@ -21,14 +21,14 @@ from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliase
 from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.runtime.tracking.trained import Result
 from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE
-from pipeline.stages._results import judged_models
+from pipeline.stages._results import Judged, judged_models
 from pipeline.vision.bundle.digest import bundle_digest, values_digest
 
 
 def run(params: Params) -> None:
     """Write reports/register.json: the decision, what it rests on, and the version."""
     evaluate = read_report(REPORTS / "evaluate.json", EvaluateReport)
-    results = judged_models(params, evaluate)
+    judged = judged_models(params, evaluate)
     asked = {
         "model": params.register_.name,
         "alias": params.register_.alias,
@@ -44,11 +44,11 @@ def run(params: Params) -> None:
     memory = STATE / "registered.json"
     outcome = _recall(memory, key, params)
     if outcome is None:
-        outcome = _register(params, evaluate, results["finetune"])
+        outcome = _register(params, evaluate, judged.results[judged.shipped])
         write_json(memory, {key: outcome.model_dump(mode="json")})
     report = RegisterReport.model_validate({**asked, **dict(outcome)})
     write_report(REPORTS / "register.json", report)
-    _record(params, outcome, results)
+    _record(params, outcome, judged)
     print(f"register: {_describe(report)}")
 
 
@@ -94,22 +94,22 @@ def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outco
     return register_and_judge(candidate, registry, params.evaluate)
 
 
-def _record(params: Params, outcome: Outcome, results: Mapping[str, Result]) -> None:
+def _record(params: Params, outcome: Outcome, judged: Judged) -> None:
     """Put figures, pictures and the decision onto the models' runs, unless they are there."""
     tags = {
         "convoy.version": f"{params.register_.name} {outcome.version}",
         "convoy.decision": outcome.decision,
     }
     memory = STATE / "recorded.json"
-    digests = [result.digest for result in results.values()]
+    digests = [judged.shipped, *(result.digest for result in judged.results.values())]
     # In a new store the run is another one.
     state = values_digest([digests, tags, outcome.run_id, tracking_uri(params.tracking)])
     if memory.exists() and read_json(memory) == state:
         return
     from pipeline.runtime.tracking.results import record_result
 
-    for stage, result in results.items():
-        record_result(result, tags if stage == "finetune" else {})
+    for stage, result in judged.results.items():
+        record_result(result, tags if stage == judged.shipped else {})
     write_json(memory, state)
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what views gain and cost, how many are taken, and the final model."""
+"""The final model: which network, in how many views, at which temperature."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,29 +8,34 @@ import numpy as np
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.intervals import figure
+from pipeline.evaluation.metrics.table import metric_named
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.views import draw_views
 from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import TtaReport
+from pipeline.evaluation.tta.network import NetworkChoice, choose_network
 from pipeline.evaluation.tta.search import Choice, ViewPosteriors, choose_views, search_views
 from pipeline.params import Params
 from pipeline.params.choices.views import Identity, View
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._paths import FINAL, PACKED, PICTURES, REPORTS, TUNED
+from pipeline.stages._paths import BASE, FINAL, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle.description import Views, rewrite_bundle
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, view_posteriors
+from pipeline.vision.inference.predict import BATCH_SIZE, probabilities, view_posteriors
 from pipeline.vision.inference.views import build_views, expand, view_names
 
 _AS_IT_IS = Identity()
+_FOLDERS = {"base": BASE, "tuned": TUNED}
 
 Block = dict[str, Any]
 
 
 def run(params: Params) -> None:
-    """Search views for models/tuned on packed/val and packed/test; write models/final.
+    """Choose models/base or models/tuned, and its views, on packed/val; write models/final.
+
+    What the views are worth is shown on packed/test.
 
     Raises:
         PipelineError: there are no validation images; or see `build_views`.
@@ -42,7 +47,9 @@ def run(params: Params) -> None:
             "expected validation images to choose views by, found none; raise split.val or add"
             " images"
         )
-    bundle, items = load_matching(TUNED, test.info), expand(how.views)
+    network = _choose_network(val, params)
+    folder = _FOLDERS[network.name]
+    bundle, items = load_matching(folder, test.info), expand(how.views)
     # Validation images come first: they warm up threads and caches before times are taken.
     validation, _ = _predict(val, bundle, items, params)
     on_test, seconds = _predict(test, bundle, items, params)
@@ -51,11 +58,13 @@ def run(params: Params) -> None:
     chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
     views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
     temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
-    rewrite_bundle(TUNED, FINAL, views, temperature["value"])
+    rewrite_bundle(folder, FINAL, views, temperature["value"])
 
     names = view_names(chosen)
     report = TtaReport.model_validate(
         {
+            "metric": vars(metric_named(params.evaluate.metric)),
+            "network": vars(network),
             "mean": how.mean,
             "seed": how.seed,
             "choose": how.choose,
@@ -68,7 +77,16 @@ def run(params: Params) -> None:
     write_report(REPORTS / "tta.json", report)
     save(draw_views(report.steps, len(chosen)), PICTURES / "tta" / "views.png")
     taken = "; ".join(names) if views else "the image as it is"
+    print(f"tta: {network.name}: {network.reason}")
     print(f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
+
+
+def _choose_network(val: ImageSet, params: Params) -> NetworkChoice:
+    posteriors = []
+    for folder in _FOLDERS.values():
+        batches = watched(val.batches(BATCH_SIZE), len(val), "tta")
+        posteriors.append(probabilities(load_matching(folder, val.info), batches))
+    return choose_network(val.labels.astype(np.int64), *posteriors, params.evaluate)
 
 
 def _predict(

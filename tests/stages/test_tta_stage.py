@@ -43,7 +43,8 @@ def sets():
     }
     images, labels = bars(120, seed=3)
     turned = np.ascontiguousarray(np.rot90(images, axes=(1, 2)))
-    fit_bundle(Path("models/tuned"), write_set(Path("turned"), turned, labels, BARS))
+    for name in ("base", "tuned"):  # a tie, which the tuned one wins
+        fit_bundle(Path("models") / name, write_set(Path("turned"), turned, labels, BARS))
     return packed
 
 
@@ -97,9 +98,27 @@ def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
     assert found.temperature.ci95 == (temperature.low, temperature.high)
     answered = probabilities(load_bundle(FINAL), sets["test"].batches(256))
     np.testing.assert_allclose(answered, temper(on_test, temperature.value))
-    said = capsys.readouterr().out
+    network, said = capsys.readouterr().out.split("\n", 1)
+    assert network == f"tta: tuned: {found.network.reason}"
     assert said.startswith("tta: rotate 90: the first of 2 steps")
     assert said.endswith("-> models/final\n")
+
+
+def test_the_network_that_is_better_on_validation_ships(sets, capsys):
+    """Fine-tuning made the model worse: the final one has the weights of the first training."""
+    fit_bundle(Path("models/base"), sets["val"])
+    found = searched(IDENTITY)
+    assert found.network.name == "base"
+    assert (found.metric.name, found.network.base) == ("macro_f1", 1.0)
+    assert found.network.tuned < 0.7
+    assert found.network.difference.ci95[1] < 0
+    assert weights_digest(FINAL) == weights_digest(Path("models/base"))
+    assert capsys.readouterr().out.startswith(f"tta: base: {found.network.reason}\n")
+    # Views are those of the network that ships.
+    expected = measure(
+        sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], BARS, PARAMS.evaluate
+    )
+    assert found.steps[0].test.macro_f1.value == pytest.approx(expected["macro_f1"]["value"])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pipeline.errors import some
 from pipeline.evaluation.judging.findings import Check, RecallChange, RecallGroup
 from pipeline.evaluation.judging.recalls import POWER, Recalls
 from pipeline.evaluation.judging.words import interval_text, number
+from pipeline.evaluation.metrics.table import Metric
 from pipeline.params import Register
 
 Block = Mapping[str, Any]
@@ -73,7 +74,7 @@ def judge(
     champion: AgainstChampion | None,
     best: AgainstBest | None,
     rules: Register,
-    metric: tuple[str, str],
+    metric: Metric,
 ) -> tuple[Check, ...]:
     """Check each condition of the gate.
 
@@ -82,16 +83,17 @@ def judge(
         champion: that with the champion; None where there is none.
         best: that with the best champion so far; None where it is the champion itself.
         rules: the limits.
-        metric: that models are shipped by: its name in `champion.comparison`, and its title.
+        metric: that models are shipped by.
     """
-    name, title = metric
-    checks = [check_baseline(baseline, rules, title)]
+    checks = [check_baseline(baseline, rules, metric)]
     if champion:
-        lost = champion.comparison[name]
-        checks.append(check_loss(lost, rules.max_loss, title, "the champion"))
+        lost = champion.comparison[metric.name]
+        checks.append(check_loss(lost, rules.max_loss, metric, "the champion"))
     if best:
         against = f"version {best.version}, the best champion so far"
-        checks.append(check_loss(best.difference, rules.max_loss, title, against, "loss_from_best"))
+        checks.append(
+            check_loss(best.difference, rules.max_loss, metric, against, "loss_from_best")
+        )
     if champion:
         checks.append(check_recalls(champion.recalls.classes, rules.max_class_recall_loss))
         if champion.recalls.groups:
@@ -103,7 +105,7 @@ def judge(
     return tuple(checks)
 
 
-def check_baseline(met: AgainstBaseline, rules: Register, title: str) -> Check:
+def check_baseline(met: AgainstBaseline, rules: Register, metric: Metric) -> Check:
     """Ask for a gain over the baseline, by `rules.min_gain_over_baseline` at least.
 
     With `rules.baseline: interval` the whole interval of the gain must lie above 0.
@@ -124,7 +126,7 @@ def check_baseline(met: AgainstBaseline, rules: Register, title: str) -> Check:
     asked = "its interval above 0" if by_interval else "more than 0"
     return Check(
         name="baseline",
-        title=f"{title} above the baseline's",
+        title=f"{metric.title} above the baseline's",
         value=gain,
         finding=number(gain, sign=True),
         detail=interval,
@@ -132,7 +134,7 @@ def check_baseline(met: AgainstBaseline, rules: Register, title: str) -> Check:
         + (f", at least {least:g}" if least else ""),
         passed=passed,
         reason=(
-            f"{_in_a_sentence(title)} {met.candidate:.4f} against the baseline's"
+            f"{metric.noun} {met.candidate:.4f} against the baseline's"
             f" {met.baseline:.4f}: a gain of {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f},"
             f" {verdict} ({asked}, register.baseline: {rules.baseline}; at least"
             f" register.min_gain_over_baseline, {least:g})"
@@ -145,7 +147,7 @@ def check_baseline(met: AgainstBaseline, rules: Register, title: str) -> Check:
 
 
 def check_loss(
-    difference: Block, max_loss: float, title: str, against: str, name: str = "loss"
+    difference: Block, max_loss: float, metric: Metric, against: str, name: str = "loss"
 ) -> Check:
     """Refuse a loss that is shown, and one beyond `max_loss` that is not ruled out.
 
@@ -155,7 +157,7 @@ def check_loss(
     Args:
         difference: {"value": candidate - other, "ci95": [low, high]}.
         max_loss: what may be lost, at least 0.
-        title: of the metric.
+        metric: that models are shipped by.
         against: which model the other one is.
         name: of the condition.
     """
@@ -172,14 +174,14 @@ def check_loss(
         verdict = "it is lower, and a larger loss cannot be ruled out"
     return Check(
         name=name,
-        title=f"{title} against {against}",
+        title=f"{metric.title} against {against}",
         value=value,
         finding=number(value, sign=True),
         detail=interval,
         limit=f"interval above \N{MINUS SIGN}{max_loss:g} and not below 0, or no loss",
         passed=high >= 0 and (ruled_out or value >= 0),
         reason=(
-            f"{_in_a_sentence(title)} {value:+.4f} against {against}, 95 % interval {low:+.4f} to"
+            f"{metric.noun} {value:+.4f} against {against}, 95 % interval {low:+.4f} to"
             f" {high:+.4f}; register.max_loss is {max_loss:g}: {verdict}"
         ),
         shown=ruled_out,
@@ -188,10 +190,6 @@ def check_loss(
         else f"a loss above {max_loss:g} against {against} is not ruled out:"
         f" {number(value, sign=True)} {interval}",
     )
-
-
-def _in_a_sentence(title: str) -> str:
-    return title[0].lower() + title[1:]
 
 
 def check_recalls(recalls: Mapping[str, RecallChange], max_loss: float) -> Check:

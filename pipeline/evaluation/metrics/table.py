@@ -133,6 +133,11 @@ class Metric:
     difference_at: Difference | None = None
     resampled: Callable[[Resamples], Floats] | None = None
 
+    @property
+    def noun(self) -> str:
+        """The title within a sentence."""
+        return self.title[0].lower() + self.title[1:]
+
 
 def proportion(
     name: str, title: str, succeeds: Callable[[Answers], npt.NDArray[np.bool_]]

@@ -247,9 +247,27 @@ class ChosenViews(Part):
     reason: str
 
 
-class TtaReport(Part):
-    """tta.json: what views gain, one step for each further view, and how many are taken."""
+class ChosenNetwork(Part):
+    """The network that ships, by the metric on validation images; `difference` is tuned - base."""
 
+    name: Literal["base", "tuned"]
+    base: float
+    tuned: float
+    difference: Figure
+    reason: str
+
+
+class TtaReport(Part):
+    """tta.json: the final model: its network, its views and its temperature.
+
+    Attributes:
+        metric: that the network and the views are chosen by.
+        network: which one ships.
+        steps: what views gain, one step for each further view.
+    """
+
+    metric: MetricInfo
+    network: ChosenNetwork
     mean: str
     seed: int
     choose: JsonValue

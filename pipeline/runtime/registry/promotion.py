@@ -119,8 +119,8 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
         except ChampionChangedError:
             continue  # another model was promoted meanwhile: judge against that one
         named = {"version": known.version, "aliases": aliases, "run_id": known.run_id}
-        named["looks"] = looks(tracking, rules.name, test_images)
-        return Outcome.model_validate({**dict(decision), **named})
+        count = looks(tracking, rules.name, test_images)
+        return Outcome.model_validate({**dict(decision), **named, "looks": count})
     raise PipelineError(
         f"the {rules.alias} of {rules.name} changed {_TRIES} times while a candidate was judged;"
         " run convoy register again when the others are done"
@@ -173,7 +173,8 @@ def _decide(
             " alias in the registry, or swap it with the version before by convoy rollback"
         )
         return _decision("refused", champion, notes=[note]), None
-    met, against_best, found = None, None, {}
+    met = against_best = None
+    found: Block = {}
     metric = metric_named(how.metric)
     differences: dict[Champion, float] = {}
     if champion:
@@ -186,8 +187,7 @@ def _decide(
             compared = compare(pair.labels, pair.first, pair.second, how)[metric.name]
             against_best = AgainstBest(best.version, compared)
             differences[best] = compared["value"]
-    names = (metric.name, metric.title)
-    checks = judge(candidate.over_baseline, met, against_best, rules, names)
+    checks = judge(candidate.over_baseline, met, against_best, rules, metric)
     decision = "promoted" if all(check.passed for check in checks) else "refused"
     return _decision(decision, champion, checks=checks, **found), _best_of(differences)
 

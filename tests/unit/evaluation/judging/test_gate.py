@@ -40,7 +40,7 @@ def test_the_baseline_must_be_beaten(gain, low, high, min_gain, passed, by_inter
         rules = reports.RULES.model_copy(
             update={"baseline": baseline, "min_gain_over_baseline": min_gain}
         )
-        check = check_baseline(met, rules, "Macro-F1")
+        check = check_baseline(met, rules, reports.METRIC)
         assert check.passed == expected
         assert check.value == gain
         assert check.shown == (low > 0)
@@ -50,7 +50,9 @@ def test_the_baseline_must_be_beaten(gain, low, high, min_gain, passed, by_inter
 
 def test_a_coin_toss_is_called_so():
     met = AgainstBaseline(0.707, 0.7, figure(0.007, -0.053, 0.069))
-    check = check_baseline(met, reports.RULES.model_copy(update={"min_gain_over_baseline": 0}), "F")
+    check = check_baseline(
+        met, reports.RULES.model_copy(update={"min_gain_over_baseline": 0}), reports.METRIC
+    )
     assert (check.passed, check.shown) == (True, False)
     expected = f"better than the baseline is not shown: +0.007 [{MINUS}0.053, +0.069]"
     assert check.caveat == expected
@@ -70,7 +72,7 @@ def test_a_coin_toss_is_called_so():
     ],
 )
 def test_what_a_model_is_shipped_by_must_not_fall(value, low, high, passed, shown):
-    check = check_loss(figure(value, low, high), 0.01, "Macro-F1", "the champion")
+    check = check_loss(figure(value, low, high), 0.01, reports.METRIC, "the champion")
     assert (check.passed, check.shown) == (passed, shown)
     assert f"macro-F1 {value:+.4f} against the champion, 95 % interval {low:+.4f}" in check.reason
     assert bool(check.caveat) == (not shown)
@@ -106,7 +108,7 @@ class Line:
     def judge(self, candidate):
         """Promote a candidate if both conditions about losses are passed."""
         against = [self.difference(candidate, old) for old in (self.champion, self.best)]
-        if all(check_loss(one, 0.01, "Macro-F1", "it").passed for one in against):
+        if all(check_loss(one, 0.01, reports.METRIC, "it").passed for one in against):
             self.champion, self.promoted = candidate, self.promoted + 1
             if against[1]["value"] >= 0:
                 self.best = candidate

@@ -9,7 +9,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.measure import (
     compare,
-    macro_f1_interval,
+    difference_interval,
     mcnemar,
     measure,
 )
@@ -222,11 +222,11 @@ def test_the_interval_of_macro_f1_at_other_confidences():
     rng = np.random.default_rng(5)
     labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
     second = world(rng, [60, 40, 20, 10, 6], 2.0)[1]
-    usual = macro_f1_interval(labels, first, second, HOW, 0.95)
+    usual = difference_interval(labels, first, second, HOW, 0.95)
     assert usual.tolist() == compare(labels, first, second, HOW)["macro_f1"]["ci95"]
-    surer = macro_f1_interval(labels, first, second, HOW, 0.99)
+    surer = difference_interval(labels, first, second, HOW, 0.99)
     assert surer[0] < usual[0] < usual[1] < surer[1]
-    assert macro_f1_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
+    assert difference_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
 
 
 def test_the_interval_of_macro_f1_by_hand():
@@ -236,7 +236,7 @@ def test_the_interval_of_macro_f1_by_hand():
     """
     labels = np.repeat([0, 1], 20)
     first, second = np.eye(2)[labels], np.eye(2)[np.repeat([0, 1, 0], [20, 10, 10])]
-    low, _ = macro_f1_interval(labels, first, second, HOW, 0.99)
+    low, _ = difference_interval(labels, first, second, HOW, 0.99)
     arm = 2.5758293 * np.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
     f1 = (2 * 20 / (20 + 30) + 2 * 10 / (20 + 10)) / 2
     assert low == pytest.approx((1 - f1) + (10 / 42 - arm) - 10 / 40)

@@ -163,6 +163,14 @@ def test_a_model_that_was_rolled_back_was_not_compared(page):
     assert "It was not compared with version 3, the champion." in text
 
 
+@pytest.mark.parametrize(("name", "other"), [("base", "tuned"), ("tuned", "base")])
+def test_which_network_ships_and_why(page, name, other):
+    network = page.tta.network.model_dump() | {"name": name, "reason": "it was the better one"}
+    text = text_of(render(changed(page, tta=reports.changed(page.tta, network=network))))
+    assert f"Final: what is shipped, the {name} network averaged over 2 views" in text
+    assert f"{name.capitalize()} ships and {other} does not: it was the better one." in text
+
+
 def test_the_chosen_views_and_why(page):
     text = text_of(render(page))
     assert (

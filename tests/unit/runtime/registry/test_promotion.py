@@ -269,7 +269,7 @@ def test_killed_between_registration_and_promotion(register, tracking, monkeypat
     register("poor")
     name = "test_killed_between_registration_and_promotion"
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
