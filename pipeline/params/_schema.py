@@ -119,14 +119,22 @@ class Evaluate(Section):
 class Tta(Section):
     """Test-time augmentation: the views, how many are taken, and how their posteriors are averaged.
 
-    `choose` counts views: those of a `random` item are as many as it draws.
+    `choose` counts views: those of a `random` item are as many as it draws. `calibrate`: for which
+    shares of the classes the temperature is fitted: those of the validation images, or all alike.
     """
 
     seed: Seed
     mean: Literal["arithmetic", "geometric"]
     choose: AutoOrCount
-    calibrate: bool
+    calibrate: Literal["natural", "balanced", "off"]
     views: Annotated[tuple[ViewItem, ...], LISTED, Field(min_length=1)]
+
+    @field_validator("calibrate", mode="before")
+    @classmethod
+    def _was_a_switch(cls, value: Any) -> Any:
+        if value is True:
+            return refuse(value, ["got true, need natural, balanced or off; true meant natural"])
+        return "off" if value is False else value  # YAML reads off as false
 
     @model_validator(mode="after")
     def _has_as_many_views(self) -> Self:

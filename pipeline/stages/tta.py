@@ -1,7 +1,7 @@
 """The final model: which network, in how many views, at which temperature."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.intervals import figure
 from pipeline.evaluation.metrics.table import metric_named
-from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.metrics.temperature import cross_validate, fit_temperature
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.views import draw_views
 from pipeline.evaluation.reports.files import write_report
@@ -57,7 +57,7 @@ def run(params: Params) -> None:
     choice = _choose(validation, steps, params)
     chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
     views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
-    temperature = _fit(validation, choice.count) if how.calibrate else _fixed(1.0)
+    temperature, calibration = _calibrate(validation, choice.count, how.calibrate)
     rewrite_bundle(folder, FINAL, views, temperature["value"])
 
     names = view_names(chosen)
@@ -68,7 +68,7 @@ def run(params: Params) -> None:
             "mean": how.mean,
             "seed": how.seed,
             "choose": how.choose,
-            "calibrate": how.calibrate,
+            "calibration": calibration,
             "chosen": {"count": len(chosen), "views": names, "reason": choice.reason},
             "temperature": temperature,
             "steps": _with_costs(steps, view_names(items), seconds, len(test)),
@@ -78,7 +78,10 @@ def run(params: Params) -> None:
     save(draw_views(report.steps, len(chosen)), PICTURES / "tta" / "views.png")
     taken = "; ".join(names) if views else "the image as it is"
     print(f"tta: {network.name}: {network.reason}")
-    print(f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f} -> {FINAL}")
+    print(
+        f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f}:"
+        f" {calibration['reason']} -> {FINAL}"
+    )
 
 
 def _choose_network(val: ImageSet, params: Params) -> NetworkChoice:
@@ -110,15 +113,33 @@ def _choose(validation: ViewPosteriors, steps: Sequence[Block], params: Params) 
     return Choice(asked, f"tta.choose asks for {asked}")
 
 
-def _fit(validation: ViewPosteriors, count: int) -> Block:
-    """Fit the temperature of the mean of `count` views, or of the images as they are at 0."""
+def _calibrate(
+    validation: ViewPosteriors, count: int, prior: Literal["natural", "balanced", "off"]
+) -> tuple[Block, Block]:
+    """Fit the temperature of the mean of `count` views, or of the images as they are at 0.
+
+    Returns:
+        The temperature that ships, 1 for none, and what `FittedTemperature` holds.
+    """
+    none = figure(1.0, np.ones(2))
+    block: Block = {"prior": prior, "ships": False, "change": None}
+    if prior == "off":
+        return none, block | {"reason": "tta.calibrate is off"}
     posteriors = validation.steps[count - 1] if count else validation.plain
-    found = fit_temperature(validation.labels, posteriors)
-    return figure(found.value, np.asarray([found.low, found.high]))
-
-
-def _fixed(temperature: float) -> Block:
-    return figure(temperature, np.full(2, temperature))
+    found = fit_temperature(validation.labels, posteriors, prior)
+    tried = cross_validate(validation.labels, posteriors, prior)
+    if tried.change is None:
+        return none, block | {"reason": "one validation image alone cannot show whether it helps"}
+    change = figure(tried.change, np.asarray([tried.low, tried.high]))
+    reason = (
+        f"{found.value:.2f} {'lowers' if tried.helps else 'does not lower'} the NLL of validation"
+        f" images that it was not fitted on ({tried.change:+.4f} nats, 95 % interval"
+        f" {tried.low:+.4f} to {tried.high:+.4f})"
+    )
+    block |= {"ships": tried.helps, "change": change, "reason": reason}
+    if not tried.helps:
+        return none, block
+    return figure(found.value, np.asarray([found.low, found.high])), block
 
 
 def _with_costs(

@@ -301,7 +301,7 @@ def test_a_second_run_writes_the_same_bytes(inside):
 def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
     description = Description("lenet5", {}, ("a", "b"), PREPARING, (0.3,), (0.3,))
     save_bundle(tmp_path / "other", description, description.build().state_dict())
-    monkeypatch.setattr(tta, "TUNED", tmp_path / "other")
+    monkeypatch.setitem(tta._FOLDERS, "tuned", tmp_path / "other")
     message = r"other was trained for other classes than the packed images: .* found \('a', 'b'\)"
     with pytest.raises(PipelineError, match=message):
         tta.run(PARAMS)

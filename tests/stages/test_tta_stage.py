@@ -9,7 +9,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
-from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.metrics.temperature import CrossValidated, fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
 from pipeline.params import Tta, load_params, parse
@@ -48,7 +48,7 @@ def sets():
     return packed
 
 
-def searched(*views, choose="auto", mean="arithmetic", calibrate=True):
+def searched(*views, choose="auto", mean="arithmetic", calibrate="natural"):
     """Run the stage and return its report."""
     given = {"seed": 5, "mean": mean, "choose": choose, "calibrate": calibrate, "views": views}
     tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given)}))
@@ -142,14 +142,41 @@ def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, gi
     ],
 )
 def test_as_many_views_as_asked_for(sets, choose, views):
-    found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)
+    found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate="off")
     assert found.chosen.count == len(found.chosen.views) == found.choose == choose
     assert found.chosen.reason == f"tta.choose asks for {choose}"
     described = read_description(FINAL)
     assert (described.views and described.views.items) == views
-    assert found.calibrate is False
+    assert (found.calibration.prior, found.calibration.ships) == ("off", False)
+    assert found.calibration.reason == "tta.calibrate is off"
     assert found.temperature == Figure(value=1.0, ci95=(1.0, 1.0))
     assert described.temperature == 1.0
+
+
+@pytest.mark.parametrize("prior", ["natural", "balanced"])
+def test_the_temperature_is_that_of_the_prior(sets, prior):
+    """The model, which is not sure enough, meets few bars of the second kind on validation."""
+    images, labels = bars(120, seed=1)
+    rows = np.concatenate([np.flatnonzero(labels == c)[:n] for c, n in enumerate((40, 5, 20))])
+    val = write_set(Path("data/packed/val"), images[rows], labels[rows], BARS)
+    for name in ("base", "tuned"):
+        fit_bundle(Path("models") / name, sets["test"], sharpness=3.0, wrong=1.4)
+    found = searched(IDENTITY, calibrate=prior)
+    expected = fit_temperature(val.labels, seen(val, [IDENTITY])[0], prior)
+    assert found.temperature.value == read_description(FINAL).temperature == expected.value
+    assert (found.calibration.prior, found.calibration.ships) == (prior, True)
+    assert found.calibration.change.value < 0
+
+
+def test_a_temperature_that_validation_shows_to_hurt_does_not_ship(sets, capsys, monkeypatch):
+    hurts = CrossValidated(0.01, -0.01, 0.03)
+    monkeypatch.setattr(tta, "cross_validate", lambda *_: hurts)
+    found = searched(IDENTITY)
+    assert found.temperature == Figure(value=1.0, ci95=(1.0, 1.0))
+    assert read_description(FINAL).temperature == 1.0
+    assert found.calibration.ships is False
+    assert found.calibration.change == Figure(value=0.01, ci95=(-0.01, 0.03))
+    assert "does not lower the NLL of validation images" in capsys.readouterr().out
 
 
 def test_random_views_and_a_geometric_mean(sets):

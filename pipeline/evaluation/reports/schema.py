@@ -247,6 +247,22 @@ class ChosenViews(Part):
     reason: str
 
 
+class FittedTemperature(Part):
+    """Whether a temperature ships.
+
+    Attributes:
+        prior: what it was fitted for; 'off' where none was.
+        ships: whether the final model carries it.
+        change: of the NLL on validation images by it, cross-validated; None where it is unknown.
+        reason: why it ships or not, a clause.
+    """
+
+    prior: Literal["natural", "balanced", "off"]
+    ships: bool
+    change: Figure | None
+    reason: str
+
+
 class ChosenNetwork(Part):
     """The network that ships, by the metric on validation images; `difference` is tuned - base."""
 
@@ -271,7 +287,7 @@ class TtaReport(Part):
     mean: str
     seed: int
     choose: JsonValue
-    calibrate: bool
+    calibration: FittedTemperature
     chosen: ChosenViews
     temperature: Figure
     steps: tuple[Step, ...] = Field(min_length=1)

@@ -65,7 +65,8 @@ def test_what_is_no_choice(value):
     [
         ("mean", "harmonic", 'tta.mean: got "harmonic", need arithmetic or geometric'),
         ("seed", -1, "tta.seed: got -1, need at least 0"),
-        ("calibrate", "yes", 'tta.calibrate: got "yes", need a valid boolean'),
+        ("calibrate", "yes", 'tta.calibrate: got "yes", need natural, balanced or off'),
+        ("calibrate", True, "tta.calibrate: got true, need natural, balanced or off; true meant"),
         ("views", [], "tta.views: got [], need at least 1 item"),
     ],
 )

@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
@@ -135,6 +136,24 @@ def test_calibrated_models_may_show_zero_calibration_error():
         block = measure(labels, probabilities, ("yes", "no"), HOW)
         reached += block["ece"]["ci95"][0] == 0.0
     assert reached >= 36
+
+
+@pytest.mark.parametrize("seed", [16, 30])
+def test_the_interval_of_a_calibration_error_does_not_end_at_the_figure(seed):
+    """Mirroring takes out more than all of the bias here; its interval is [.., the figure]."""
+    labels = np.repeat([0, 1], [30, 10])
+    logits = np.random.default_rng(seed).normal(size=(40, 2))
+    logits[np.arange(40), labels] += 1.5
+    posteriors = softmax(logits, axis=1)
+    block = measure(labels, posteriors, ("yes", "no"), HOW)
+    value, (low, high) = block["ece"]["value"], block["ece"]["ci95"]
+    assert low == 0.0
+    given = scores.answers(labels, posteriors)
+    bin_of = scores.calibration_bin(given.confidence, HOW.calibration_bins)
+    gap = given.right - given.confidence
+    signed = np.array([np.sign(gap[bin_of == bin_of[i]].sum()) * gap[i] for i in range(40)])
+    assert signed.mean() == pytest.approx(value)
+    assert high == pytest.approx(value + 1.959964 * signed.std() / np.sqrt(40))
 
 
 def test_an_overconfident_model_does_not_reach_zero():

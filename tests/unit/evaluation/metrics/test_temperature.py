@@ -4,8 +4,8 @@ from scipy.special import log_softmax, softmax
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.posteriors import temper
-from pipeline.evaluation.metrics.scores import answers
-from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.metrics.scores import answers, expected_calibration_error
+from pipeline.evaluation.metrics.temperature import class_weights, cross_validate, fit_temperature
 
 
 def world(rng, count, sharpness, classes=4):
@@ -85,6 +85,99 @@ def test_against_a_grid():
     assert fit_temperature(labels, probabilities).value == pytest.approx(
         grid[np.argmin(losses)], rel=0.005
     )
+
+
+def long_tail(rng, sizes):
+    """Draw images of a model that is right of large classes, and unsure of them; too sure else."""
+    labels = np.repeat(np.arange(10), sizes)
+    logits = rng.normal(size=(len(labels), 10))
+    logits[np.arange(len(labels)), labels] += np.linspace(5.0, 1.0, 10)[labels]
+    return labels, softmax(2.2 * logits, axis=1)
+
+
+TAIL = np.geomspace(400, 4, 10).round().astype(int)
+
+
+def test_a_temperature_fitted_on_a_long_tail_hurts_where_classes_are_alike():
+    """That of all classes alike does not: it is fitted for what the model will meet."""
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        validation, (labels, said) = long_tail(rng, TAIL), long_tail(rng, [300] * 10)
+        natural, balanced = (
+            temper(said, fit_temperature(*validation, prior).value)
+            for prior in ("natural", "balanced")
+        )
+        given = [answers(labels, one) for one in (said, natural, balanced)]
+        found.append([(expected_calibration_error(one, 15), one.loss.mean()) for one in given])
+    (ece, nll), (ece_natural, nll_natural), (ece_balanced, nll_balanced) = np.mean(found, axis=0)
+    assert ece_natural > ece + 0.03
+    assert nll_natural > nll + 0.03
+    assert ece_balanced < ece + 0.01
+    assert nll_balanced < nll
+
+
+def test_weights_give_each_class_its_share():
+    labels = np.array([0, 0, 0, 2])
+    assert class_weights(labels, "natural").tolist() == [1, 1, 1, 1]
+    assert class_weights(labels, "balanced") == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+
+
+def test_weighing_is_counting_more_often():
+    """Three ants and one bee, balanced: as if each bee were there three times."""
+    labels, probabilities = world(np.random.default_rng(6), 400, 2.0, classes=2)
+    rows = np.concatenate([np.flatnonzero(labels == 0)[:90], np.flatnonzero(labels == 1)[:30]])
+    often = np.concatenate([rows, rows[90:], rows[90:]])
+    found = fit_temperature(labels[rows], probabilities[rows], "balanced")
+    assert found.value == pytest.approx(fit_temperature(labels[often], probabilities[often]).value)
+    # It knows that no further image was seen.
+    assert found.high / found.low > 1.0
+
+
+def test_balanced_intervals_hold_the_temperature_in_about_95_of_100():
+    rng = np.random.default_rng(7)
+    truth = fit_temperature(*long_tail(rng, [20_000] * 10)).value
+    held = 0
+    for _ in range(200):
+        found = fit_temperature(*long_tail(rng, [60] * 5 + [20] * 5), "balanced")
+        held += found.low <= truth <= found.high
+    assert 0.9 < held / 200 <= 1.0
+
+
+def test_cross_validation_by_hand():
+    """Folds by class in turns; each fold is judged at the temperature of the others."""
+    labels, probabilities = world(np.random.default_rng(8), 40, 3.0)
+    fold = np.empty(40, int)
+    fold[np.argsort(labels, kind="stable")] = np.arange(40) % 5
+    changes = np.empty(40)
+    for number in range(5):
+        out = fold == number
+        at = fit_temperature(labels[~out], probabilities[~out]).value
+        before, after = (
+            -np.log(given[out][np.arange(out.sum()), labels[out]])
+            for given in (probabilities, temper(probabilities, at))
+        )
+        changes[out] = after - before
+    found = cross_validate(labels, probabilities, "natural")
+    assert found.change == pytest.approx(changes.mean())
+    assert found.low < found.change < found.high
+
+
+def test_what_validation_shows_to_hurt_does_not_help():
+    """On 8 images of a calibrated model, a fit finds a T and yet makes others worse."""
+    rng = np.random.default_rng(0)
+    helped = []
+    for _ in range(100):
+        found = cross_validate(*world(rng, 8, 1.0), "natural")
+        helped.append(found.helps)
+        assert found.helps == (found.change < 0)
+    assert sum(helped) < 50
+    assert cross_validate(*world(rng, 200, 3.0), "natural").helps
+
+
+def test_one_image_cannot_be_cross_validated():
+    found = cross_validate(np.array([1]), np.array([[0.4, 0.6]]), "balanced")
+    assert (found.change, found.helps) == (None, False)
 
 
 def test_no_validation_images():

@@ -179,10 +179,20 @@ def test_the_chosen_views_and_why(page):
     assert "the gain is real" in text
     assert text.count("✓ chosen") == 1
     chosen = {"count": 1, "views": ["identity"], "reason": "no gain is real"}
-    tta = reports.changed(page.tta, chosen=chosen, calibrate=False)
+    off = {"prior": "off", "ships": False, "change": None, "reason": "tta.calibrate is off"}
+    tta = reports.changed(page.tta, chosen=chosen, calibration=off)
     text = text_of(render(changed(page, tta=tta)))
     assert "The final model takes each image as it is: no gain is real." in text
     assert "final, as shipped none" in text
+    assert "The final model carries none: tta.calibrate is off." in text
+
+
+def test_a_share_of_wrong_labels_that_a_weak_model_finds_is_withheld(page):
+    why = "the final model does not beat the baseline"
+    weak = reports.changed(page.suspicious, share_of_wrong_labels=None, withheld=why)
+    text = text_of(render(changed(page, suspicious=weak)))
+    assert f"The share of wrong labels is not estimated: {why}. A hint for a person" in text
+    assert "estimated share of wrong labels" not in text
 
 
 def test_sections_hold_the_reports(page):
