@@ -27,6 +27,10 @@ def run(params: Params) -> None:
     if not registered.promoted:
         why = [check.reason for check in registered.checks if not check.passed]
         print(f"            not promoted: {'; '.join([*why, *registered.notes])}")
+    else:
+        for check in registered.checks:
+            if not check.shown:
+                print(f"            {check.caveat}")
     uri = tracking_uri(params.tracking)
     if store_file(uri):
         print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")

@@ -59,7 +59,7 @@ def calibrate_at(
     Its interval is that of a fit on the validation images. A temperature of 1 was never fitted,
     its interval is a point.
     """
-    found = Temperature(1.0, 1.0, 1.0)
+    found = Temperature(1.0, 1.0, 1.0, 0.0)
     if temperature != 1.0:
         found = replace(fit_temperature(*validation, prior), value=temperature)
     return _judge(found, validation, test, classes, how)

@@ -14,14 +14,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, ndtri, softmax
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.intervals import mean_interval
-from pipeline.evaluation.metrics.posteriors import temper
-from pipeline.evaluation.metrics.scores import LARGEST_LOSS, SMALLEST_PROBABILITY, Floats, answers
+from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
 
 # Beyond these, posteriors are all but one-hot, or all alike.
 _LOWEST, _HIGHEST = 0.1, 50.0
 _Z = float(ndtri(0.975))
-_FOLDS = 5
 
 # The shares of the classes among the images that a model will meet: as on the validation images,
 # or all alike.
@@ -35,11 +32,13 @@ class Temperature:
     Attributes:
         value: T, 0.1 to 50; above 1 the model was too sure of itself, below not enough.
         low, high: its 95 % interval.
+        change: of the NLL of other images by it, in nats, as far as these can say.
     """
 
     value: float
     low: float
     high: float
+    change: float
 
 
 def class_weights(labels: npt.NDArray[np.integer], prior: Prior) -> Floats:
@@ -62,7 +61,11 @@ def fit_temperature(
     nothing about how sure it may be: T then stays at 1 or above, and its interval is open below.
 
     The interval is that of an M-estimator whose model need not be true (Huber 1967), on the
-    logarithm of T.
+    logarithm of T. On the images that it is fitted on, a temperature never hurts; by how much that
+    flatters it is known (Takeuchi 1976). The change with that taken off is what leave-one-out
+    cross-validation comes to (Stone 1977), and does not depend, as that does, on whether the one
+    mistake of a set is among the images left out. The NLL is proper: no other posteriors than the
+    true ones make it lower; the calibration error has bins, and a bias on few images.
 
     Args:
         labels: n class numbers.
@@ -83,60 +86,7 @@ def fit_temperature(
             f"expected probabilities, found NaN or infinity for {bad} of {len(labels)} validation"
             " images; the training diverged, lower its optimizer.lr"
         )
-    return _fit(_log(probabilities), labels, class_weights(labels, prior))
-
-
-@dataclass(frozen=True)
-class CrossValidated:
-    """What a temperature makes of validation images that it was not fitted on.
-
-    Attributes:
-        change: of the NLL, in nats: with it less without; None where there are too few images.
-        low, high: the 95 % interval of the change.
-    """
-
-    change: float | None
-    low: float
-    high: float
-
-    @property
-    def helps(self) -> bool:
-        """Whether the NLL is lower with the temperature."""
-        return self.change is not None and self.change < 0
-
-
-def cross_validate(
-    labels: npt.NDArray[np.integer], probabilities: Floats, prior: Prior
-) -> CrossValidated:
-    """Fit a temperature on four fifths of the images at a time, and judge it on the last fifth.
-
-    On the images that it is fitted on, a temperature never hurts. Cross-validation (Stone 1974)
-    shows whether it does on others. It is judged by the NLL, since that is proper: no other
-    posteriors than the true ones make it lower, while the calibration error has bins and a bias of
-    its own on few images. Folds share out each class evenly.
-
-    Args:
-        labels: n class numbers.
-        probabilities: n x k posteriors.
-        prior: as in `fit_temperature`; images count by the same weights here.
-    """
-    if len(labels) < 2:
-        return CrossValidated(None, -LARGEST_LOSS, LARGEST_LOSS)
     scores, weights = _log(probabilities), class_weights(labels, prior)
-    fold = np.empty(len(labels), np.int64)
-    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
-    changes = np.empty(len(labels))
-    for number in np.unique(fold):
-        out = fold == number
-        found = _fit(scores[~out], labels[~out], weights[~out]).value
-        with_it = answers(labels[out], temper(probabilities[out], found)).loss
-        changes[out] = weights[out] * (with_it - answers(labels[out], probabilities[out]).loss)
-    largest = float(LARGEST_LOSS * weights.max())
-    low, high = mean_interval(changes, -largest, largest).tolist()
-    return CrossValidated(float(changes.mean()), low, high)
-
-
-def _fit(scores: Floats, labels: npt.NDArray[np.integer], weights: Floats) -> Temperature:
     rows = np.arange(len(labels))
 
     def nll(log_temperature: float) -> float:
@@ -146,9 +96,14 @@ def _fit(scores: Floats, labels: npt.NDArray[np.integer], weights: Floats) -> Te
     flawless = bool((scores.argmax(axis=1) == labels).all())
     bounds = (float(np.log(1.0 if flawless else _LOWEST)), float(np.log(_HIGHEST)))
     found = float(minimize_scalar(nll, bounds=bounds, method="bounded").x)
-    arm = _Z * _error(scores, labels, weights, float(np.exp(found)))
-    low, high = np.clip(np.exp([found - arm, found + arm]), _LOWEST, _HIGHEST)
-    return Temperature(float(np.exp(found)), _LOWEST if flawless else float(low), float(high))
+    error, penalty = _error(scores, labels, weights, float(np.exp(found)))
+    low, high = np.clip(np.exp([found - _Z * error, found + _Z * error]), _LOWEST, _HIGHEST)
+    return Temperature(
+        value=float(np.exp(found)),
+        low=_LOWEST if flawless else float(low),
+        high=float(high),
+        change=nll(found) - nll(0.0) + penalty,
+    )
 
 
 def _log(probabilities: Floats) -> Floats:
@@ -157,17 +112,21 @@ def _log(probabilities: Floats) -> Floats:
 
 def _error(
     scores: Floats, labels: npt.NDArray[np.integer], weights: Floats, temperature: float
-) -> float:
-    """Return the standard error of log T; infinite where the images say nothing about it.
+) -> tuple[float, float]:
+    """Return the standard error of log T, and by how much the fit flatters the mean loss.
 
     With b = 1 / T the loss of an image has the slope E_p[score] - score of the truth in b, and
-    the curvature Var_p[score], each times the weight of the image.
+    the curvature Var_p[score], each times the weight of the image. The error is infinite where the
+    images say nothing about T.
     """
     posteriors = softmax(scores / temperature, axis=1)
     mean = (posteriors * scores).sum(axis=1)
     slope = weights * (mean - scores[np.arange(len(labels)), labels])
     curvature = (weights[:, None] * posteriors * (scores - mean[:, None]) ** 2).sum()
     if curvature < 1e-12:
-        return np.inf
+        return np.inf, 0.0
+    squares = (slope**2).sum()
     # log T moves by as much as b does, times T.
-    return float(np.sqrt((slope**2).sum()) / curvature * temperature)
+    return float(np.sqrt(squares) / curvature * temperature), float(
+        squares / curvature / len(labels)
+    )

@@ -10,12 +10,12 @@ class Verdict:
     """The first thing that the page says.
 
     Attributes:
-        decision: 'promoted', 'refused' or 'unchanged'.
+        kind: 'promoted', 'refused', 'unchanged', or 'unproven' for a promotion without evidence.
         answer: a few words.
         sentence: which version is what now, and what the promotion does not rest on.
     """
 
-    decision: str
+    kind: str
     answer: str
     sentence: str
 
@@ -40,7 +40,7 @@ def verdict(register: RegisterReport) -> Verdict:
         if not unshown:
             return Verdict(decision, "Ship it.", f"{this} {now}.")
         caveats = " ".join(f"{text[0].upper()}{text[1:]}." for text in unshown)
-        return Verdict(decision, "Promoted, but not proven.", f"{this} {now}. {caveats}")
+        return Verdict("unproven", "Promoted, but not proven.", f"{this} {now}. {caveats}")
     others = f"version {champion.version} is {alias}" if champion else f"there is no {alias}"
     stays = " and ".join(register.aliases) or "without an alias"
     return Verdict(decision, "Not yet.", f"{this} stays {stays}; {others}.")

@@ -253,13 +253,13 @@ class FittedTemperature(Part):
     Attributes:
         prior: what it was fitted for; 'off' where none was.
         ships: whether the final model carries it.
-        change: of the NLL on validation images by it, cross-validated; None where it is unknown.
+        change: of the NLL that is expected of it, in nats; None where none was fitted.
         reason: why it ships or not, a clause.
     """
 
     prior: Literal["natural", "balanced", "off"]
     ships: bool
-    change: Figure | None
+    change: float | None
     reason: str
 
 

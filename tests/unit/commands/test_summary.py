@@ -40,6 +40,17 @@ def test_the_table_and_where_things_are(reports, capsys):
     ]
 
 
+def test_a_promotion_that_no_interval_shows(reports, capsys):
+    (check,) = read_json(REGISTER)["checks"]
+    caveat = "better than the baseline is not shown: +0.007"
+    write_json(
+        REGISTER,
+        read_json(REGISTER) | {"checks": [check | {"shown": False, "caveat": caveat}]},
+    )
+    assert run(["summary"]) == 0
+    assert f"m version 3 (champion)\n            {caveat}\n" in capsys.readouterr().out
+
+
 def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
     (check,) = read_json(REGISTER)["checks"]
