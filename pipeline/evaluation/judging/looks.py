@@ -24,7 +24,8 @@ def describe_looks(count: int) -> str:
     return (
         f"{count} decisions have read these test images: the chance that an interval at 95 % of at"
         f" least one of them misses the truth has grown to up to {chance}, and a model that is the"
-        " best of many on the same images looks better than it is. With other test images the count starts again."
+        " best of many on the same images looks better than it is. With other test images the count"
+        " starts again."
     )
 
 

@@ -183,7 +183,13 @@ def _decide(
         met = AgainstChampion(found["comparison"], recalls, found["latency"]["ratio"])
         differences[champion] = found["comparison"][metric.name]["value"]
         if best := find_best(registry.tracking, rules.name, champion):
-            pair = _evaluate_pair(candidate, best, registry)
+            try:
+                pair = _evaluate_pair(candidate, best, registry)
+            except PipelineError as error:
+                raise PipelineError(
+                    f"{error}; version {best.version} of {rules.name} is the best champion so far,"
+                    " from which losses count; delete the version if its files are lost"
+                ) from error
             compared = compare(pair.labels, pair.first, pair.second, how)[metric.name]
             against_best = AgainstBest(best.version, compared)
             differences[best] = compared["value"]

@@ -210,6 +210,22 @@ def test_a_best_champion_that_a_person_took_away_counts_no_more(register, tracki
     assert find_best(tracking, name, champion) is None
 
 
+def test_a_best_champion_whose_files_are_lost_is_named(register, monkeypatch):
+    register("good")
+    register("slightly", **LAX)
+    fetch = promotion.cached_bundle
+
+    def lost(tracking, name, version, *others):
+        if version == "1":
+            raise PipelineError("models:/m/1 is damaged")
+        return fetch(tracking, name, version, *others)
+
+    monkeypatch.setattr(promotion, "cached_bundle", lost)
+    message = r"models:/m/1 is damaged; version 1 of .* is the best champion .* delete the version"
+    with pytest.raises(PipelineError, match=message):
+        register("somewhat", **LAX)
+
+
 def test_a_rollback_brings_back_the_best_that_counted_then(register, tracking):
     name = "test_a_rollback_brings_back_the_best_that_counted_then"
     register("slightly")
