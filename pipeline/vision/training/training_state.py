@@ -50,7 +50,7 @@ class TrainingState:
     seconds: float = 0.0
     best_epoch: int = 0
     best_score: float = -math.inf
-    best_loss: float = math.inf
+    best_loss: float = field(default=math.inf, kw_only=True)
     score_to_beat: float = -math.inf
     epochs_without_gain: int = 0
     history: list[Record] = field(default_factory=list)
