@@ -42,8 +42,16 @@ def bars(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, list[in
 BARS = ("upright", "lying", "none")
 
 
+def write_sets(folder: Path, training: int, validation: int, size: int = 16) -> tuple[Path, Path]:
+    """Pack so many bars as `folder`/train and `folder`/val, and return these two."""
+    write_set(folder / "train", *bars(training, size), BARS)
+    write_set(folder / "val", *bars(validation, size, seed=1), BARS)
+    return folder / "train", folder / "val"
+
+
 def write_tuned(precision: str = "fp32", memory_format: str = "channels_last") -> None:
     """Write, here, what the stage autotune chooses for both trainings."""
     arithmetic = {"precision": precision, "memory_format": memory_format}
+    choice = {"question": {"precision": "auto"}, "arithmetic": arithmetic}
     for stage in ("train", "finetune"):
-        write_json(Path(f"models/compute/{stage}.json"), {"arithmetic": arithmetic})
+        write_json(Path(f"models/compute/{stage}.json"), choice)

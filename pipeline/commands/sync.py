@@ -1,10 +1,11 @@
 """`convoy sync`: delivers to the tracking store what trainings could not."""
 
+from collections import Counter
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.tracking.journal import in_use, journal_folder, left_behind
+from pipeline.runtime.tracking.journal import journal_folder, unsettled
 from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.store import (
     check_address,
@@ -25,11 +26,13 @@ def run(params: Params) -> None:
     uri = tracking_uri(params.tracking)
     check_address(uri)
     journals = journal_folder(params.resources.storage)
-    here, elsewhere = _waiting(journals, lasting_address(uri))
-    for other, records in elsewhere.items():
+    waiting = _waiting(journals)
+    here = waiting.pop(lasting_address(uri), 0)
+    for other, records in waiting.items():
         print(f"{records} records wait for another store: MLFLOW_TRACKING_URI={other} convoy sync")
-    for name in sorted(in_use(journals)):
-        print(f"{name} belongs to a training that runs, and delivers by itself")
+    for journal, left in unsettled(journals):
+        if not left:
+            print(f"{journal.id} belongs to a training that runs, and delivers by itself")
     if not here:
         print(f"nothing is left to deliver to {shown(uri)}")
         return
@@ -37,20 +40,18 @@ def run(params: Params) -> None:
         for line in Replay(params.tracking, say).settle_left(journals):
             print(line)
     except StoreAwayError as error:
-        left, _ = _waiting(journals, lasting_address(uri))
+        here = _waiting(journals)[lasting_address(uri)]
         advice = "" if store_file(uri) else "; start the server"
         raise PipelineError(
-            f"the MLflow store at {shown(uri)} does not take what is left, {left} records in"
+            f"the MLflow store at {shown(uri)} does not take what is left, {here} records in"
             f" {journals}: {error}{advice} and run convoy sync again"
         ) from error
 
 
-def _waiting(journals: Path, store: str) -> tuple[int, dict[str, int]]:
-    """Count the records that processes which are gone left for the store, and for others."""
-    found: dict[str, int] = {}
-    for journal in left_behind(journals):
-        other = journal.start["store"]
-        unended = int(journal.status is None)  # its process was killed
-        found[other] = found.get(other, 0) + journal.waiting + unended
-    here = found.pop(store, 0)
-    return here, {name: number for name, number in found.items() if name}
+def _waiting(journals: Path) -> Counter[str]:
+    """Count the records that processes which are gone left, by their store."""
+    found = Counter[str]()
+    for journal, left in unsettled(journals):
+        if left and (store := journal.start["store"]):
+            found[store] += journal.waiting + (not journal.ended)  # its process was killed
+    return found

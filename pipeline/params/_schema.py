@@ -203,12 +203,25 @@ class Resources(Section):
         Need("a whole number from 1, or two as [fewest, most]"),
     ]
     cpus_per_worker: Count | None
-    gpus_per_worker: NonNegative | None
+    gpus_per_worker: Annotated[
+        Annotated[float, Field(ge=0.0, le=1.0)] | None,
+        Need("null, or a number from 0 to 1: a worker computes on one GPU"),
+    ]
     threads: AutoOrCount
     address: Name | None
     storage: Name
     checkpoint_interval_s: NonNegative
     max_failures: CountOrZero
+
+    @model_validator(mode="after")
+    def _no_gpu_is_shared(self) -> Self:
+        share = self.gpus_per_worker
+        if share and share < 1 and self.most_workers > 1:
+            raise ValueError(
+                f"gpus_per_worker: {share:g} for several workers, two of which might get the same"
+                " GPU, where they cannot exchange gradients; set 1, 0 or null"
+            )
+        return self
 
     @property
     def fewest_workers(self) -> int:

@@ -1,5 +1,7 @@
 """What the stages train and finetune share."""
 
+from typing import Any
+
 from pipeline.errors import PipelineError
 from pipeline.files import missing, read_json
 from pipeline.params import Params
@@ -62,13 +64,33 @@ def tuned_arithmetic(stage: str) -> Arithmetic:
     """Return what the stage autotune has chosen.
 
     Raises:
+        PipelineError: see `read_choice`.
+    """
+    return read_choice(stage)[1]
+
+
+def read_choice(stage: str) -> tuple[dict[str, Any], Arithmetic]:
+    """Return what the stage autotune has chosen for, and what it has chosen.
+
+    Raises:
         PipelineError: its file is missing or damaged.
     """
     file = compute_file(stage)
     try:
-        return Arithmetic.of(read_json(file)["arithmetic"])
-    except (KeyError, TypeError, ValueError) as error:
+        return _parse_choice(read_json(file))
+    except ValueError as error:
         raise PipelineError(
             f"{file} does not hold a choice of the stage autotune ({error}); delete it and run dvc"
             " repro to choose again"
         ) from error
+
+
+def _parse_choice(values: Any) -> tuple[dict[str, Any], Arithmetic]:
+    match values:
+        case {"question": {"precision": asked} as question, "arithmetic": chosen}:
+            arithmetic = Arithmetic.of(chosen)
+        case _:
+            raise ValueError("need the keys question, with precision in it, and arithmetic")
+    if asked not in ("auto", arithmetic.precision):
+        raise ValueError(f"precision: got {arithmetic.precision}, its question asks for {asked}")
+    return question, arithmetic

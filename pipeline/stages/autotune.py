@@ -2,18 +2,20 @@
 
 Both decide how results are rounded, so that they are results themselves. Their files are kept in
 git, DVC leaves them where they are when the stage runs again (`persist`), and another machine uses
-them too. A choice is made again when its file is deleted, when the question is another one
-(network, image size, batch, what `precision` asks for), or where the machine cannot do it.
+them too. A choice is made again when its file is deleted, or when the question is another one
+(network, image size, batch, what is trained, what `precision` asks for). A training that cannot
+compute so on its machine chooses for itself, and leaves the file.
 """
 
+from dataclasses import asdict
 from typing import Any
 
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.runtime.ray.fit import autotune
 from pipeline.stages._paths import compute_file
 from pipeline.stages._trained import trained
-from pipeline.stages._training import tuned_arithmetic
+from pipeline.stages._training import read_choice
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import make_trial_job
 
@@ -30,13 +32,13 @@ def run(params: Params) -> None:
             validation=inputs.validation,
         )
         question = _question(job)
-        known = read_json(file) if file.exists() else None
-        if isinstance(known, dict) and known.get("question") == question:
-            print(f"autotune: {stage}: {tuned_arithmetic(stage)}, as chosen before")
-            continue
+        if file.exists():
+            answered, arithmetic = read_choice(stage)
+            if answered == question:
+                print(f"autotune: {stage}: {arithmetic}, as chosen before")
+                continue
         arithmetic, trial = autotune(job, params.resources)
-        chosen = {"precision": arithmetic.precision, "memory_format": arithmetic.memory_format}
-        write_json(file, {"question": question, "arithmetic": chosen, "trial": trial})
+        write_json(file, {"question": question, "arithmetic": asdict(arithmetic), "trial": trial})
         print(f"autotune: {stage}: {arithmetic}: {trial['reason']} -> {file}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from pipeline.data.shards.shards import ImageSet
+from pipeline.data.shards.shards import ImageSet, open_once
 from pipeline.evaluation.baseline import classical, handcrafted
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.predictions import Predictions, write_predictions
@@ -75,4 +75,4 @@ def _extract(folder: Path) -> handcrafted.Features:
 
 
 def _extract_rows(rows: Sequence[int], folder: Path) -> handcrafted.Features:
-    return handcrafted.extract([ImageSet.open(folder).gather(np.array(rows))])
+    return handcrafted.extract([open_once(folder).gather(np.array(rows))])

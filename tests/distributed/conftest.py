@@ -5,7 +5,7 @@ import pytest
 from pipeline.params import load_params
 from pipeline.runtime.ray.cluster import _set_environment
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import write_sets
 
 
 @pytest.fixture(scope="session")
@@ -16,19 +16,13 @@ def params():
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory):
     """Folders of packed training and validation images."""
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", *bars(75), BARS)
-    write_set(folder / "val", *bars(31, seed=1), BARS)
-    return folder / "train", folder / "val"
+    return write_sets(tmp_path_factory.mktemp("sets"), 75, 31)
 
 
 @pytest.fixture(scope="session")
 def more(tmp_path_factory):
     """The same with more images, for trainings that last."""
-    folder = tmp_path_factory.mktemp("more")
-    write_set(folder / "train", *bars(750), BARS)
-    write_set(folder / "val", *bars(31, seed=1), BARS)
-    return folder / "train", folder / "val"
+    return write_sets(tmp_path_factory.mktemp("more"), 750, 31)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from tests.distributed.small_training import (
     make_job,
     run,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -64,8 +65,7 @@ class Killer:
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self):
-        while not self._news.glances:
-            time.sleep(0.01)
+        wait_until(lambda: self._news.glances)
         time.sleep(self._delay_s)
         self.killed = random.Random(0).choice(processes(self._name))
         self.killed.kill()
@@ -135,9 +135,12 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     )
     log = folder_in(tmp_path).events
     first = subprocess.Popen([sys.executable, "-c", code])
-    while not log.exists() or "epoch_progress" not in log.read_text():
+
+    def trains():
         assert first.poll() is None
-        time.sleep(0.02)
+        return log.exists() and "epoch_progress" in log.read_text()
+
+    wait_until(trains)
     time.sleep(random.Random(4).uniform(0.3, 1.5))
     helpers = psutil.Process(first.pid).children(recursive=True)
     os.kill(first.pid, signal.SIGKILL)
@@ -160,10 +163,7 @@ def stop_early(job, resources, folder):
     news = News()
 
     def ask():
-        begun = 0
-        while not news.glances or begun < 3:
-            begun = len(news.records)
-            time.sleep(0.02)
+        wait_until(lambda: news.glances and len(news.records) >= 3)
         folder.stop.touch()
 
     threading.Thread(target=ask, daemon=True).start()

@@ -22,6 +22,7 @@ from tests.distributed.small_training import (
     make_job,
     run,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -60,7 +61,10 @@ def test_any_number_of_workers_trains_the_same_network(cluster, params, sets, tm
         ({"cpus_per_worker": 999}, r"asks for 999 CPUs \(1 workers\), this machine has \d+ CPUs"),
         ({"workers": 2, "cpus_per_worker": 9}, r"asks for 18 CPUs .*, the cluster has 4 CPUs"),
         ({"gpus_per_worker": 1.0}, r"asks for 1 GPUs .*this machine has 0 GPUs; lower"),
-        ({"gpus_per_worker": 2.0}, r"asks for 2 GPUs .*the cluster has 0 GPUs; lower"),
+        (
+            {"gpus_per_worker": 1.0, "workers": 2},
+            r"asks for 2 GPUs .*the cluster has 0 GPUs; lower",
+        ),
     ],
 )
 def test_too_few_resources_are_an_error_at_once(
@@ -104,8 +108,7 @@ def test_as_many_workers_as_there_is_room_for(
     job, news, folder = make_job(params, more, **LASTING), News(), folder_in(tmp_path)
 
     def give_way():
-        while not news.glances:
-            time.sleep(0.02)
+        wait_until(lambda: news.glances)
         cluster.kill(three_cpus_in_use)
 
     threading.Thread(target=give_way, daemon=True).start()

@@ -426,7 +426,9 @@ def test_a_store_that_lost_what_it_had_gets_it_again(server, tracking, tmp_path)
         shutil.copy(backup, tmp_path / "server.db")
         server.start()
 
-    wait_for(lambda: run_logger.run_id, "no run")
+    client = open_client(tracking)
+    where = client.get_experiment_by_name(tracking.experiment).experiment_id
+    wait_for(lambda: client.search_runs([where]), "no run")
     meanwhile = {10: lambda: shutil.copy(tmp_path / "server.db", backup), 20: restore}
     train(run_logger, meanwhile=meanwhile)
     finish(run_logger)

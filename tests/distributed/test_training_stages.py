@@ -23,6 +23,7 @@ from pipeline.files import read_json
 from pipeline.params.choices.training import ConstantRate, Sgd
 from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
+from pipeline.runtime.tracking.journal import unsettled
 from pipeline.runtime.tracking.store import open_client
 from pipeline.stages import finetune, train
 from pipeline.vision.bundle.digest import bundle_digest, weights_digest
@@ -30,6 +31,7 @@ from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
 from tests.contract.imports import ROOT
 from tests.packed import BARS, bars, write_set, write_tuned
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -196,22 +198,26 @@ def start_training():
         text=True,
         start_new_session=True,
     )
-    while not any(
-        "epoch_progress" in d.read_text() for d in Path(".convoy/runs").glob("*/events.jsonl")
-    ):
+
+    def trains():
         assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+        logs = Path(".convoy/runs").glob("*/events.jsonl")
+        return any("epoch_progress" in log.read_text() for log in logs)
+
+    wait_until(trains)
     return process
 
 
 def wait_until_it_takes(number, process):
     """Wait until a process has a handler of its own for a signal, by what Linux says of it."""
     status = Path(f"/proc/{process.pid}/status")
-    caught = 0
-    while not caught & (1 << (number - 1)):
+
+    def takes():
         assert process.poll() is None
-        time.sleep(0.05)
         caught = int(status.read_text().split("SigCgt:")[1].split()[0], 16)
+        return caught & (1 << (number - 1))
+
+    wait_until(takes)
 
 
 def lines_of(text):
@@ -230,7 +236,7 @@ def test_ctrl_c_saves_first(small, packed):
     asked = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # a terminal tells all of its processes
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 30  # the store opens its database meanwhile
     assert process.returncode == 130
     assert ASKED in lines_of(err)
     assert lines_of(err)[-1] == STOPPED
@@ -245,13 +251,14 @@ def test_a_killed_training_leaves_its_best_weights_at_the_store(small, packed):
     write_params(**{"checkpoint_interval_s: 5": "checkpoint_interval_s: 0.1"})
     open_client(small.tracking)  # a kill while MLflow makes its database is another matter
     process = start_training()
-    journals, written = [], ""
-    while '"act": "checkpoint"' not in written:
+
+    def journals():
         assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-        journals = list(Path(".convoy/journal").glob("*.jsonl"))
-        written = "".join(path.read_text() for path in journals)
-    (journal,) = journals
+        written = Path(".convoy/journal").glob("*.jsonl")
+        return [path for path in written if '"act": "checkpoint"' in path.read_text()]
+
+    wait_until(journals)
+    (journal,) = journals()
     children = psutil.Process(process.pid).children(recursive=True)
     for one in (psutil.Process(process.pid), *children):
         with suppress(psutil.NoSuchProcess):
@@ -267,7 +274,8 @@ def test_a_killed_training_leaves_its_best_weights_at_the_store(small, packed):
     bundle = load_bundle(found)
     losses = client.get_metric_history(run.info.run_id, "val_loss")
     assert bundle.description.validation["loss"] in [loss.value for loss in losses]
-    assert not list(Path(".convoy/journal").iterdir())
+    assert not list(unsettled(Path(".convoy/journal")))
+    assert not list(Path(".convoy/journal").glob("*.checkpoints"))
 
 
 def test_a_stop_before_anything_is_trained_is_immediate(small, packed):
@@ -345,9 +353,8 @@ def test_a_cluster_that_runs_already(packed, monkeypatch):
 
 
 def wait_for_port(port):
-    for _ in range(300):
+    def listens():
         with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"nobody listens on port {port}")
+            return one.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens)

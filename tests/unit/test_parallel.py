@@ -9,6 +9,7 @@ import pytest
 from pipeline import parallel
 from pipeline.errors import PipelineError
 from pipeline.parallel import map_chunks
+from tests.waiting import wait_until
 
 
 def squares(numbers):
@@ -69,8 +70,5 @@ def test_a_reader_that_stops_early_leaves_nothing_running(threads):
     pieces = map_chunks(squares, range(50), chunk=5, label="x", workers=2, threads=threads)
     assert next(pieces).tolist() == [0, 1, 4, 9, 16]
     pieces.close()
-    for _ in range(200):  # those of a pool of processes end soon after it
-        if threading.active_count() <= before + 1:  # that of progress bars stays
-            return
-        time.sleep(0.05)
-    raise AssertionError(threading.enumerate())
+    # Those of a pool of processes end soon after it; that of progress bars stays.
+    wait_until(lambda: threading.active_count() <= before + 1)

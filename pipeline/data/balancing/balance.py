@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.balancing.augment import Augmenter
-from pipeline.data.shards.shards import ImageSet, Pixels, ShardWriter
+from pipeline.data.shards.shards import ImageSet, Pixels, ShardWriter, open_once
 from pipeline.parallel import map_chunks
 from pipeline.params.choices.transforms import Policy
 
@@ -180,7 +180,7 @@ def write_balanced(
 
 
 def _make_copies(copies: Sequence[Copy], train_folder: Path, policies: Policies) -> Pixels:
-    train = ImageSet.open(train_folder)
+    train = open_once(train_folder)
     classes, shape = train.info.classes, train.info.shape
     labels = train.labels[[copy.parent for copy in copies]]
     augmenters = {label: policies.augmenter(classes[label], shape) for label in np.unique(labels)}

@@ -8,7 +8,7 @@ originals) and `path`. What all rows share stands in the schema's metadata.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -267,6 +267,19 @@ class ImageSet:
         size = min(size, self.info.rows_per_batch)
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
+
+
+def open_once(folder: Path) -> ImageSet:
+    """Open a set, or return the one that this process opened last, if it is the same.
+
+    For work that comes in many pieces to several processes.
+    """
+    return _open_latest(folder.resolve(), folder.stat().st_mtime_ns if folder.exists() else 0)
+
+
+@lru_cache(maxsize=1)
+def _open_latest(folder: Path, _changed_ns: int) -> ImageSet:
+    return ImageSet.open(folder)
 
 
 def some_folders(folders: Sequence[Path]) -> str:

@@ -20,6 +20,8 @@ from pipeline.params import Baseline
 Features = npt.NDArray[np.float32]
 
 _TREES = 300
+# Each node of a tree holds a float64 per class: at 40,000 images of 100 classes, 8 GB in all.
+_FOREST_BYTES = 2**30
 _CALIBRATION_FOLDS = 5
 # Enough to rank features by permutation without taking longer than the training.
 _IMPORTANCE_ROWS = 500
@@ -85,13 +87,21 @@ def importances(
     return np.asarray(shuffled.importances_mean)
 
 
+def _most_leaves(images: int, classes: int) -> int | None:
+    """Return how many leaves a tree may have for the forest to stay small; None for any number."""
+    # A tree of n leaves has 2n - 1 nodes.
+    affordable = _FOREST_BYTES // (_TREES * 2 * classes * np.dtype(np.float64).itemsize)
+    return None if images <= affordable else max(affordable, 2)
+
+
 def _classifier(
     counts: npt.NDArray[np.integer], classes: Sequence[str], how: Baseline, jobs: int
 ) -> Any:
     weight = "balanced" if how.class_weight == "balanced" else None
     if how.classifier == "random_forest":
+        leaves = _most_leaves(int(counts.sum()), len(counts))
         return RandomForestClassifier(
-            _TREES, class_weight=weight, random_state=how.seed, n_jobs=jobs
+            _TREES, class_weight=weight, random_state=how.seed, n_jobs=jobs, max_leaf_nodes=leaves
         )
     if how.classifier == "logistic_regression":
         return LogisticRegression(max_iter=2000, class_weight=weight, random_state=how.seed)

@@ -96,7 +96,7 @@ def _takes(**arguments: Any) -> type[Section]:
 
 
 _NONE = _takes()
-_DROPOUT = _takes(dropout=_Share)  # before the last dense layer
+_DROPOUT = _takes(dropout=_Share)  # before the head
 _DEPTH = _takes(stochastic_depth_prob=_Share)  # of skipping the last block, Huang et al. 2016
 _DROPOUT_AND_DEPTH = _takes(dropout=_Share, stochastic_depth_prob=_Share)
 _ZERO = _takes(zero_init_residual=_Flag)  # residual blocks start as the identity, Goyal et al. 2017
@@ -108,11 +108,11 @@ NETWORKS: Mapping[str, type[Section]] = {
     "resnet32": _NONE,
     "resnet44": _NONE,
     "resnet56": _NONE,
-    "alexnet": _NONE,
+    "alexnet": _DROPOUT,
     "vgg11_bn": _NONE,
     "vgg16_bn": _NONE,
-    "squeezenet1_0": _NONE,
-    "squeezenet1_1": _NONE,
+    "squeezenet1_0": _DROPOUT,
+    "squeezenet1_1": _DROPOUT,
     "resnet18": _ZERO,
     "resnet34": _ZERO,
     "resnet50": _ZERO,

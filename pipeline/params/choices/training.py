@@ -189,6 +189,7 @@ class Training(Section):
     augment: Augmentations
     mixup_alpha: NonNegative
     cutmix_alpha: NonNegative
+    mix_partners: Literal["any", "other_classes"]
     ema_decay: Share
     clip_norm: NonNegative
     early_stopping: EarlyStopping

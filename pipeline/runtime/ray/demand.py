@@ -52,7 +52,7 @@ def state_demand(
     cpus = resources.cpus_per_worker or _even_share(nodes, most)
     gpus = resources.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if count_fitting(nodes, {"GPU": 1.0}) >= fewest else 0.0
+        gpus = _one_gpu_each(fewest, nodes, where)
     amounts = {"CPU": float(cpus), "GPU": gpus}
     demand = Demand(fewest, most, {kind: amount for kind, amount in amounts.items() if amount})
     _check_totals(demand, nodes, where)
@@ -77,6 +77,22 @@ def in_use(demand: Demand, nodes: Sequence[Amounts], free: Sequence[Amounts]) ->
         f"resources asks for {demand} each; others use {held} of the cluster, free are"
         f" {_shown(free, kinds)}; wait for them to end, or {_REMEDY}"
     )
+
+
+def _one_gpu_each(workers: int, nodes: Sequence[Amounts], where: str) -> float:
+    """Return 1 where each worker can have a GPU, and 0 where there are none.
+
+    Raises:
+        PipelineError: there are some, but too few: nobody means to leave them idle.
+    """
+    found = count_fitting(nodes, {"GPU": 1.0})
+    if 0 < found < workers:
+        raise PipelineError(
+            f"resources.workers asks for {workers} workers, {where} has {found}"
+            f" GPU{'' if found == 1 else 's'}; set resources.workers to {found}, or"
+            " resources.gpus_per_worker to 0 to train on CPUs"
+        )
+    return 1.0 if found else 0.0
 
 
 def _even_share(nodes: Sequence[Amounts], workers: int) -> int:

@@ -82,8 +82,7 @@ def fit(
 
 def runs_here(resources: Resources) -> bool:
     """Whether a training needs no process but this one."""
-    alone = resources.most_workers == 1 and (resources.gpus_per_worker or 0) <= 1
-    return resources.address is None and alone
+    return resources.address is None and resources.most_workers == 1
 
 
 def grant_here(resources: Resources) -> Demand:

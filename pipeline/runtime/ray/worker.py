@@ -211,8 +211,12 @@ def _train(
 ) -> dict[str, str]:
     """Train until it is done or stopped; only the first worker has a log."""
     schedule, steps = SyncSchedule(config.checkpoint_interval_s), 1
+    fresh = trainer.state.epochs_done == trainer.state.steps_done == 0
     while not trainer.done:
         record = trainer.advance(steps)
+        if log and fresh and (warning := trainer.loud_start()):
+            log.fact("loud_start", warning)
+        fresh = False
         # Looking up together costs the workers a message each, so that they do it about once a
         # second, all after the same step.
         mine = (0, 0)
@@ -233,5 +237,7 @@ def _train(
                 schedule.saved(time.monotonic() - begin)
         if decision == Decision.STOP and not trainer.done:
             return {"stopped": "on demand"}
+    if log and (warning := trainer.one_class()):
+        log.fact("one_class", warning)
     # The driver listens to the first worker alone; the others may be done before it has saved.
     return {"checkpoint": str(checkpoints(config.folder.checkpoints)[0])} if log else {}

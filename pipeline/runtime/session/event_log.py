@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.files import atomic_path
+from pipeline.runtime.session.background import in_background
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress, Record
 
@@ -96,9 +97,9 @@ def following(path: Path, reader: Reader) -> Iterator[None]:
     Raises:
         Exception: whatever the reader raised, when the block ends.
     """
-    ended, errors = threading.Event(), list[Exception]()
+    errors: list[Exception] = []
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         try:
             for lines in _new_lines(path, ended):
                 for line in lines:
@@ -108,13 +109,8 @@ def following(path: Path, reader: Reader) -> Iterator[None]:
             errors.append(error)
 
     path.unlink(missing_ok=True)
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with in_background(watch):
         yield
-    finally:
-        ended.set()
-        thread.join()
     if errors:
         raise errors[0]
 

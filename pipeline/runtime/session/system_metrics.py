@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.runtime.session.background import in_background
+
 _INTERVAL_S = 10.0
 _POLL_S = 2.0
 _MB = 1e6
@@ -37,9 +39,8 @@ def sampling(folder: Path, node: int, interval_s: float = _INTERVAL_S) -> Iterat
         interval_s: between two samples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ended = threading.Event()
 
-    def work() -> None:
+    def work(ended: threading.Event) -> None:
         sampler, last = _Sampler(), False  # here: psutil counts the CPU's time for each thread
         while not last:
             last = ended.wait(interval_s)
@@ -47,13 +48,8 @@ def sampling(folder: Path, node: int, interval_s: float = _INTERVAL_S) -> Iterat
             with (folder / f"node_{node}.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with in_background(work):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @contextmanager
@@ -62,23 +58,17 @@ def collecting(folder: Path, take: Take) -> Iterator[None]:
 
     Those of an earlier block come again, with the same numbers.
     """
-    ended = threading.Event()
     readers: dict[Path, Iterator[None]] = {}
 
-    def work() -> None:
+    def work(ended: threading.Event) -> None:
         last = False
         while not last:
             last = ended.wait(_POLL_S)
             for path in folder.glob("node_*.jsonl"):
                 next(readers.setdefault(path, _read_on(path, take)))
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with in_background(work):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _read_on(path: Path, take: Take) -> Iterator[None]:

@@ -27,64 +27,20 @@ _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # set in `store.prepare_environment`
 def keep_copy(journal: Journal, weights: Path, description: Description) -> str:
     """Keep a bundle beside the journal and return the digest of its weights.
 
-    Weights are linked where the file system allows it: equal ones take up space once.
+    Weights are linked where the file system allows it, so that a copy takes up no space.
 
     Raises:
         OSError: the weights are gone, or the copy cannot be written.
     """
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    equal = next(journal.path.parent.glob(f"*.checkpoints/{digest}/{WEIGHTS_FILE}"), weights)
     with fresh_folder(journal.copies / digest) as new:
         try:
-            os.link(equal, new / WEIGHTS_FILE)
+            os.link(weights, new / WEIGHTS_FILE)
         except OSError:  # another file system, or just deleted
             shutil.copyfile(weights, new / WEIGHTS_FILE)
         write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
     return digest
-
-
-def upload(client: Any, run: Any, entry: Entry, bundle: Path) -> None:
-    """Make a checkpoint's logged model, or complete one that an earlier request made.
-
-    It becomes READY last: one that is READY has everything.
-
-    Args:
-        client: a `MlflowClient`.
-        run: as the store has it.
-        entry: of the journal.
-        bundle: the copy that `keep_copy` made.
-    """
-    from mlflow.entities import LoggedModelOutput, Metric
-
-    digest, step, run_id = entry["weights"], entry["step"], run.info.run_id
-    known = [model for model in logged_models(run) if model.tags[WEIGHTS_TAG] == digest]
-    model = (
-        known[0]
-        if known
-        else client.create_logged_model(
-            run.info.experiment_id,
-            f"epoch-{step}",
-            run_id,
-            {WEIGHTS_TAG: digest, EPOCH_TAG: str(step)},
-            model_type=_TYPE,
-        )
-    )
-    if is_ready(model):
-        return
-    with kept_environment(_TIMEOUT):  # a server answers when it has stored a file: 1 s per MiB
-        size = (bundle / WEIGHTS_FILE).stat().st_size
-        os.environ[_TIMEOUT] = str(int(os.environ[_TIMEOUT]) + size // 2**20)
-        client.log_model_artifacts(model.model_id, str(bundle))
-    # Value and time are those of the run's own metric, which MLflow then keeps once.
-    metrics = [
-        Metric(name, value, time_ms, step, model_id=model.model_id)
-        for name, (value, time_ms) in entry["values"].items()
-    ]
-    client.log_batch(run_id, metrics=metrics, synchronous=True)
-    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
-    client.finalize_logged_model(model.model_id, "READY")
 
 
 def wanted(journal: Journal) -> list[Entry]:
@@ -93,13 +49,53 @@ def wanted(journal: Journal) -> list[Entry]:
     return written if written and written[-1]["keep"] == "improved" else written[-1:]
 
 
-def delete_others(client: Any, run: Any, digests: Collection[str]) -> None:
-    """Delete logged models with other weights, and second ones, which a late request made."""
-    left = set(digests)
+def upload(
+    client: Any, run_id: str | None, entry: Entry, bundle: Path, wanted: Collection[Entry]
+) -> None:
+    """Make a checkpoint's logged model, or complete one that an earlier request made.
+
+    It becomes READY last: one that is READY has everything. Then others that are not wanted are
+    deleted, and second ones, which a late request made.
+
+    Args:
+        client: a `MlflowClient`.
+        run_id: of its run.
+        entry: of the journal.
+        bundle: the copy that `keep_copy` made.
+        wanted: see `wanted`.
+    """
+    run, digest = client.get_run(run_id), entry["weights"]
+    known = [model for model in logged_models(run) if model.tags[WEIGHTS_TAG] == digest]
+    if not known:
+        tags = {WEIGHTS_TAG: digest, EPOCH_TAG: str(entry["step"])}
+        where, name = run.info.experiment_id, f"epoch-{entry['step']}"
+        known = [client.create_logged_model(where, name, run_id, tags, model_type=_TYPE)]
+    if not is_ready(known[0]):
+        _complete(client, run, known[0].model_id, entry, bundle)
+    left = {other["weights"] for other in wanted}
     for model in logged_models(run):
         if model.tags[WEIGHTS_TAG] not in left:
             client.delete_logged_model(model.model_id)
         left.discard(model.tags[WEIGHTS_TAG])
+
+
+def _complete(client: Any, run: Any, model_id: str, entry: Entry, bundle: Path) -> None:
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    run_id, step = run.info.run_id, entry["step"]
+    with kept_environment(_TIMEOUT):  # a server answers when it has stored a file: 1 s per MiB
+        size = (bundle / WEIGHTS_FILE).stat().st_size
+        os.environ[_TIMEOUT] = str(int(os.environ[_TIMEOUT]) + size // 2**20)
+        client.log_model_artifacts(model_id, str(bundle))
+    # Value and time are those of the run's own metric, which MLflow then keeps once.
+    metrics = [
+        Metric(name, value, time_ms, step, model_id=model_id)
+        for name, (value, time_ms) in entry["values"].items()
+    ]
+    client.log_batch(run_id, metrics=metrics, synchronous=True)
+    if model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+    client.finalize_logged_model(model_id, "READY")
 
 
 def logged_models(run: Any) -> list[Any]:

@@ -7,13 +7,13 @@ So the store delays neither the start of a training, nor its epochs, nor its end
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.params import Tracking
 from pipeline.runtime.tracking.checkpoints import keep_copy
 from pipeline.runtime.tracking.journal import Entry, Journal, open_journal
 from pipeline.runtime.tracking.run_metadata import RunMetadata
-from pipeline.runtime.tracking.stale_runs import this_process
 from pipeline.runtime.tracking.store import check_address, lasting_address, shown, tracking_uri
 from pipeline.runtime.tracking.uploader import Uploader, say
 from pipeline.vision.bundle.description import Description
@@ -36,30 +36,17 @@ class RunLogger:
         Raises:
             PipelineError: the store's address is not one that MLflow takes.
         """
-        uri = tracking_uri(tracking)
-        check_address(uri)
-        self._tracking, self._metadata, self._where = tracking, metadata, shown(uri)
-        self._journals, self._folder, self._store = journals, folder, lasting_address(uri)
+        self._uri = tracking_uri(tracking)
+        check_address(self._uri)
+        self._tracking, self._metadata = tracking, metadata
+        self._journals, self._folder = journals, folder
         self._journal: Journal | None = None
         self._uploader: Uploader | None = None
         self._ended = self._broken = False
 
-    @property
-    def run_id(self) -> str | None:
-        """The run's id at the store, once it is there."""
-        return self._journal.run_id if self._journal else None
-
     def open(self) -> None:
         """Begin the run, or go on with it, if that has not happened yet."""
-        if self._journal or self._broken:
-            return
-        try:
-            journal = open_journal(self._journals, self._folder)
-            journal.append(self._start(first=not journal.entries))
-        except OSError as error:
-            self._give_up(self._journals, error)
-            return
-        self._journal, self._uploader = journal, Uploader(self._tracking, journal)
+        self._append()
 
     def log(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Record metrics of one step (an epoch, say), by name.
@@ -67,7 +54,7 @@ class RunLogger:
         Each is recorded once: after a restart the same steps come again. They were measured at
         `time_ms` since 1970, or now.
         """
-        self.open()
+        self._append()
         known = self._journal.values if self._journal else {}
         values = {name: float(v) for name, v in metrics.items() if (name, step) not in known}
         if values:
@@ -114,8 +101,16 @@ class RunLogger:
         if tags:
             self._append({"act": "tags", "values": dict(tags)})
         self._append({"act": "end", "status": status, "time_ms": _now_ms()})
-        if self._uploader:
-            self._report(self._uploader, self._uploader.finish())
+        if not self._journal or not self._uploader:
+            return
+        journal, where = self._journal, f"the MLflow store at {shown(self._uri)}"
+        if not self._uploader.finish():
+            say(
+                f"{journal.waiting} records of this run wait in {self._journals} for {where}"
+                f" ({self._uploader.reason}); convoy sync delivers them"
+            )
+        elif not journal.complete:
+            say(f"{where} has {journal.count} values of run {journal.run_id}")
 
     def abandon(self) -> None:
         """End the run as KILLED; a training that was stopped before its start leaves none."""
@@ -127,43 +122,30 @@ class RunLogger:
         if self._uploader:
             self._uploader.close()
 
-    def _start(self, first: bool) -> Entry:
-        entry = {"act": "start", "time_ms": _now_ms(), "store": self._store}
-        entry |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
-        entry |= {"name": self._metadata.name, "tags": self._metadata.tags | this_process()}
-        entry["params"] = self._metadata.params if first else {}  # a store refuses other values
-        return entry | {"datasets": self._metadata.datasets if first else {}}
+    def _begin(self) -> Journal:
+        journal = open_journal(self._journals, self._folder)
+        start = {"act": "start", "time_ms": _now_ms(), "store": lasting_address(self._uri)}
+        start |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
+        start |= asdict(self._metadata)
+        # A store refuses other values of params.
+        journal.append(start | ({"params": {}, "datasets": {}} if journal.entries else {}))
+        self._uploader = Uploader(self._tracking, journal)
+        return journal
 
-    def _append(self, entry: Entry) -> None:
-        self.open()
-        if not self._journal or not self._uploader or (self._broken and entry["act"] != "end"):
-            return
+    def _append(self, *entries: Entry) -> None:
+        """Write entries, or go on without: a full disk must not end the training."""
         try:
-            self._journal.append(entry | ({} if self._journal.whole else {"whole": False}))
+            if self._journal is None and not self._broken:
+                self._journal = self._begin()
+            for entry in entries:
+                # Its end is written also by a training that has lost records.
+                if self._journal and (entry["act"] == "end" or not self._broken):
+                    self._journal.append(entry)
         except OSError as error:
-            self._give_up(self._journal.path, error)
-        self._uploader.wake()
-
-    def _give_up(self, path: Path, error: OSError) -> None:
-        """Go on without: a full disk must not end the training because of this file."""
-        if not self._broken:
-            say(f"training goes on without tracking: {path} cannot be written ({error})")
-        self._broken = True
-
-    def _report(self, uploader: Uploader, delivered: bool) -> None:
-        """Say what the store lacks, or that it has all after all."""
-        journal, where = self._journal, self._where
-        assert journal
-        if not delivered:
-            say(
-                f"{journal.waiting} records of this run wait in {self._journals} for the MLflow"
-                f" store at {where} ({uploader.reason}); convoy sync delivers them"
-            )
-        elif journal.stored is not None and not journal.complete:
-            say(f"the MLflow store at {where} has {journal.count} values of run {journal.run_id}")
-        elif journal.stored is not None and uploader.was_away:
-            words = f"the MLflow store at {where} answers again and has {journal.count} values"
-            say(f"{words} of this run", "tracking")
+            path = self._journal.path if self._journal else self._journals
+            if not self._broken:
+                say(f"training goes on without tracking: {path} cannot be written ({error})")
+            self._broken = True
 
 
 def _now_ms() -> int:

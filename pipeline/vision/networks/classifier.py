@@ -23,6 +23,16 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, classes)
         self.head_name = head_name
 
+    def silence_head(self) -> None:
+        """Let all classes be equally likely, whatever the features.
+
+        torch's own start draws weights for features of unit size. Those of pretrained networks may
+        be far larger: a first loss of 40 nats instead of log(classes) sends back gradients that
+        spoil what was learnt.
+        """
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
     def forward(self, images: Tensor) -> Tensor:
         """Map n x channels x height x width to n x classes logits."""
         logits: Tensor = self.head(self.extractor(images))

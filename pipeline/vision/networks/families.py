@@ -1,6 +1,7 @@
 """torchvision's families of convolutional networks, with our head for their last layer."""
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,8 @@ from pipeline.vision.networks.classifier import Classifier, Shape
 from pipeline.vision.networks.first_convolution import accept_channels
 
 # What gives way to the head: mostly the last dense layer. All dense layers of AlexNet and VGG go,
-# as is usual when these are transferred; SqueezeNet ends in a convolution and an average.
+# as is usual when these are transferred; SqueezeNet ends in a convolution and an average. The
+# dropout before stays.
 REPLACED: Mapping[str, str] = {
     "alexnet": "classifier",
     "vgg11_bn": "classifier",
@@ -57,6 +59,8 @@ def build_family(name: str, shape: Shape, classes: int, **args: Any) -> Classifi
     replaced = extractor.get_submodule(path)
     first = next(m for m in replaced.modules() if isinstance(m, nn.Linear | nn.Conv2d))
     averages_itself = isinstance(first, nn.Conv2d)
-    extractor.set_submodule(path, nn.AdaptiveAvgPool2d(1) if averages_itself else nn.Identity())
+    kept = list(takewhile(lambda module: module is not first, replaced.children()))  # dropout
+    pool = nn.AdaptiveAvgPool2d(1) if averages_itself else nn.Identity()
+    extractor.set_submodule(path, nn.Sequential(*kept, pool) if kept else pool)
     head_name = path if first is replaced else None
     return Classifier(extractor, first.weight.shape[1], classes, head_name)

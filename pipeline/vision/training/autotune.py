@@ -34,11 +34,15 @@ from pipeline.vision.training.trial import Trial, batch_rows, training_steps
 # Of the time that the training takes.
 _BUDGET = 0.03
 # Steps of the first candidate that decide on bf16: each of both is warmed up by one step and timed
-# in two, and if bf16 wins, in two more.
+# in two, and in two more.
 _DECISIVE_STEPS = 12
 # Parts of batches with fewer images say little of whole ones.
 _FEWEST_ROWS = 4
 _TIMED_STEPS = 2
+# To win or to lose.
+_ROUNDS = 2
+# So many times as slow in one round, another one would not show the opposite.
+_HOPELESS = 2.0
 # Or longer, as far as the budget lasts, for this time.
 _TIMED_S = 0.25
 # Rounding is only given up for a real gain.
@@ -48,8 +52,8 @@ _GAIN = 1.03
 # A loss of bf16 follows that of fp32 if it differs by at most this part of it, or this much.
 _RELATIVE = 0.05
 _NATS = 0.02
-# As many as a candidate has that wins twice.
-_COMPARED_STEPS = 1 + 2 * _TIMED_STEPS
+# As many as a candidate has that is taken.
+_COMPARED_STEPS = 1 + _ROUNDS * _TIMED_STEPS
 
 _BF16 = Arithmetic("bf16")
 _OTHER: dict[MemoryFormat, MemoryFormat] = {
@@ -99,7 +103,9 @@ def choose_compute(
     if known and (asked not in ("auto", known.precision) or supported(known, device)):
         known = None
     if asked == "bf16" and (impossible := supported(_BF16, device)):
-        raise PipelineError(f"precision: bf16 is impossible here: {impossible}; set auto or fp32")
+        raise PipelineError(
+            f"{job.stage}.precision: bf16 is impossible here: {impossible}; set auto or fp32"
+        )
     first = ComputeConfig(
         known or _untried("bf16" if asked == "bf16" else "fp32", device),
         most_threads if threads == "auto" else threads,
@@ -249,12 +255,15 @@ class Search:
         best, slow = self._best, f"not {gain:g} times as fast as {self._best.compute}"
         try:
             self._take(challenger)
-            if self._time(challenger) * gain > best.seconds:
+            # In turns, and the best of three: the machine may be busy with something else.
+            rounds: list[bool] = []
+            while max(rounds.count(True), rounds.count(False)) < _ROUNDS:
+                seconds, usual = self._time(challenger), self._time(best)
+                if seconds > _HOPELESS * usual:
+                    return slow
+                rounds.append(seconds * gain <= usual)
+            if rounds.count(False) == _ROUNDS:
                 return slow
-            # Perhaps the machine was only busy with something else before: both once more.
-            seconds = self._time(best)
-            if self._time(challenger) * gain > seconds:
-                return f"{slow} when timed again"
         except (PipelineError, RuntimeError) as error:
             return f"failed: {error}"
         if challenger.compute.arithmetic.precision == best.compute.arithmetic.precision:

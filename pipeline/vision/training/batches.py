@@ -19,8 +19,8 @@ from torch import Tensor
 from pipeline.params.choices.training import Training
 from pipeline.vision.training.augment import Augment
 from pipeline.vision.training.mixing import (
+    PARTNERS,
     draw_boxes,
-    draw_partners,
     draw_weights,
     mix,
     paste,
@@ -138,7 +138,7 @@ class Batches:
     def _draw_mixing(self, rows: Rows, own: Rows, rng: np.random.Generator) -> tuple[Rows, Mixing]:
         """Draw for the whole batch; return the positions needed here and what to do with them."""
         mixup, cutmix = self._recipe.mixup_alpha, self._recipe.cutmix_alpha
-        partners = draw_partners(self._source.labels[rows], rng)[own]
+        partners = PARTNERS[self._recipe.mix_partners](self._source.labels[rows], rng)[own]
         cut = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
         if cut:
             how = torch.from_numpy(draw_boxes(len(rows), cutmix, self._shape, rng)[own])

@@ -1,11 +1,12 @@
 """What a frozen extractor makes of every image, computed once instead of in every epoch."""
 
+import numpy as np
 import torch
+from torch import nn
 
 from pipeline.params.choices.training import Training
-from pipeline.vision.networks import Classifier
 from pipeline.vision.training.batches import map_ahead, own_rows
-from pipeline.vision.training.sources import Features, Source
+from pipeline.vision.training.sources import Features, Rows, Source
 from pipeline.vision.training.worker import Worker
 
 
@@ -17,25 +18,34 @@ def features_suffice(recipe: Training) -> bool:
 
 @torch.no_grad()
 def extract_features(
-    source: Source, network: Classifier, *, batch_size: int, worker: Worker
+    source: Source,
+    extractor: nn.Module,
+    width: int,
+    *,
+    batch_size: int,
+    worker: Worker,
+    chosen: Rows | None = None,
 ) -> Features:
-    """Run every row through the extractor, each worker its share, and put the parts together.
+    """Run rows through the extractor, each worker its share, and put the parts together.
 
     Args:
         source: of images; perhaps fewer than there are workers.
-        network: whose extractor is frozen.
+        extractor: in evaluation mode from now on.
+        width: of its features.
         batch_size: rows at a time.
         worker: this one; all features stay on its device.
+        chosen: rows of `source`, all of them by default.
     """
+    chosen = np.arange(len(source.labels)) if chosen is None else chosen
     device, share = worker.device, worker.share
-    extractor, width = network.extractor, network.head.in_features
     extractor.eval()
-    rows = own_rows(len(source.labels), share, batch_size)
-    features = torch.zeros(len(source.labels), width, device=device)
-    for at, raw in zip(rows, map_ahead(source.fetch, rows), strict=True):
+    rows = own_rows(len(chosen), share, batch_size)
+    features = torch.zeros(len(chosen), width, device=device)
+    fetched = map_ahead(source.fetch, (chosen[at] for at in rows))
+    for at, raw in zip(rows, fetched, strict=True):
         with worker.autocast():
             part = extractor(source.prepare(raw.to(device, non_blocking=True), {}))
         features[torch.from_numpy(at).to(device)] = part.float()
     if share.workers > 1:
         torch.distributed.all_reduce(features)
-    return Features(features, source.labels)
+    return Features(features, source.labels[chosen])

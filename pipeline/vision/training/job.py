@@ -136,6 +136,8 @@ class Job:
         shape = self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
         network = build_network(self.network, self.args, shape, len(self.classes))
         loaded = load_weights(network, self.weights) if self.weights else None
+        if loaded and "head.weight" in loaded.new:
+            network.silence_head()
         if loaded and self.recipe.trainable != "all":
             _check_nothing_random_is_frozen(loaded, self.recipe.trainable)
         return network, loaded

@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) between pairs of different classes.
+"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) between pairs of images.
 
 Pure: the caller draws partners, and mixing weights or boxes, from a generator that it was handed,
 so that a test recomputes the result by hand and every worker computes its share of one global
@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 
-def draw_partners(
+def draw_any(labels: npt.NDArray[np.integer], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw a permutation of a batch, as the papers do: the classes keep their shares.
+
+    Returns:
+        Positions in the batch; a row may be its own partner.
+    """
+    return rng.permutation(len(labels))
+
+
+def draw_other_classes(
     labels: npt.NDArray[np.integer], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Draw for each row of a batch another row of a different class, each as likely.
@@ -29,6 +38,9 @@ def draw_partners(
     drawn = rng.integers(0, count - size)
     partners: npt.NDArray[np.int64] = by_class[drawn + np.where(drawn >= first, size, 0)]
     return partners
+
+
+PARTNERS = {"any": draw_any, "other_classes": draw_other_classes}
 
 
 def draw_weights(count: int, alpha: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Which rows an epoch trains on, and in which global batches."""
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,13 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.integer]
 SamplerName = Literal["natural", "square_root", "balanced"]
+
+# In proportion to what each sampler draws the classes, from their rows.
+SAMPLED_SHARES: Mapping[SamplerName, Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]] = {
+    "natural": lambda counts: counts.astype(np.float64),
+    "square_root": np.sqrt,
+    "balanced": lambda counts: (counts > 0).astype(np.float64),
+}
 
 
 def count_steps(rows: int, global_batch_size: int) -> int:
@@ -33,7 +41,7 @@ def epoch_rows(labels: Labels, sampler: SamplerName, rng: np.random.Generator) -
         return rng.permutation(len(labels))
     by_class = np.argsort(labels, kind="stable")
     _, counts = np.unique(labels, return_counts=True)
-    shares = np.sqrt(counts) if sampler == "square_root" else np.ones(len(counts))
+    shares = SAMPLED_SHARES[sampler](counts)
     drawn = [
         _take(rows, quota, rng)
         for rows, quota in zip(

@@ -125,10 +125,15 @@ class ResidentPixels:
 
 
 class Features:
-    """What a frozen extractor makes of each image: n x d, on the device."""
+    """What an extractor makes of each image.
 
-    def __init__(self, features: Tensor, labels: Rows) -> None:
-        self.labels, self._features = labels, features
+    Attributes:
+        values: n x d, on the device.
+        labels: n.
+    """
+
+    def __init__(self, values: Tensor, labels: Rows) -> None:
+        self.labels, self.values = labels, values
 
     def fetch(self, rows: Rows) -> Tensor:
         """Return the row numbers."""
@@ -136,7 +141,7 @@ class Features:
 
     def prepare(self, raw: Tensor, draws: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
         """Gather: n x d."""
-        return self._features.index_select(0, raw)
+        return self.values.index_select(0, raw)
 
 
 def open_pixels(

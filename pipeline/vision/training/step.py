@@ -1,19 +1,21 @@
 """One training step: forward, loss, backward and update."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.params.choices.training import CrossEntropy, Training
+from pipeline.params.choices.training import Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import BatchPlan, compose, starts_at
 from pipeline.vision.training.checkpoint import plain
 from pipeline.vision.training.freezing import Freezing
-from pipeline.vision.training.losses import build_loss, smooth
+from pipeline.vision.training.losses import RowLosses, build_loss, cross_entropy, smooth
+from pipeline.vision.training.norm_statistics import fit_statistics, training_norms
 from pipeline.vision.training.optimizers import (
     build_optimizer,
     restore_state,
@@ -21,6 +23,7 @@ from pipeline.vision.training.optimizers import (
     state_tensors,
     step_function,
 )
+from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.replicas import Replica
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.worker import Worker
@@ -42,7 +45,6 @@ class TrainStep:
         trained: nn.Module,
         *,
         source: Source,
-        class_counts: Tensor,
         recipe: Training,
         worker: Worker,
     ) -> None:
@@ -52,7 +54,6 @@ class TrainStep:
             network: on the device.
             trained: `network`, or its head where `source` holds features.
             source: of the inputs of `trained`.
-            class_counts: training images of each class, on the device.
             recipe: how to train.
             worker: this one.
         """
@@ -64,18 +65,24 @@ class TrainStep:
         self._average = AveragedModel(trained, recipe.ema_decay) if recipe.ema_decay else None
         self.judged = self._average.module if self._average else trained
         self._replica = Replica(trained, worker.share)
-        targets = smooth(torch.eye(len(class_counts), device=worker.device), recipe.label_smoothing)
-        self._compose = partial(compose, source=source, target_rows=targets, device=worker.device)
-        self._late_loss = build_loss(recipe.loss, class_counts)
-        self._early_loss = build_loss(CrossEntropy(name="cross_entropy"), class_counts)
-        self._loss = self._early_loss
+        one_hot = torch.eye(network.head.out_features, device=worker.device)
+        self._targets = smooth(one_hot, recipe.label_smoothing)
+        self._compose = partial(
+            compose, source=source, target_rows=self._targets, device=worker.device
+        )
+        self._loss: RowLosses = cross_entropy
+        self._parts = recipe.accumulate
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Freeze what `epoch` (from 0) freezes, and take its loss."""
+    def begin_epoch(self, epoch: int, class_counts: NDArray[np.float64]) -> None:
+        """Freeze what `epoch` (from 0) freezes, and take its loss.
+
+        `class_counts` are the epoch's targets per class, see `target_counts`.
+        """
         self._freezing.apply(epoch)
         self._replica.begin_epoch(self._freezing.first_trained(epoch))
         late = epoch >= starts_at(self._recipe.loss, self._recipe)
-        self._loss = self._late_loss if late else self._early_loss
+        counts = torch.from_numpy(class_counts).to(self._worker.device)
+        self._loss = build_loss(self._recipe.loss, counts) if late else cross_entropy
 
     def __call__(self, plan: BatchPlan, rate: float) -> Tensor:
         """Take one step.
@@ -90,7 +97,7 @@ class TrainStep:
         set_learning_rate(self._optimizer, rate)
         self._seed(plan)
         inputs, targets = self._compose(plan)
-        parts = self._recipe.accumulate
+        parts = self._parts
         loss = torch.zeros((), device=self._worker.device)
         for part, (some_inputs, some_targets) in enumerate(
             zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
@@ -109,6 +116,30 @@ class TrainStep:
         if self._average:
             self._average.update()
         return loss
+
+    def fit_head(self, features: Tensor, labels: Tensor) -> None:
+        """Let the head be the best on some features, by the loss of the running epoch.
+
+        Args:
+            features: n x d, on the device.
+            labels: n, int64, on the device.
+        """
+        head = self.network.head
+        found = fit_probe(features, self._targets[labels], self._loss)
+        for parameter, values in zip((head.weight, head.bias), found, strict=True):
+            if self._worker.share.workers > 1:
+                torch.distributed.broadcast(values, 0)
+            parameter.data.copy_(values)
+
+    def fit_statistics(self, module: nn.Module, plans: Iterable[BatchPlan]) -> None:
+        """Fit the statistics of the norms in `module` to its weights, over some batches.
+
+        Norms that are frozen keep theirs. `module` is `judged`, or what is trained.
+        """
+        if norms := training_norms(self._trained):
+            whole = (self._compose(plan)[0] for plan in plans)
+            parts = (part for inputs in whole for part in inputs.tensor_split(self._parts))
+            fit_statistics(module, norms, parts, self._worker)
 
     def _seed(self, plan: BatchPlan) -> None:
         """Seed what layers draw (dropout): a resumed step draws what it would have drawn."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -21,9 +22,18 @@ from pipeline.vision.training.error_translation import translate_errors
 from pipeline.vision.training.features import extract_features, features_suffice
 from pipeline.vision.training.freezing import settled_at
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.norm_statistics import batches_needed
+from pipeline.vision.training.priors import target_counts
+from pipeline.vision.training.probe import probe_rows
 from pipeline.vision.training.schedule import learning_rate
-from pipeline.vision.training.sources import PixelTransform, Source, open_pixels
+from pipeline.vision.training.sources import (
+    MappedPixels,
+    PixelTransform,
+    Source,
+    open_pixels,
+)
 from pipeline.vision.training.step import TrainStep
+from pipeline.vision.training.symptoms import loud_start, one_class
 from pipeline.vision.training.training_state import (
     EpochProgress,
     Record,
@@ -57,9 +67,10 @@ class Trainer:
 
         `loaded` says what its first weights came from.
         """
-        self.loaded = loaded
+        self.loaded, self._job = loaded, job
         recipe, info = job.recipe, job.training_set.info
         self.state, self._recipe, self._worker = TrainingState(), recipe, worker
+        width = network.head.in_features
         memory_format = worker.arithmetic.torch_format
         network.to(worker.device, memory_format=memory_format)  # type: ignore[call-overload]
         augment = build_augment(recipe.augment, info.shape) if recipe.augment else None
@@ -68,21 +79,27 @@ class Trainer:
         unchanged = replace(transform, augment=None)
         source: Source = open_pixels(job.training_set, transform, worker.device)
         validation: Source = open_pixels(job.validation_set, unchanged, worker.device)
-        trained: nn.Module = network
+        plain: Source = MappedPixels(job.training_set, unchanged, worker.device.type == "cuda")
+        trained, below = cast("nn.Module", network), network.extractor
         rows = max(1, min(_MOST_VALIDATION_ROWS, _VALIDATION_VALUES // math.prod(info.shape)))
         if features_suffice(recipe):
             source, validation = (
-                extract_features(pixels, network, batch_size=rows, worker=worker)
+                extract_features(pixels, below, width, batch_size=rows, worker=worker)
                 for pixels in (source, validation)
             )
+            plain, below = source, nn.Identity()
             trained, rows = network.head, _MOST_VALIDATION_ROWS  # features are small
-        self._batches = Batches(source, recipe, augment, info.shape[:2])
-        counts = torch.from_numpy(job.training_set.class_counts()).to(worker.device)
-        self._step = TrainStep(
-            network, trained, source=source, class_counts=counts, recipe=recipe, worker=worker
+        self._features = partial(
+            extract_features, plain, below, width, batch_size=rows, worker=worker
         )
+        self._batches = Batches(source, recipe, augment, info.shape[:2])
+        self._class_counts = partial(
+            target_counts, job.training_set.class_counts(), recipe, shape=info.shape[:2]
+        )
+        self._step = TrainStep(network, trained, source=source, recipe=recipe, worker=worker)
+        classes = len(info.classes)
         self._measure = partial(
-            validate, source=validation, classes=len(counts), batch_size=rows, worker=worker
+            validate, source=validation, classes=classes, batch_size=rows, worker=worker
         )
         self.best_weights = self._step.weights()
         self._stream: Iterator[BatchPlan] | None = None
@@ -114,7 +131,8 @@ class Trainer:
         Returns:
             At the end of the epoch, after validation, its record: epoch (from 1), lr (of its
             last step), train_loss, val_loss (nats), val_accuracy, val_balanced_accuracy,
-            val_macro_f1, images_per_s (of training, over all workers). Before, None.
+            val_macro_f1, val_predicted_classes, images_per_s (of training, over all workers).
+            Before, None.
 
         Raises:
             PipelineError: a loss is not finite; names the step. Or see `translate_errors`.
@@ -150,6 +168,16 @@ class Trainer:
             self._stream = None
         return loss
 
+    def loud_start(self) -> str | None:
+        """Return what looks wrong about the loss of an epoch's first step, None if nothing."""
+        head_loaded = self.loaded is not None and "head.weight" in self.loaded.loaded
+        return loud_start(float(self._losses[0]), len(self._job.classes), head_loaded)
+
+    def one_class(self) -> str | None:
+        """Return what looks wrong about the predictions of the kept epoch, None if nothing."""
+        there = int((self._job.validation_set.class_counts() > 0).sum())
+        return one_class(self.state.history[self.state.best_epoch - 1], there)
+
     def epoch_progress(self) -> EpochProgress:
         """Return how far the running epoch is, without waiting for the device."""
         images, state = self._batches.images_per_epoch, self.state
@@ -167,9 +195,25 @@ class Trainer:
     def _begin_epoch(self) -> Iterator[BatchPlan]:
         """Begin the running epoch, or open its batches where the last call left off."""
         epoch = self.state.epochs_done
-        self._step.begin_epoch(epoch)
+        self._step.begin_epoch(epoch, self._class_counts(epoch=epoch))
+        if epoch == self.state.steps_done == 0 and self.loaded and "head.weight" in self.loaded.new:
+            self._fit_head()
         self._stream = self._batches.stream(self._worker.share, epoch, self.state.steps_done)
         return self._stream
+
+    def _fit_head(self) -> None:
+        """Let a new head above loaded weights start as a linear probe."""
+        worker = self._worker
+        rows = probe_rows(self._job.training_set.labels, self._recipe.seed)
+        network = self._step.network
+        # In training, norms normalise by the statistics of these images from the first batch on.
+        batches = batches_needed(self.steps_per_epoch, self._recipe.global_batch_size)
+        stream = self._batches.stream(worker.share, 0, self.steps_per_epoch - batches)
+        self._step.fit_statistics(network, stream)
+        features = self._features(chosen=rows)
+        labels = torch.from_numpy(features.labels).to(worker.device)
+        self._step.fit_head(features.values, labels)
+        self._step.begin_epoch(0, self._class_counts(epoch=0))  # back to training
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step (from 0) of the running epoch."""
@@ -223,6 +267,10 @@ class Trainer:
         return record
 
     def _validate(self) -> Record:
+        batches = batches_needed(self.steps_per_epoch, self._recipe.global_batch_size)
+        share, first = self._worker.share, self.steps_per_epoch - batches
+        stream = self._batches.stream(share, self.state.epochs_done, first)
+        self._step.fit_statistics(self._step.judged, stream)
         if self._worker.share.workers > 1:  # statistics of norms may be each worker's own
             for buffer in self._step.judged.buffers():
                 torch.distributed.broadcast(buffer, 0)

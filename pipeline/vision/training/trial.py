@@ -16,6 +16,7 @@ from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.error_translation import translate_errors
 from pipeline.vision.training.features import features_suffice
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import MappedPixels, PixelTransform
 from pipeline.vision.training.step import TrainStep
@@ -65,12 +66,10 @@ class Trial:
         normalization = Normalization.of(job.mean, job.std, self._device)
         transform = PixelTransform.of(info, normalization, augment, memory_format)
         source = MappedPixels(job.training_set, transform, pin=self._device.type == "cuda")
-        counts = torch.from_numpy(job.training_set.class_counts()).to(self._device)
         worker = Worker(Share(), self._device, compute.arithmetic)
-        step = TrainStep(
-            network, network, source=source, class_counts=counts, recipe=recipe, worker=worker
-        )
-        step.begin_epoch(recipe.epochs - 1)
+        step = TrainStep(network, network, source=source, recipe=recipe, worker=worker)
+        last, class_counts = recipe.epochs - 1, job.training_set.class_counts()
+        step.begin_epoch(last, target_counts(class_counts, recipe, last, info.shape[:2]))
         batches = Batches(source, recipe, augment, info.shape[:2])
         for number, plan in enumerate(self._plans(batches)):
             begin = time.perf_counter()

@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.cli import run
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set, write_tuned
+from tests.packed import write_sets, write_tuned
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
 
@@ -22,8 +22,7 @@ def write_params(**changes):
 
 @pytest.fixture
 def packed():
-    write_set(Path("data/packed/train"), *bars(48), BARS)
-    write_set(Path("data/packed/val"), *bars(9, seed=1), BARS)
+    write_sets(Path("data/packed"), 48, 9)
     write_tuned()
     write_params()
 

@@ -1,10 +1,13 @@
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipeline.data.shards.preprocessing import Preprocessing
-from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
+from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter, open_once
 from pipeline.errors import PipelineError
+from tests.packed import BARS, bars, write_set
 
 INFO = SetInfo(("cat", "dog"), Preprocessing(2, 3, 1, "stretch", 0, 8), "uint8")
 
@@ -173,3 +176,14 @@ def test_shards_are_few_and_large():
     assert info.rows_per_shard * 192 == pytest.approx(128 * 2**20, rel=1e-3)
     large = SetInfo(("a",), Preprocessing(20_000, 20_000, 3, "pad", 0, 16), "uint16")
     assert large.rows_per_shard == 1
+
+
+def test_a_set_is_opened_once_until_it_changes(tmp_path):
+    write_set(tmp_path / "set", *bars(6), BARS)
+    first = open_once(tmp_path / "set")
+    assert open_once(tmp_path / "set") is first
+    shutil.rmtree(tmp_path / "set")
+    write_set(tmp_path / "set", *bars(9), BARS)
+    assert len(open_once(tmp_path / "set")) == 9
+    with pytest.raises(PipelineError, match="no packed images"):
+        open_once(tmp_path / "other")

@@ -78,3 +78,19 @@ def test_an_svm_needs_two_images_of_each_class(data):
     rows = np.concatenate([np.flatnonzero(labels < 2), np.flatnonzero(labels == 2)[:1]])
     with pytest.raises(PipelineError, match=r"svm needs 2 .* found 1 of 'cat'; .*random_forest"):
         classical.fit(features[rows], labels[rows], NAMES, how("svm"), 1)
+
+
+def test_a_forest_of_many_classes_stays_within_its_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 50)
+    features = (labels[:, None] + rng.normal(size=(1000, 5)) * 3).astype(np.float32)
+    names = [str(label) for label in range(20)]
+    free = classical.fit(features, labels, names, how("random_forest"), 1)[-1]
+    monkeypatch.setattr(classical, "_FOREST_BYTES", 2**22)
+    small = classical.fit(features, labels, names, how("random_forest"), 1)[-1]
+    used, bound = (sum(tree.tree_.value.nbytes for tree in forest) for forest in (free, small))
+    assert used > 2**23
+    assert 2**21 < bound <= 2**22
+    monkeypatch.setattr(classical, "_FOREST_BYTES", 2**30)
+    assert classical._most_leaves(40_000, 100) == 2236  # 2^30 / (300 trees x 2 x 100 x 8 bytes)
+    assert classical._most_leaves(2236, 100) is None

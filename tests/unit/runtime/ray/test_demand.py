@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
+from pipeline.params import MistakesError, Params, load_params, parse
 from pipeline.runtime.ray.capacity import count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
 from tests.contract.imports import ROOT
@@ -21,7 +21,8 @@ def ask(nodes, **changes):
     [
         (ONE, {}, Demand(1, 1, {"CPU": 4.0})),
         (ONE, {"workers": 3}, Demand(3, 3, {"CPU": 1.0})),
-        (PAIR, {"workers": 2}, Demand(2, 2, {"CPU": 2.0})),
+        (PAIR, {"workers": 2, "gpus_per_worker": 0.0}, Demand(2, 2, {"CPU": 2.0})),
+        (PAIR, {"workers": (1, 4)}, Demand(1, 4, {"CPU": 1.0, "GPU": 1.0})),
         (PAIR, {"workers": 1}, Demand(1, 1, {"CPU": 2.0, "GPU": 1.0})),
         (PAIR, {"workers": 1, "gpus_per_worker": 0.5}, Demand(1, 1, {"CPU": 2.0, "GPU": 0.5})),
         (ONE, {"workers": (1, 8)}, Demand(1, 8, {"CPU": 1.0})),
@@ -54,6 +55,31 @@ def test_what_the_cluster_will_never_have_is_an_error(nodes, asked, message):
     gpus = {"gpus_per_worker": 0.0} | asked
     with pytest.raises(PipelineError, match=message):
         ask(nodes, **gpus)
+
+
+def test_fewer_gpus_than_workers_are_an_error_and_not_a_training_on_cpus():
+    two = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    message = (
+        "resources.workers asks for 4 workers, the cluster has 2 GPUs; set resources.workers to 2,"
+        " or resources.gpus_per_worker to 0 to train on CPUs"
+    )
+    with pytest.raises(PipelineError, match=message):
+        ask(two, workers=4)
+    assert ask(two, workers=4, gpus_per_worker=0.0).per_worker == {"CPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"gpus_per_worker": 2}, "gpus_per_worker: got 2, need null, or a number from 0 to 1: a w"),
+        ({"gpus_per_worker": 0.5, "workers": 2}, "gpus_per_worker: 0.5 for several workers, two"),
+        ({"gpus_per_worker": 0.5, "workers": [1, 2]}, "might get the same GPU"),
+    ],
+)
+def test_shares_of_gpus_that_nobody_could_use_are_refused(asked, message):
+    values = load_params(ROOT / "params.yaml").model_dump(mode="json", by_alias=True)
+    with pytest.raises(MistakesError, match=message):
+        parse(Params, values | {"resources": values["resources"] | asked})
 
 
 def test_no_worker_spans_nodes():

@@ -2,14 +2,12 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params import Tracking
 from pipeline.runtime.registry import aliases
 from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.registry.aliases import (
@@ -24,17 +22,7 @@ from pipeline.runtime.registry.aliases import (
     roll_back,
 )
 from pipeline.runtime.tracking.store import connect, open_client
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
-    return Tracking(
-        uri=f"sqlite:///{store}/mlflow.db",
-        experiment="tests",
-        system_metrics=False,
-        checkpoints="best",
-    )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -178,7 +166,9 @@ uri, name, version = sys.argv[1:]
 tracking = Tracking(uri=uri, experiment="tests", system_metrics=False, checkpoints="best")
 connect(tracking).get_registered_model(name)
 Path(f"ready-{version}").touch()
+until = time.monotonic() + 60
 while not Path("go").exists():
+    assert time.monotonic() < until
     time.sleep(0.001)
 try:
     promote(tracking, name, version, "champion", "1")
@@ -198,10 +188,7 @@ def test_two_promotions_at_once_end_in_one_champion(tracking, name):
         )
         for version in ("2", "3")
     }
-    until = time.monotonic() + 60
-    while not all(Path(f"ready-{version}").exists() for version in racers):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: all(Path(f"ready-{version}").exists() for version in racers))
     Path("go").touch()
     said = {version: racer.communicate(timeout=60)[0].strip() for version, racer in racers.items()}
     assert sorted(said.values()) == ["lost", "won"]

@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.judging.gate import AgainstBaseline
 from pipeline.evaluation.registration.outcome import Outcome
 from pipeline.evaluation.reports.files import read_report, write_report
-from pipeline.params import Tracking, load_params
+from pipeline.params import load_params
 from pipeline.runtime.registry import promotion
 from pipeline.runtime.registry.aliases import (
     ROLLED_BACK_TAG,
@@ -31,17 +31,6 @@ from tests.packed import BARS, bars, write_set
 # What each bundle and the baseline reach by macro-F1, as reports/evaluate.json has it.
 BEATS_IT = AgainstBaseline(0.9, 0.5, {"value": 0.4, "ci95": [0.3, 0.5]})
 LOSES_TO_IT = AgainstBaseline(0.4, 0.5, {"value": -0.1, "ci95": [-0.2, 0.0]})
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
-    return Tracking(
-        uri=f"sqlite:///{store}/mlflow.db",
-        experiment="tests",
-        system_metrics=False,
-        checkpoints="best",
-    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from PIL import Image
 from pipeline.data.packing.preprocess import preprocess
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
-from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import promote
 from pipeline.runtime.registry.versions import (
     DRAWING,
@@ -30,17 +29,6 @@ from tests.contract.imports import reachable, third_party
 from tests.contract.test_declared_dependencies import INSTALLED_AS
 
 POLICY = [{"HorizontalFlip": {"p": 0.5}}]
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    store = tmp_path_factory.mktemp("store")
-    return Tracking(
-        uri=f"sqlite:///{store}/mlflow.db",
-        experiment="tests",
-        system_metrics=False,
-        checkpoints="best",
-    )
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 import json
-import time
+from pathlib import Path
 
 import pytest
 
 from pipeline.runtime.session.event_log import EventLog, following
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress
+from tests.waiting import wait_until
 
 BF16 = Arithmetic("bf16", "channels_last")
 FIRST, SECOND = {"epoch": 1, "val_loss": 0.5}, {"epoch": 2, "val_loss": 0.25}
@@ -31,16 +32,18 @@ class Reader:
         self.seen.append(epoch_progress)
 
 
-def wait_until(condition):
-    for _ in range(100):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
+class Counted(type(Path())):
+    """A path that counts how often it is opened to be read."""
+
+    looks = 0
+
+    def open(self, mode="r", **how):
+        self.looks += mode == "r"
+        return super().open(mode, **how)
 
 
 def test_what_is_written_is_read(tmp_path):
-    path, reader = tmp_path / "log", Reader()
+    path, reader = Counted(tmp_path / "log"), Reader()
     path.write_text('{"fact": ["old", "news"]}\n')
     with following(path, reader):
         assert not path.exists()
@@ -53,7 +56,8 @@ def test_what_is_written_is_read(tmp_path):
         with path.open("a") as file:
             file.write(json.dumps({"record": SECOND})[:9])  # half a line
             file.flush()
-            time.sleep(0.25)
+            looks = path.looks
+            wait_until(lambda: path.looks >= looks + 2)  # the first of them is over
             assert len(reader.seen) == 4
             file.write(json.dumps({"record": SECOND})[9:] + "\n")
     assert reader.seen == [

@@ -12,9 +12,8 @@ from pipeline.runtime.session.interrupts import run_here, run_in_thread, sigterm
 BOTH = pytest.mark.parametrize("run", [run_here, run_in_thread])
 
 
-def soon(act, seconds=0.1):
-    timer = threading.Timer(seconds, act)
-    timer.start()
+def soon(act):
+    threading.Timer(0.1, act).start()
 
 
 def tell(number=signal.SIGTERM):
@@ -34,9 +33,12 @@ def test_results_and_errors_come_back(run):
 def test_a_signal_asks_and_waits(number, run):
     asked = threading.Event()
     before = signal.getsignal(number)
-    soon(lambda: tell(number))
-    found = run(lambda: asked.wait(5), ask=asked.set, worth_asking=lambda: True)
-    assert found is True
+
+    def work():
+        tell(number)
+        return asked.wait(5)
+
+    assert run(work, ask=asked.set, worth_asking=lambda: True) is True
     assert signal.getsignal(number) == before
 
 
@@ -52,16 +54,19 @@ def test_what_does_not_end_in_order_is_left(run, case, monkeypatch):
     monkeypatch.setattr(interrupts, "_PATIENCE_S", 0.3 if case == "too slow" else 100.0)
     ended, asked = threading.Event(), []
     worth = {"nothing to lose": lambda: False, "nobody left": lambda: not asked}
-    soon(tell)
-    if case == "asked twice":
-        soon(tell, 0.4)
+
+    def work():
+        tell()
+        ended.wait(5)
+
+    def ask():
+        asked.append(1)
+        if case == "asked twice":
+            soon(tell)
+
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run(
-            lambda: ended.wait(5),
-            ask=lambda: asked.append(1),
-            worth_asking=worth.get(case, lambda: True),
-        )
+        run(work, ask=ask, worth_asking=worth.get(case, lambda: True))
     assert time.monotonic() - start < 2
     assert len(asked) == (0 if case == "nothing to lose" else 1)
     ended.set()

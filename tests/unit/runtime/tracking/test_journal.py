@@ -1,17 +1,18 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.runtime.tracking.journal import (
     Journal,
-    in_use,
     journal_folder,
-    left_behind,
     open_journal,
+    unsettled,
 )
 from tests.contract.imports import ROOT
 
@@ -25,9 +26,13 @@ def metrics(step, **values):
 def read(path):
     """Return the journal as another process reads it."""
     journal = Journal(path)
-    assert journal.acquire(5)
-    journal.release()
+    journal.read()
     return journal
+
+
+def seen(journals):
+    """Return the journals that are not delivered, and whether their processes are gone."""
+    return {journal.id: left for journal, left in unsettled(journals)}
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def test_numbers_that_json_does_not_know(journal):
 
 
 def test_what_it_says_of_itself(journal):
-    assert (journal.start["store"], journal.status, journal.waiting) == ("", None, 0)
+    assert (journal.start["store"], journal.ended, journal.waiting) == ("", False, 0)
     for entry in (START, metrics(1, loss=0.5, acc=0.1), metrics(2, loss=0.4)):
         journal.append(entry)
     assert (journal.start["store"], journal.start["experiment"]) == ("s", "e")
@@ -66,21 +71,27 @@ def test_what_it_says_of_itself(journal):
     journal.delivered = 2
     assert journal.waiting == 1
     journal.append({"act": "end", "status": "KILLED", "time_ms": 30})
-    assert journal.status == "KILLED"
+    assert journal.ended
     journal.append(START | {"store": "other"})
-    assert (journal.start["store"], journal.status) == ("other", None)
+    assert (journal.start["store"], journal.ended) == ("other", False)
 
 
 def test_the_count_is_complete_when_the_store_has_every_value_and_none_was_lost(journal):
     for entry in (START, metrics(1, loss=0.5, acc=0.1), metrics(2, loss=0.4)):
         journal.append(entry)
-    assert not journal.complete
     journal.stored = 2
     assert (journal.count, journal.complete) == ("2 of 3", False)
     journal.stored = 3
     assert (journal.count, journal.complete) == ("3 of 3", True)
     journal.whole = False
     assert (journal.count, journal.complete) == ("3 of more than 3", False)
+
+
+def wait_until(true):
+    deadline_s = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def cut_short(monkeypatch, path, after):
@@ -115,7 +126,7 @@ def test_a_write_that_is_cut_short_is_noticed_and_damages_no_other_entry(
             journal.append(metrics(2, loss=0.25))
     assert not journal.whole
     assert journal.values == {("loss", 1): (0.5, 10)}
-    journal.append({"act": "end", "status": "FAILED", "time_ms": 30, "whole": False})
+    journal.append({"act": "end", "status": "FAILED", "time_ms": 30})
     journal.release()
     again = read(journal.path)
     assert [entry["act"] for entry in again.entries] == ["start", "metrics", "end"]
@@ -177,17 +188,16 @@ def test_a_full_disk_costs_the_entry_that_did_not_fit_and_no_other(small_disk):
 def test_one_process_holds_it(journal):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from pipeline.runtime.tracking.journal import Journal, in_use;"
-        "path = Path(sys.argv[2]); print(Journal(path).acquire(), in_use(path.parent))"
+        "from pipeline.runtime.tracking.journal import unsettled;"
+        "print({j.id: left for j, left in unsettled(Path(sys.argv[2]))})"
     )
     journal.append(START)
-    command = [sys.executable, "-c", code, str(ROOT), str(journal.path)]
+    command = [sys.executable, "-c", code, str(ROOT), str(journal.path.parent)]
     asked = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert asked.stdout.split() == ["False", "{'train-1'}"]
-    assert list(left_behind(journal.path.parent)) == []
+    assert asked.stdout == "{'train-1': False}\n"
+    assert seen(journal.path.parent) == {"train-1": False}
     journal.release()
-    assert in_use(journal.path.parent) == set()
-    assert [left.id for left in left_behind(journal.path.parent)] == ["train-1"]
+    assert seen(journal.path.parent) == {"train-1": True}
 
 
 def test_a_training_finds_its_journal_again(tmp_path):
@@ -199,17 +209,31 @@ def test_a_training_finds_its_journal_again(tmp_path):
     first.release()
     again = open_journal(journals, training)
     assert (again.id, len(again.entries)) == (first.id, 1)
-    # Delivered, it waits in the training's folder, which may go on.
+    # Delivered, it stays for the training, which may go on, and nobody delivers it again.
     again.retire()
-    assert list(journals.iterdir()) == []
+    assert again.path.exists()
+    assert seen(journals) == {}
     once_more = open_journal(journals, training)
     assert (once_more.id, once_more.entries) == (first.id, first.entries)
     once_more.append(metrics(1, loss=0.5))
+    once_more.release()
+    assert seen(journals) == {first.id: True}
     # Where the training is gone, nothing is left.
-    for file in training.iterdir():
-        file.unlink()
-    training.rmdir()
+    shutil.rmtree(training)
     once_more.retire()
+    assert list(journals.iterdir()) == []
+
+
+def test_a_delivered_journal_is_deleted_when_its_training_is_gone(tmp_path):
+    journals, training = tmp_path / "journal", tmp_path / "runs" / "train-abc"
+    training.mkdir(parents=True)
+    journal = open_journal(journals, training)
+    journal.append(START | {"folder": str(training)})
+    journal.retire()
+    assert seen(journals) == {}
+    assert journal.path.exists()
+    shutil.rmtree(training)
+    assert seen(journals) == {}
     assert list(journals.iterdir()) == []
 
 
@@ -222,15 +246,23 @@ def test_a_training_that_cannot_go_on_has_a_journal_of_its_own(tmp_path):
     second.release()
 
 
-def test_a_journal_that_another_process_keeps_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.runtime.tracking.journal._PATIENCE_S", 0.1)
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_training_goes_on_with_a_journal_that_another_process_delivers(tmp_path, gone):
+    """It waits for nobody, and what it writes meanwhile is neither lost nor taken as delivered."""
     training = tmp_path / "runs" / "train-abc"
     training.mkdir(parents=True)
-    first = open_journal(tmp_path / "journal", training)
-    second = open_journal(tmp_path / "journal", training)
-    assert first.id != second.id
-    first.release()
-    second.release()
+    other = open_journal(tmp_path / "journal", training)
+    other.append(START | {"folder": str(training)})
+    own = open_journal(tmp_path / "journal", training)
+    assert own.id == other.id
+    own.append(metrics(1, loss=0.5))
+    if gone:
+        shutil.rmtree(training)
+    other.retire()
+    assert seen(other.path.parent) == {own.id: True}
+    assert [entry["act"] for entry in read(own.path).entries] == ["start", "metrics"]
+    assert own.acquire()
+    own.release()
 
 
 def test_journals_lie_beside_the_trainings_where_things_last(tmp_path, monkeypatch):
@@ -266,7 +298,8 @@ def test_killed_in_the_middle_it_holds_whole_entries_in_order(tmp_path):
     writer.kill()
     writer.wait()
     journal = Journal(path)
-    assert journal.acquire(5)  # its lock went with the process
+    wait_until(journal.acquire)  # its lock goes with the process
+    journal.read()
     steps = [entry["step"] for entry in journal.entries]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) >= 100

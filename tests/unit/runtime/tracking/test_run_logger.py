@@ -12,10 +12,11 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader
-from pipeline.runtime.tracking.journal import Journal, in_use
+from pipeline.runtime.tracking.journal import Journal, unsettled
 from pipeline.runtime.tracking.replay import Replay
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata
+from pipeline.runtime.tracking.stale_runs import folder_id
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
 
@@ -207,9 +208,8 @@ def test_a_training_goes_on_without_a_server(begin, tracking, tmp_path, capsys, 
     (file,) = (tmp_path / "journal").glob("*.jsonl")
     assert "secret" not in said + file.read_text()
     left = Journal(file)
-    assert left.acquire(5)
+    left.read()
     assert left.waiting == 5
-    left.release()
 
 
 def test_what_never_began_leaves_nothing(begin, tmp_path):
@@ -298,7 +298,7 @@ def test_a_full_disk_ends_tracking_and_is_counted(
     )
     if not room_at_the_end:  # the next training, which finds room, ends the run
         other.unlink()
-        wait_until(lambda: Replay(tracking, print).uri and not in_use(small_disk))
+        wait_until(lambda: all(left for _, left in unsettled(small_disk)))
         list(Replay(tracking, print).settle_left(small_disk))
     client, (run,) = runs_in(tracking)
     written = 100 * (epoch - 1)
@@ -340,14 +340,15 @@ def test_what_an_earlier_process_left_is_delivered_first(begin, tracking, tmp_pa
 def test_a_stale_run_ends_at_the_next_start(begin, tracking, tmp_path, capsys):
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment).experiment_id
-    from pipeline.runtime.tracking.stale_runs import this_process
-
-    tags = this_process()
-    gone = tags | {"convoy.process": tags["convoy.process"].split()[0] + " 1.00"}
-    stale = client.create_run(experiment, tags=gone).info.run_id
-    alive = client.create_run(experiment, tags=tags).info.run_id
-    foreign = client.create_run(experiment, tags=gone | {"convoy.host": "else"}).info.run_id
+    live = Journal(tmp_path / "journal" / "train-live.jsonl")
+    assert live.acquire()
+    live.append({"act": "start", "store": tracking.uri, "folder": ""})
+    tags = {"convoy.journals": folder_id(tmp_path / "journal"), "convoy.journal": "train-gone"}
+    stale = client.create_run(experiment, tags=tags).info.run_id
+    alive = client.create_run(experiment, tags=tags | {"convoy.journal": live.id}).info.run_id
+    foreign = client.create_run(experiment, tags=tags | {"convoy.journals": "else"}).info.run_id
     begin().end("FINISHED")
+    live.release()
     states = [client.get_run(run).info.status for run in (stale, alive, foreign)]
     assert states == ["KILLED", "RUNNING", "RUNNING"]
     assert f"run {stale} of a process that is gone ends as KILLED" in capsys.readouterr().err

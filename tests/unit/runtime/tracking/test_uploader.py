@@ -8,11 +8,11 @@ import pytest
 from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader as module
 from pipeline.runtime.tracking.journal import Journal
-from pipeline.runtime.tracking.replay import StoreAwayError
+from pipeline.runtime.tracking.replay import StoreAwayError, StoreBusyError
 from pipeline.runtime.tracking.uploader import Uploader
 from tests.contract.imports import ROOT
 
-AWAY, BUSY = StoreAwayError("nobody"), StoreAwayError("not now", answers=True)
+AWAY, BUSY = StoreAwayError("nobody"), StoreBusyError("not now")
 
 
 class Replay:
@@ -27,15 +27,14 @@ class Replay:
     def settle_left(self, _journals):
         return iter([])
 
-    def end_stale_runs(self, _journals, _own):
-        return []
-
     def deliver(self, journal):
         answer = self.left.pop(0) if self.left else None
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
             answer.wait(10)
+        if not journal.acquire():
+            raise StoreAwayError("another process is delivering them")
         journal.delivered = len(journal.entries)
 
 
@@ -51,9 +50,9 @@ def journal(tmp_path):
 @pytest.fixture
 def make(journal, monkeypatch):
     """Return a function that makes an uploader with given answers."""
-    for name, seconds in {"FIRST_PAUSE": 0.01, "LAST_PAUSE": 0.01, "PATIENCE": 0.3}.items():
+    for name, seconds in {"PAUSE": 0.01, "LAST_PAUSE": 0.01, "PATIENCE": 0.3}.items():
         monkeypatch.setattr(module, f"_{name}_S", seconds)
-    monkeypatch.setattr(module, "_FIRST_PATIENCE_S", 0.6)
+    monkeypatch.setattr(module, "_LIMIT_S", 0.6)
     monkeypatch.setattr(module, "load_mlflow", lambda: None)
     monkeypatch.setattr(module, "Replay", type("Written", (Replay,), {}))
 
@@ -75,7 +74,6 @@ def test_nothing_is_said_where_all_goes_well_or_fails_in_passing(make, journal, 
     uploader = make(BUSY, None)
     assert uploader.finish()
     assert journal.waiting == 0
-    assert not uploader.was_away
     uploader.close()
     assert capsys.readouterr().err == ""
 
@@ -84,7 +82,6 @@ def test_nothing_is_said_where_all_goes_well_or_fails_in_passing(make, journal, 
 def test_a_store_that_is_away_is_reported_once_and_its_return_too(make, journal, capsys, failures):
     uploader = make(*failures, None)
     wait_until(lambda: journal.delivered)
-    wait_until(lambda: not uploader.was_away)
     assert uploader.finish()
     uploader.close()
     first, second = capsys.readouterr().err.splitlines()
@@ -96,14 +93,13 @@ def test_what_comes_while_it_waits_is_delivered(make, journal):
     uploader = make()
     wait_until(lambda: journal.delivered == 1)
     journal.append({"act": "tags", "values": {}})
-    uploader.wake()
     wait_until(lambda: journal.delivered == 2)
     uploader.close()
 
 
 def test_the_end_waits_for_a_store_that_is_away_as_long_as_patience_lasts(make):
     uploader = make(*[AWAY] * 1000)
-    wait_until(lambda: uploader.was_away)
+    wait_until(lambda: uploader._failures > 1)
     start_s = time.monotonic()
     assert not uploader.finish()
     assert 0.3 <= time.monotonic() - start_s < 2
@@ -129,6 +125,19 @@ def test_one_that_waits_for_an_answer_gives_the_journal_back_when_it_has_it(make
     same = Journal(journal.path)
     assert not same.acquire()
     answer.set()
-    assert same.acquire(5)
+    wait_until(same.acquire)
+    same.read()
     assert len(same.entries) == 1
     same.release()
+
+
+def test_a_journal_that_another_process_delivers_is_waited_for(make, journal, capsys):
+    journal.release()
+    other = Journal(journal.path)
+    assert other.acquire()
+    uploader = make()
+    wait_until(lambda: uploader._failures > 1)
+    assert "another process is delivering them" in capsys.readouterr().err
+    other.release()
+    assert uploader.finish()
+    uploader.close()

@@ -115,6 +115,8 @@ def test_arguments_reach_the_network():
         ("efficientnet_v2_s", {"dropout": 0.3, "stochastic_depth_prob": 0.1}),
         ("convnext_tiny", {"stochastic_depth_prob": 0.2}),
         ("densenet121", {"drop_rate": 0.1}),
+        ("alexnet", {"dropout": 0.1}),
+        ("squeezenet1_0", {"dropout": 0.1}),
         ("mnasnet1_0", {"dropout": 0.1}),
         ("mobilenet_v2", {"dropout": 0.1}),
         ("resnext50_32x4d", {"zero_init_residual": True}),
@@ -122,7 +124,16 @@ def test_arguments_reach_the_network():
 )
 def test_every_argument_is_taken(name, args):
     with torch.device("meta"):
-        build_network(name, args, (3, 32, 32), 2)
+        build_network(name, args, (3, 64, 64), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "dropouts"),
+    [("alexnet", [0.5]), ("squeezenet1_1", [0.5]), ("mobilenet_v2", [0.2]), ("vgg11_bn", [])],
+)
+def test_what_stands_before_the_replaced_layers_stays(name, dropouts):
+    network = on_meta(name, 3, 2)
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == dropouts
 
 
 @pytest.mark.parametrize(

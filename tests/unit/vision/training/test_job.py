@@ -16,7 +16,7 @@ from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job, make_trial_job
 from pipeline.vision.training.versions import code_digest, library_versions
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import BARS, bars, write_set, write_sets
 
 PARAMS = load_params(ROOT / "params.yaml")
 CPU = torch.device("cpu")
@@ -24,8 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def sets(tmp_path):
-    write_set(tmp_path / "train", *bars(90), BARS)
-    write_set(tmp_path / "val", *bars(30, seed=1), BARS)
+    write_sets(tmp_path, 90, 30)
     return tmp_path
 
 

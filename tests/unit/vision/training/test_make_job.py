@@ -5,7 +5,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.vision.training.make_job import InitialWeights, make_job
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import BARS, bars, write_set, write_sets
 
 PARAMS = load_params(ROOT / "params.yaml")
 KNOWN = ((0.125,), (0.5,))
@@ -13,9 +13,8 @@ KNOWN = ((0.125,), (0.5,))
 
 @pytest.fixture
 def folders(tmp_path):
-    write_set(tmp_path / "train", *bars(12), BARS)
-    write_set(tmp_path / "val", *bars(6, seed=1), BARS)
-    return {"images": [tmp_path / "train"], "validation": tmp_path / "val"}
+    images, validation = write_sets(tmp_path, 12, 6)
+    return {"images": [images], "validation": validation}
 
 
 @pytest.fixture

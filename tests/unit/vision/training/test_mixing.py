@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from pipeline.vision.training.mixing import (
+    draw_any,
     draw_boxes,
-    draw_partners,
+    draw_other_classes,
     draw_weights,
     mix,
     paste,
@@ -24,15 +25,22 @@ def test_mixed_one_hot_targets_hold_both_weights():
     assert torch.allclose(mix(own, other, torch.tensor([0.7])), torch.tensor([[0.7, 0.0, 0.3]]))
 
 
+def test_partners_of_any_class_are_a_permutation():
+    labels = np.array([0] * 60 + [1] * 4)
+    partners = draw_any(labels, np.random.default_rng(0))
+    assert sorted(partners) == list(range(64))
+    assert (labels[partners] == labels).sum() > 40  # 56.5 expected
+
+
 def test_partners_are_of_another_class():
     labels = np.array([0] * 60 + [1] * 3 + [2])
-    partners = draw_partners(labels, np.random.default_rng(0))
+    partners = draw_other_classes(labels, np.random.default_rng(0))
     assert (labels[partners] != labels).all()
 
 
 def test_partners_of_a_class_come_from_all_others():
     labels = np.repeat([0, 1, 2], 200)
-    partners = draw_partners(labels, np.random.default_rng(1))
+    partners = draw_other_classes(labels, np.random.default_rng(1))
     counts = np.bincount(labels[partners[labels == 0]], minlength=3)
     assert counts[0] == 0
     assert 60 < counts[1] < 140  # 100 expected of 200
@@ -40,7 +48,7 @@ def test_partners_of_a_class_come_from_all_others():
 
 def test_a_batch_of_one_class_is_left_as_it_is():
     labels = np.zeros(8, int)
-    assert (draw_partners(labels, np.random.default_rng(0)) == np.arange(8)).all()
+    assert (draw_other_classes(labels, np.random.default_rng(0)) == np.arange(8)).all()
 
 
 def test_weights_follow_the_beta_distribution():

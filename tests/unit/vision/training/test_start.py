@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.contract.imports import ROOT
-from tests.packed import BARS, bars, write_set
+from tests.packed import write_sets
 
 # What a worker does from its first import to its second checkpoint.
 TRAIN = """
@@ -38,8 +38,7 @@ def test_a_training_loads_neither_torchs_compiler_nor_what_its_network_needs_not
 ):
     """The compiler takes a second to import. A new version of torch may find another way to it."""
     monkeypatch.chdir(tmp_path)
-    write_set(tmp_path / "train", *bars(32, size=32), BARS)
-    write_set(tmp_path / "val", *bars(9, size=32, seed=1), BARS)
+    write_sets(tmp_path, 32, 9, size=32)
     code = TRAIN.format(network=network)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
@@ -13,10 +14,14 @@ from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.checkpoint import BEST_FILE, is_whole
+from pipeline.vision.training.losses import cross_entropy
+from pipeline.vision.training.norm_statistics import batches_needed
+from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.sources import Features
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.training_state import read_training_state
 from pipeline.vision.training.worker import Worker
+from pipeline.vision.weights.loading import Loaded
 from tests.jobs import job_on
 from tests.packed import BARS, bars, write_set
 
@@ -51,21 +56,15 @@ def optimizer(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, layer_decay=1.
     }
 
 
+NEW_HEAD = Loaded((), (), (), ("head.weight", "head.bias"))
 CONSTANT = {"name": "constant", "warmup_epochs": 0}
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sets")
-    write_set(folder / "train", *bars(90), BARS)
-    write_set(folder / "val", *bars(30, seed=1), BARS)
-    return folder / "train", folder / "val"
 
 
 def trainer(sets, how, name="lenet5", arithmetic=FP32):
     torch.manual_seed(how.seed)
     network = build_network(name, {}, (1, 16, 16), 3)
-    return Trainer(network, job_on(sets, how), Worker(Share(), CPU, arithmetic))
+    loaded = NEW_HEAD if how.weights else None
+    return Trainer(network, job_on(sets, how), Worker(Share(), CPU, arithmetic), loaded)
 
 
 def weights(network):
@@ -155,6 +154,7 @@ def test_validation_figures_recomputed(sets, monkeypatch, rows):
     assert record["val_macro_f1"] == pytest.approx(
         f1_score(labels, logits.argmax(1), average="macro")
     )
+    assert record["val_predicted_classes"] == len(logits.argmax(1).unique())
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_features_are_judged_many_at_a_time_however_large_the_images(sets, monke
         Features, "fetch", lambda source, rows: taken.append(len(rows)) or fetch(source, rows)
     )
     one.advance(1)
-    assert taken == [90, 30]
+    assert taken == [90, 90, 30]  # to fit the new head, to train, to validate
 
 
 def test_gradual_unfreezing_goes_from_the_head_down(sets):
@@ -377,3 +377,37 @@ def test_steps_at_given_rates(sets):
     for _ in range(20):
         loss = one.step_at(1e20)
     assert not math.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_new_head_above_loaded_weights_starts_as_a_probe(sets, name, trainable):
+    how = recipe(weights="elsewhere", trainable=trainable, epochs=1, label_smoothing=0.1)
+    one = trainer(sets, how, name)
+    expected = build_network(name, {}, (1, 16, 16), 3)
+    expected.load_state_dict(one.network.state_dict())
+    images, labels = pixels_of(ImageSet.open(sets[0]))
+    if name == "resnet20" and trainable == "all":  # norms normalise by these images from now on
+        first = one.steps_per_epoch - batches_needed(one.steps_per_epoch, 16)
+        stream = one._batches.stream(Share(), 0, first)
+        update_bn([one._step._compose(plan)[0] for plan in stream], expected)
+    with torch.inference_mode():
+        features = expected.eval().extractor(images)
+    targets = torch.eye(3)[labels] * 0.9 + 0.1 / 3
+    weight, bias = fit_probe(features.clone(), targets, cross_entropy)
+    one._begin_epoch()
+    with torch.inference_mode():
+        found = one.network.head(features)
+    assert torch.allclose(found, features @ weight.T + bias, atol=0.02)
+    assert functional.cross_entropy(found, labels) < 0.8  # a guess is log(3) = 1.1
+    assert one.network.head.training
+
+
+def test_a_head_that_was_loaded_stays(sets):
+    torch.manual_seed(0)
+    network = build_network("lenet5", {}, (1, 16, 16), 3)
+    loaded = Loaded(("head.weight", "head.bias"), (), (), ())
+    one = Trainer(network, job_on(sets, recipe(weights="x")), Worker(Share(), CPU, FP32), loaded)
+    before = network.head.weight.detach().clone()
+    one._begin_epoch()
+    assert torch.equal(network.head.weight, before)

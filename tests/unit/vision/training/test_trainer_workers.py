@@ -13,8 +13,9 @@ from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
+from pipeline.vision.weights.loading import Loaded
 from tests.jobs import job_on
-from tests.packed import BARS, bars, write_set
+from tests.packed import write_sets
 
 RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 WORKERS = 3
@@ -26,6 +27,7 @@ CASES = {
     # There are fewer validation images than workers.
     "features": {"weights": "elsewhere", "trainable": "head"},
 }
+NEW_HEAD = Loaded((), (), (), ("head.weight", "head.bias"))
 UNSYNCHRONISED = "norms of each worker's own, averaged"
 
 
@@ -38,6 +40,7 @@ def train(folder, share, network="lenet5", **changes):
         build_network(network, {}, (1, 16, 16), 3),
         job_on((folder / "train", folder / "val"), how),
         Worker(share, torch.device("cpu"), Arithmetic()),
+        NEW_HEAD if how.weights else None,
     )
     while not one.done:
         one.advance(2)
@@ -63,8 +66,7 @@ def work(rank, folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    write_set(folder / "train", *bars(53), BARS)
-    write_set(folder / "val", *bars(2, seed=1), BARS)
+    write_sets(folder, 53, 2)
     return folder
 
 

@@ -8,15 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, misfits, parse
 from pipeline.params.choices.augmentations import Augmentations
 from pipeline.vision.training.augment import build_augment
-
-HFLIP = {"hflip": {"p": 0.5}}
-VFLIP = {"vflip": {"p": 0.5}}
-CROP = {"crop": {"padding": 3}}
-AFFINE = {"affine": {"degrees": 30, "translate": 0.2, "scale": [0.7, 1.4], "shear": 20}}
-COLOR = {"color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}}
-NOISE = {"noise": {"std": 0.1}}
-ERASE = {"erase": {"p": 0.7, "area": [0.1, 0.3]}}
-SEVEN = [HFLIP, VFLIP, CROP, AFFINE, COLOR, NOISE, ERASE]
+from tests.augmentations import AFFINE, COLOR, CROP, ERASE, HFLIP, NOISE, SEVEN, VFLIP
 
 
 def said_of(items):

@@ -1,0 +1,16 @@
+"""Waiting for a state, where a test would otherwise wait for some seconds."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(true: Callable[[], object], patience_s: float = 120.0) -> None:
+    """Return as soon as `true()` holds.
+
+    Raises:
+        AssertionError: it did not hold for `patience_s`.
+    """
+    deadline_s = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline_s, f"waited in vain for {patience_s:g} s"
+        time.sleep(0.01)
