@@ -9,29 +9,38 @@ from pydantic import BaseModel
 
 from pipeline.evaluation.judging.disagreements import find_disagreements
 from pipeline.evaluation.judging.findings import Check, Disagreements
-from pipeline.evaluation.judging.gate import AgainstChampion, compare_recalls, judge
+from pipeline.evaluation.judging.gate import AgainstBaseline, AgainstChampion, judge
+from pipeline.evaluation.judging.recalls import compare_recalls
 from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.scores import Floats, answers
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import metric_named, metrics_of
 from pipeline.evaluation.page import Page
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
 from pipeline.params import Evaluate, Register
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(2,), suspicious_images=20
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=100,
+    calibration_bins=5,
+    top_k=(2,),
+    suspicious_images=20,
 )
 RULES = Register(
     name="ants",
     alias="champion",
+    baseline="point",
     min_gain_over_baseline=0.01,
-    max_macro_f1_loss=0.01,
+    max_loss=0.01,
     max_class_recall_loss=0.05,
     max_ece_gain=0.02,
     max_latency_ratio=2.0,
 )
+METRIC = metric_named("macro_f1")
+OVER_BASELINE = AgainstBaseline(0.9, 0.8, {"value": 0.1, "ci95": [0.05, 0.15]})
 CHAMPION = {"version": "3", "bundle": "ab" * 32}
 MODELS = ("baseline", "base", "tuned", "final")
 # The model of reports/<name>.json, for each that the page is made of.
@@ -101,10 +110,23 @@ def tta_report(classes: Sequence[str], images: int) -> TtaReport:
         )
     return TtaReport.model_validate(
         {
+            "metric": vars(METRIC),
+            "network": {
+                "name": "tuned",
+                "base": 0.8,
+                "tuned": 0.9,
+                "difference": {"value": 0.1, "ci95": [0.05, 0.15]},
+                "reason": "tuned is better by 0.1",
+            },
             "mean": "arithmetic",
             "seed": 0,
             "choose": "auto",
-            "calibrate": True,
+            "calibration": {
+                "prior": "natural",
+                "ships": True,
+                "change": -0.02,
+                "reason": "it lowers the NLL",
+            },
             "chosen": {"count": 2, "views": ["identity", "hflip"], "reason": "the gain is real"},
             "temperature": {"value": 1.2, "ci95": [1.1, 1.3]},
             "steps": steps,
@@ -146,6 +168,7 @@ def make_page(
             "images": {"val": 10, "test": images},
             "suspicious": 1,
             "share_of_wrong_labels": 0.042,
+            "withheld": "",
             "listed": [
                 {
                     "path": "ants/2.png",
@@ -172,7 +195,7 @@ def make_page(
 def first() -> RegisterReport:
     """Return register.json of a first model, which has a baseline to beat and no champion."""
     rules = RULES.model_copy(update={"min_gain_over_baseline": 0.0})
-    checks = judge({"macro_f1": 0.9}, {"macro_f1": 0.8}, None, rules)
+    checks = judge(OVER_BASELINE, None, None, rules, METRIC)
     return _registration("promoted", ["champion"], checks, version="1")
 
 
@@ -183,9 +206,9 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
     # Most images look alike to both, as they do to two trainings on the same data.
     new = 0.5 * old + 0.5 * posteriors(labels, len(classes), candidate, 12)
     comparison = compare(labels, new, old, HOW)
-    recalls = compare_recalls(labels, new, old, classes)
+    recalls = compare_recalls(labels, new, old, classes, RULES.max_class_recall_loss)
     against = AgainstChampion(comparison, recalls, 1.08)
-    checks = judge({"macro_f1": 0.9}, {"macro_f1": 0.8}, against, RULES)
+    checks = judge(OVER_BASELINE, against, None, RULES, METRIC)
     passed = all(check.passed for check in checks)
     paths = [f"{classes[label]}/{row:04d}.png" for row, label in enumerate(labels)]
     decision, alias = ("promoted", "champion") if passed else ("refused", "challenger")
@@ -194,7 +217,8 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
         champion=CHAMPION | {"test": measure(labels, old, classes, HOW)},
         metrics=metrics(classes),
         comparison=comparison,
-        classes=recalls,
+        classes=recalls.classes,
+        groups=recalls.groups,
         latency={"candidate_ms": 1.08, "champion_ms": 1.0, "ratio": 1.08},
         disagreements=Disagreements.of(find_disagreements(labels, old, new, classes, paths), 12),
     )
@@ -218,6 +242,7 @@ def _registration(
             "bundle": "cd" * 32,
             "candidate": figures,
             "baseline": figures | {"macro_f1": 0.8},
+            "over_baseline": OVER_BASELINE.difference,
             "decision": decision,
             "promoted": decision != "refused",
             "notes": [],
@@ -226,10 +251,12 @@ def _registration(
             "metrics": [],
             "comparison": None,
             "classes": None,
+            "groups": None,
             "disagreements": None,
             "latency": None,
             "version": version,
             "aliases": aliases,
             "run_id": "0123",
+            "looks": 1,
         }
     )

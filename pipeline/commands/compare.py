@@ -13,12 +13,12 @@ from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError, some
 from pipeline.evaluation.judging.disagreements import find_disagreements
 from pipeline.evaluation.judging.findings import Disagreement
-from pipeline.evaluation.judging.gate import compare_recalls
+from pipeline.evaluation.judging.recalls import compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.disagreements import draw_disagreements
 from pipeline.files import as_text, write_json
-from pipeline.params import Evaluate, Params
+from pipeline.params import Params
 from pipeline.runtime.registry.versions import find_bundle
 from pipeline.vision.application.paired_evaluation import PairedEvaluation, evaluate_pair
 from pipeline.vision.inference.bundle import load_bundle
@@ -63,7 +63,7 @@ def run(
         key: {"model": name, "bundle": bundle.digest}
         for key, name, bundle in zip("ab", models, bundles, strict=True)
     }
-    result = {"images": as_text(images), **_judge(pair, sides, params.evaluate)}
+    result = {"images": as_text(images), **_judge(pair, sides, params)}
     result["right_to_wrong"] = [asdict(one) for one in disagreements if not one.mended]
     result["wrong_to_right"] = [asdict(one) for one in disagreements if one.mended]
     print("\n".join([*_table(result), *_listed(disagreements)]))
@@ -78,14 +78,16 @@ def _check_suffix(option: str, path: Path | None, suffix: str) -> None:
         raise PipelineError(f"{option} {path}: expected the name of a file that ends in {suffix}")
 
 
-def _judge(pair: PairedEvaluation, sides: dict[str, Block], how: Evaluate) -> Block:
+def _judge(pair: PairedEvaluation, sides: dict[str, Block], params: Params) -> Block:
     """Measure each side and the differences."""
+    how = params.evaluate
     labels, classes = pair.labels, pair.classes
     posteriors = pair.first, pair.second
     for side, given, seconds in zip(sides.values(), posteriors, pair.seconds, strict=True):
         side["ms_per_image"] = 1000 * seconds
         side["test"] = measure(labels, given, classes, how)
-    recalls = compare_recalls(labels, pair.second, pair.first, classes)
+    margin = params.register_.max_class_recall_loss
+    recalls = compare_recalls(labels, pair.second, pair.first, classes, margin).classes
     return {
         **sides,
         "b_minus_a": compare(labels, pair.second, pair.first, how),

@@ -3,7 +3,7 @@
 from pipeline.evaluation.judging.words import interval_text, number
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
-from pipeline.evaluation.reports.schema import EvaluateReport, Figure
+from pipeline.evaluation.reports.schema import EvaluateReport, Figure, TtaReport
 from pipeline.params import Params
 from pipeline.runtime.tracking.store import store_file, tracking_uri
 from pipeline.stages._paths import REPORTS
@@ -17,14 +17,20 @@ def run(params: Params) -> None:
     """
     evaluate = read_report(REPORTS / "evaluate.json", EvaluateReport)
     registered = read_report(REPORTS / "register.json", RegisterReport)
+    tta = read_report(REPORTS / "tta.json", TtaReport)
     print(_table(evaluate))
     print()
     print(f"report      {REPORTS / 'index.html'}")
     aliases = ", ".join(registered.aliases) or "without an alias"
+    print(f"ships       {tta.network.name}: {tta.network.reason}")
     print(f"model       {registered.model} version {registered.version} ({aliases})")
     if not registered.promoted:
         why = [check.reason for check in registered.checks if not check.passed]
         print(f"            not promoted: {'; '.join([*why, *registered.notes])}")
+    else:
+        for check in registered.checks:
+            if not check.shown:
+                print(f"            {check.caveat}")
     uri = tracking_uri(params.tracking)
     if store_file(uri):
         print(f"MLflow UI   .venv/bin/mlflow ui --backend-store-uri {uri}")

@@ -103,9 +103,13 @@ class Baseline(Section):
 
 
 class Evaluate(Section):
-    """How figures and their intervals are computed."""
+    """How figures and their intervals are computed.
+
+    `metric`: what models are chosen and shipped by: the final network, its views, the gate.
+    """
 
     seed: Seed
+    metric: Literal["macro_f1", "balanced_accuracy", "accuracy"]
     bootstrap_resamples: Annotated[Count, Field(ge=100)]
     calibration_bins: Annotated[Count, Field(ge=2)]
     top_k: Annotated[tuple[Annotated[Count, Field(ge=2)], ...], LISTED]
@@ -115,14 +119,22 @@ class Evaluate(Section):
 class Tta(Section):
     """Test-time augmentation: the views, how many are taken, and how their posteriors are averaged.
 
-    `choose` counts views: those of a `random` item are as many as it draws.
+    `choose` counts views: those of a `random` item are as many as it draws. `calibrate`: for which
+    shares of the classes the temperature is fitted: those of the validation images, or all alike.
     """
 
     seed: Seed
     mean: Literal["arithmetic", "geometric"]
     choose: AutoOrCount
-    calibrate: bool
+    calibrate: Literal["natural", "balanced", "off"]
     views: Annotated[tuple[ViewItem, ...], LISTED, Field(min_length=1)]
+
+    @field_validator("calibrate", mode="before")
+    @classmethod
+    def _was_a_switch(cls, value: Any) -> Any:
+        if value is True:
+            return refuse(value, ["got true, need natural, balanced or off; true meant natural"])
+        return "off" if value is False else value  # YAML reads off as false
 
     @model_validator(mode="after")
     def _has_as_many_views(self) -> Self:
@@ -139,7 +151,10 @@ class Embed(Section):
 
 
 class Register(Section):
-    """The registered model and its gate."""
+    """The registered model and its gate.
+
+    `baseline`: whether the gain over the baseline itself is above 0, or its interval.
+    """
 
     name: Annotated[
         str,
@@ -151,8 +166,9 @@ class Register(Section):
         Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"),
         Need("a letter, then letters, digits, _ or -"),
     ]
+    baseline: Literal["point", "interval"]
     min_gain_over_baseline: Fraction
-    max_macro_f1_loss: Fraction
+    max_loss: Fraction
     max_class_recall_loss: Fraction
     max_ece_gain: Fraction
     max_latency_ratio: Positive

@@ -13,7 +13,7 @@ PREDICTIONS = Path("data/predictions")  # <model>.parquet: test rows with poster
 MODELS = Path("models")
 BASE = MODELS / "base"
 TUNED = MODELS / "tuned"
-FINAL = MODELS / "final"  # the weights of TUNED, with views and a temperature
+FINAL = MODELS / "final"  # the weights of BASE or TUNED, with views and a temperature
 
 REPORTS = Path("reports")
 DATA_REPORT = REPORTS / "data.json"

@@ -1,6 +1,7 @@
 """What the reports say of the trained models, for their runs in MLflow."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.evaluation.registration.run_metrics import final_metrics, network_metrics
@@ -8,14 +9,27 @@ from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
 from pipeline.params import Params
 from pipeline.runtime.tracking.trained import Result
-from pipeline.stages._paths import BASE, FINAL, HISTORY, PICTURES, REPORTS
+from pipeline.stages._paths import FINAL, HISTORY, MODELS, PICTURES, REPORTS
 from pipeline.stages._trained import trained
 
 _LEARNING_CURVES = PICTURES / "evaluate" / "learning_curves.png"
 
 
-def judged_models(params: Params, evaluate: EvaluateReport) -> dict[str, Result]:
-    """Return the first model and the final one, by the names of their trainings' stages.
+@dataclass(frozen=True)
+class Judged:
+    """The trained models, and which of them ships.
+
+    Attributes:
+        results: by the names of their trainings' stages.
+        shipped: the stage whose weights the final model has.
+    """
+
+    results: Mapping[str, Result]
+    shipped: str
+
+
+def judged_models(params: Params, evaluate: EvaluateReport) -> Judged:
+    """Return both networks; the one that ships is the final model.
 
     Figures of the network as it was trained have the same names for both.
 
@@ -26,24 +40,21 @@ def judged_models(params: Params, evaluate: EvaluateReport) -> dict[str, Result]
     reports = {name: REPORTS / f"{name}.json" for name in ("evaluate", "tta")}
     tta = read_report(reports["tta"], TtaReport)
     pictures = sorted(PICTURES.rglob("*.png"))
-    return {
-        "train": Result(
+    stages = {"base": "train", "tuned": "finetune"}
+    results = {}
+    for network, stage in stages.items():
+        ships = network == tta.network.name
+        metrics = network_metrics(evaluate.models[network])
+        few = [reports["evaluate"], *({_LEARNING_CURVES} & {*pictures})]
+        results[stage] = Result(
             params=params,
-            trained=trained(params, "train"),
-            history=HISTORY / "base.json",
-            bundle=BASE,
-            metrics=network_metrics(evaluate.base),
-            files=_places([reports["evaluate"], *({_LEARNING_CURVES} & {*pictures})]),
-        ),
-        "finetune": Result(
-            params=params,
-            trained=trained(params, "finetune"),
-            history=HISTORY / "tuned.json",
-            bundle=FINAL,
-            metrics=network_metrics(evaluate.tuned) | final_metrics(evaluate, tta),
-            files=_places([*reports.values(), *pictures]),
-        ),
-    }
+            trained=trained(params, stage),
+            history=HISTORY / f"{network}.json",
+            bundle=FINAL if ships else MODELS / network,
+            metrics=metrics | final_metrics(evaluate, tta) if ships else metrics,
+            files=_places([*reports.values(), *pictures] if ships else few),
+        )
+    return Judged(results, stages[tta.network.name])
 
 
 def _places(files: list[Path]) -> Mapping[str, Path]:

@@ -21,7 +21,7 @@ from pipeline.evaluation.reports.schema import RetrieveReport
 from pipeline.params import Params
 from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
-from pipeline.stages._paths import EMBEDDINGS, PACKED, PICTURES, REPORTS, TUNED
+from pipeline.stages._paths import EMBEDDINGS, FINAL, PACKED, PICTURES, REPORTS
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, embeddings
 
@@ -30,9 +30,9 @@ _NEIGHBOURS_SHOWN = 5
 
 
 def run(params: Params) -> None:
-    """Embed packed/train and packed/test with models/tuned; search train for each test image."""
+    """Embed packed/train and packed/test with models/final; search train for each test image."""
     sets = {name: ImageSet.open(PACKED / name) for name in ("train", "test")}
-    bundle = load_matching(TUNED, sets["test"].info)
+    bundle = load_matching(FINAL, sets["test"].info)
     embedded = {name: _embed(images, bundle) for name, images in sets.items()}
     for name, one in embedded.items():
         write_embeddings(EMBEDDINGS / f"{name}.parquet", one)

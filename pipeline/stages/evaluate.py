@@ -16,7 +16,8 @@ from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
 from pipeline.evaluation.metrics.suspicious import SuspiciousLabels, suspicious_labels
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import metric_named, metrics_of
+from pipeline.evaluation.metrics.temperature import Prior
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.reliability import draw_reliability, tempered_series
 from pipeline.evaluation.reports.files import write_report
@@ -48,12 +49,13 @@ def run(params: Params) -> None:
     models = {"baseline": _read_baseline(sets)}
     for name, folder in (("base", BASE), ("tuned", TUNED)):
         models[name] = _predict(sets, load_matching(folder, sets["test"].info))
-    judged = {name: _judge(given, how) for name, given in models.items()}
+    prior: Prior = "natural" if params.tta.calibrate == "off" else params.tta.calibrate
+    judged = {name: _judge(given, how, prior) for name, given in models.items()}
     bundle = load_matching(FINAL, sets["test"].info)
     temperature = bundle.description.temperature
     untempered = _predict(sets, _untempered(bundle))
     final = models["final"] = {name: _at(temperature, it) for name, it in untempered.items()}
-    judged["final"] = _judge_final(untempered, final, temperature, how)
+    judged["final"] = _judge_final(untempered, final, temperature, how, prior)
     report = EvaluateReport.model_validate(
         {
             "metrics": [vars(one) for one in metrics_of(len(bundle.classes), how)],
@@ -68,7 +70,10 @@ def run(params: Params) -> None:
     write_report(REPORTS / "evaluate.json", report)
     headlines = {name: _headline(model) for name, model in report.models.items()}
     write_json(REPORTS / "metrics.json", headlines)
-    write_report(REPORTS / "suspicious.json", _suspicious_report(sets, suspicious))
+    write_report(
+        REPORTS / "suspicious.json",
+        _suspicious_report(sets, suspicious, _why_withheld(report, how)),
+    )
     draw_trainings()
     draw_inputs({"train": params.train, "finetune": params.finetune})
     draw_answers(sets["test"], final["test"], report.final.test)
@@ -115,18 +120,24 @@ def _at(temperature: float, given: Predictions) -> Predictions:
     return replace(given, probabilities=temper(given.probabilities, temperature))
 
 
-def _judge(given: Given, how: Evaluate) -> Block:
+def _judge(given: Given, how: Evaluate, prior: Prior) -> Block:
     """Return what evaluate.json holds of a model, and what a temperature would make of it."""
     val, test = given["val"], given["test"]
     return {
         "test": measure(test.labels, test.probabilities, test.classes, how),
         "calibration": calibrate(
-            (val.labels, val.probabilities), (test.labels, test.probabilities), test.classes, how
+            (val.labels, val.probabilities),
+            (test.labels, test.probabilities),
+            test.classes,
+            how,
+            prior,
         ),
     }
 
 
-def _judge_final(untempered: Given, final: Given, temperature: float, how: Evaluate) -> Block:
+def _judge_final(
+    untempered: Given, final: Given, temperature: float, how: Evaluate, prior: Prior
+) -> Block:
     """Return what evaluate.json holds of the model that is shipped, which has a temperature."""
     val, test = untempered["val"], untempered["test"]
     shipped = final["test"]
@@ -139,6 +150,7 @@ def _judge_final(untempered: Given, final: Given, temperature: float, how: Evalu
             (test.labels, test.probabilities),
             test.classes,
             how,
+            prior=prior,
         ),
         "confusions": confusions(answers, shipped.classes),
     }
@@ -162,7 +174,27 @@ def _headline(model: Model) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _suspicious_report(sets: Mapping[str, ImageSet], found: SuspiciousLabels) -> SuspiciousReport:
+def _why_withheld(report: EvaluateReport, how: Evaluate) -> str:
+    """Say why the share of wrong labels is no estimate; empty where it is one.
+
+    Confident learning takes the model's answers for hints of the truth. One that hand-crafted
+    features beat tells more of its own mistakes.
+    """
+    gain = report.comparisons["final_minus_baseline"].figures[how.metric]
+    if gain.value is not None and gain.value > 0:
+        return ""
+    final, baseline = (
+        one.test.figures[how.metric].value for one in (report.final, report.baseline)
+    )
+    return (
+        f"the final model does not beat the baseline ({metric_named(how.metric).noun} {final:.3f}"
+        f" against {baseline:.3f}), so that what it calls wrong is as likely its own mistake"
+    )
+
+
+def _suspicious_report(
+    sets: Mapping[str, ImageSet], found: SuspiciousLabels, withheld: str
+) -> SuspiciousReport:
     """Return what is reported of labels that look wrong.
 
     Training images are left out: a network that has learned their labels finds nothing wrong with
@@ -172,7 +204,8 @@ def _suspicious_report(sets: Mapping[str, ImageSet], found: SuspiciousLabels) ->
         {
             "images": {split: len(images) for split, images in sets.items()},
             "suspicious": found.count,
-            "share_of_wrong_labels": found.share_of_wrong_labels,
+            "share_of_wrong_labels": None if withheld else found.share_of_wrong_labels,
+            "withheld": withheld,
             "listed": [vars(one) for one in found.listed],
         }
     )

@@ -11,29 +11,31 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.registration.outcome import Outcome, RegisterReport
 from pipeline.evaluation.reports.files import read_report, write_report
-from pipeline.evaluation.reports.schema import EvaluateReport, Model
+from pipeline.evaluation.reports.schema import EvaluateReport, Figure, Model
 from pipeline.files import read_json, write_json
 from pipeline.params import Params
 from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.runtime.tracking.trained import Result
 from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE
-from pipeline.stages._results import judged_models
+from pipeline.stages._results import Judged, judged_models
 from pipeline.vision.bundle.digest import bundle_digest, values_digest
 
 
 def run(params: Params) -> None:
     """Write reports/register.json: the decision, what it rests on, and the version."""
     evaluate = read_report(REPORTS / "evaluate.json", EvaluateReport)
-    results = judged_models(params, evaluate)
+    judged = judged_models(params, evaluate)
     asked = {
         "model": params.register_.name,
         "alias": params.register_.alias,
         "bundle": bundle_digest(FINAL),
         "candidate": _values(evaluate.final),
         "baseline": _values(evaluate.baseline),
+        "over_baseline": _over_baseline(evaluate, params).model_dump(mode="json"),
     }
     # The figures to their last digit stand for the test images that they were measured on.
     sections = {"register": params.register_, "evaluate": params.evaluate}
@@ -42,11 +44,11 @@ def run(params: Params) -> None:
     memory = STATE / "registered.json"
     outcome = _recall(memory, key, params)
     if outcome is None:
-        outcome = _register(params, evaluate, results["finetune"])
+        outcome = _register(params, evaluate, judged.results[judged.shipped])
         write_json(memory, {key: outcome.model_dump(mode="json")})
     report = RegisterReport.model_validate({**asked, **dict(outcome)})
     write_report(REPORTS / "register.json", report)
-    _record(params, outcome, results)
+    _record(params, outcome, judged)
     print(f"register: {_describe(report)}")
 
 
@@ -56,6 +58,10 @@ def _values(model: Model) -> dict[str, float]:
     return {name: one.value for name, one in figures.items() if one.value is not None}
 
 
+def _over_baseline(evaluate: EvaluateReport, params: Params) -> Figure:
+    return evaluate.comparisons["final_minus_baseline"].figures[params.evaluate.metric]
+
+
 def _describe(report: RegisterReport) -> str:
     """Say what became of the model, and why: a line per condition and note."""
     aliases = ", ".join(report.aliases) or "without an alias now"
@@ -63,17 +69,23 @@ def _describe(report: RegisterReport) -> str:
     checks = [
         f"  {'passed' if check.passed else 'failed'}: {check.reason}" for check in report.checks
     ]
-    return "\n".join([title, *checks, *(f"  {note}" for note in report.notes)])
+    notes = [*report.notes, describe_looks(report.looks)]
+    return "\n".join([title, *checks, *(f"  {note}" for note in notes)])
 
 
 def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outcome:
     from pipeline.data.sources.open import open_source
+    from pipeline.evaluation.judging.gate import AgainstBaseline
     from pipeline.runtime.registry.promotion import Candidate, Registry, register_and_judge
 
+    metric = params.evaluate.metric
     candidate = Candidate(
         bundle=FINAL,
-        figures=_values(evaluate.final),
-        baseline=_values(evaluate.baseline),
+        over_baseline=AgainstBaseline(
+            _values(evaluate.final)[metric],
+            _values(evaluate.baseline)[metric],
+            _over_baseline(evaluate, params).model_dump(),
+        ),
         images=PACKED / "test",
         source=open_source(params.data.root),
         result=result,
@@ -82,22 +94,22 @@ def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outco
     return register_and_judge(candidate, registry, params.evaluate)
 
 
-def _record(params: Params, outcome: Outcome, results: Mapping[str, Result]) -> None:
+def _record(params: Params, outcome: Outcome, judged: Judged) -> None:
     """Put figures, pictures and the decision onto the models' runs, unless they are there."""
     tags = {
         "convoy.version": f"{params.register_.name} {outcome.version}",
         "convoy.decision": outcome.decision,
     }
     memory = STATE / "recorded.json"
-    digests = [result.digest for result in results.values()]
+    digests = [judged.shipped, *(result.digest for result in judged.results.values())]
     # In a new store the run is another one.
     state = values_digest([digests, tags, outcome.run_id, tracking_uri(params.tracking)])
     if memory.exists() and read_json(memory) == state:
         return
     from pipeline.runtime.tracking.results import record_result
 
-    for stage, result in results.items():
-        record_result(result, tags if stage == "finetune" else {})
+    for stage, result in judged.results.items():
+        record_result(result, tags if stage == judged.shipped else {})
     write_json(memory, state)
 
 

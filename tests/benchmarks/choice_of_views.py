@@ -20,7 +20,14 @@ from pipeline.evaluation.metrics.measure import compare
 from pipeline.evaluation.tta.search import ViewPosteriors, choose_views
 from pipeline.params import Evaluate
 
-HOW = Evaluate(seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(), suspicious_images=1)
+HOW = Evaluate(
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=500,
+    calibration_bins=15,
+    top_k=(),
+    suspicious_images=1,
+)
 STEPS, SKILL, SHARED = 8, 2.5, 0.7
 # Images of each class.
 SETS = {

@@ -28,7 +28,12 @@ from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=500, calibration_bins=15, top_k=(2,), suspicious_images=1
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=500,
+    calibration_bins=15,
+    top_k=(2,),
+    suspicious_images=1,
 )
 LARGE = 200_000
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ EXPECTED = {
     "finetune": {"finetune", "evaluate"},
     "baseline": {"baseline"},
     "evaluate": {"baseline", "evaluate", "tta", "register"},
-    "tta": {"tta"},
+    "tta": {"tta", "evaluate"},
     "embed": {"embed"},
     "register": {"register"},
     "report": {"report"},

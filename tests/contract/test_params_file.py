@@ -135,3 +135,9 @@ def test_every_section_is_frozen(section):
     value = getattr(params, f"{section}_" if section == "register" else section)
     with pytest.raises(ValueError, match="frozen"):
         setattr(value, next(iter(type(value).model_fields)), 1)
+
+
+def test_epochs_are_chosen_by_what_models_are_shipped_by():
+    params = load_params(ROOT / "params.yaml")
+    for training in (params.train, params.finetune):
+        assert training.early_stopping.metric == params.evaluate.metric

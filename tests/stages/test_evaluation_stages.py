@@ -1,6 +1,7 @@
 """baseline, tta, evaluate, embed and report on small packed sets and untrained networks."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,7 +20,7 @@ from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
 from pipeline.evaluation.latent.embeddings import read_embeddings
 from pipeline.evaluation.metrics.posteriors import temper
-from pipeline.evaluation.metrics.predictions import read_predictions
+from pipeline.evaluation.metrics.predictions import read_predictions, write_predictions
 from pipeline.evaluation.metrics.scores import answers
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.reports.files import read_report, write_report
@@ -170,6 +171,29 @@ def test_evaluate_reports_four_models_and_their_differences(inside):
     )
 
 
+def test_a_model_that_loses_to_the_baseline_estimates_no_share_of_wrong_labels(
+    inside, tmp_path, monkeypatch
+):
+    """The networks here are untrained; the baseline takes their place to see the other case."""
+    evaluated = read("reports/evaluate.json")
+    assert evaluated["comparisons"]["final_minus_baseline"]["macro_f1"]["value"] < 0
+    found = read("reports/suspicious.json")
+    assert found["share_of_wrong_labels"] is None
+    assert found["withheld"].startswith("the final model does not beat the baseline (macro-F1 0.")
+    assert found["withheld"] in Path("reports/index.html").read_text()
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    for split in ("", "_val"):
+        path = Path(f"data/predictions/baseline{split}.parquet")
+        weak = read_predictions(path)
+        wrong = np.eye(3)[(weak.labels + 1) % 3]
+        write_predictions(path, dataclasses.replace(weak, probabilities=wrong))
+    evaluate.run(PARAMS)
+    found = read("reports/suspicious.json")
+    assert 0 <= found["share_of_wrong_labels"] <= 1
+    assert found["withheld"] == ""
+
+
 def test_confusions_agree_with_the_plot_data(inside):
     with Path("reports/plots/confusion.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -301,7 +325,7 @@ def test_a_second_run_writes_the_same_bytes(inside):
 def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
     description = Description("lenet5", {}, ("a", "b"), PREPARING, (0.3,), (0.3,))
     save_bundle(tmp_path / "other", description, description.build().state_dict())
-    monkeypatch.setattr(tta, "TUNED", tmp_path / "other")
+    monkeypatch.setitem(tta._FOLDERS, "tuned", tmp_path / "other")
     message = r"other was trained for other classes than the packed images: .* found \('a', 'b'\)"
     with pytest.raises(PipelineError, match=message):
         tta.run(PARAMS)

@@ -9,7 +9,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
-from pipeline.evaluation.metrics.temperature import fit_temperature
+from pipeline.evaluation.metrics.temperature import Temperature, fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
 from pipeline.params import Tta, load_params, parse
@@ -43,11 +43,12 @@ def sets():
     }
     images, labels = bars(120, seed=3)
     turned = np.ascontiguousarray(np.rot90(images, axes=(1, 2)))
-    fit_bundle(Path("models/tuned"), write_set(Path("turned"), turned, labels, BARS))
+    for name in ("base", "tuned"):  # a tie, which the tuned one wins
+        fit_bundle(Path("models") / name, write_set(Path("turned"), turned, labels, BARS))
     return packed
 
 
-def searched(*views, choose="auto", mean="arithmetic", calibrate=True):
+def searched(*views, choose="auto", mean="arithmetic", calibrate="natural"):
     """Run the stage and return its report."""
     given = {"seed": 5, "mean": mean, "choose": choose, "calibrate": calibrate, "views": views}
     tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given)}))
@@ -97,9 +98,27 @@ def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
     assert found.temperature.ci95 == (temperature.low, temperature.high)
     answered = probabilities(load_bundle(FINAL), sets["test"].batches(256))
     np.testing.assert_allclose(answered, temper(on_test, temperature.value))
-    said = capsys.readouterr().out
+    network, said = capsys.readouterr().out.split("\n", 1)
+    assert network == f"tta: tuned: {found.network.reason}"
     assert said.startswith("tta: rotate 90: the first of 2 steps")
     assert said.endswith("-> models/final\n")
+
+
+def test_the_network_that_is_better_on_validation_ships(sets, capsys):
+    """Fine-tuning made the model worse: the final one has the weights of the first training."""
+    fit_bundle(Path("models/base"), sets["val"])
+    found = searched(IDENTITY)
+    assert found.network.name == "base"
+    assert (found.metric.name, found.network.base) == ("macro_f1", 1.0)
+    assert found.network.tuned < 0.7
+    assert found.network.difference.ci95[1] < 0
+    assert weights_digest(FINAL) == weights_digest(Path("models/base"))
+    assert capsys.readouterr().out.startswith(f"tta: base: {found.network.reason}\n")
+    # Views are those of the network that ships.
+    expected = measure(
+        sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], BARS, PARAMS.evaluate
+    )
+    assert found.steps[0].test.macro_f1.value == pytest.approx(expected["macro_f1"]["value"])
 
 
 @pytest.mark.parametrize(
@@ -123,14 +142,41 @@ def test_without_a_gain_the_final_model_sees_the_image_as_it_is(sets, capsys, gi
     ],
 )
 def test_as_many_views_as_asked_for(sets, choose, views):
-    found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate=False)
+    found = searched(IDENTITY, SHIFT, TURN, choose=choose, calibrate="off")
     assert found.chosen.count == len(found.chosen.views) == found.choose == choose
     assert found.chosen.reason == f"tta.choose asks for {choose}"
     described = read_description(FINAL)
     assert (described.views and described.views.items) == views
-    assert found.calibrate is False
+    assert (found.calibration.prior, found.calibration.ships) == ("off", False)
+    assert found.calibration.reason == "tta.calibrate is off"
     assert found.temperature == Figure(value=1.0, ci95=(1.0, 1.0))
     assert described.temperature == 1.0
+
+
+@pytest.mark.parametrize("prior", ["natural", "balanced"])
+def test_the_temperature_is_that_of_the_prior(sets, prior):
+    """The model, which is not sure enough, meets few bars of the second kind on validation."""
+    images, labels = bars(120, seed=1)
+    labels = np.asarray(labels)
+    rows = np.concatenate([np.flatnonzero(labels == c)[:n] for c, n in enumerate((40, 5, 20))])
+    val = write_set(Path("data/packed/val"), images[rows], labels[rows], BARS)
+    for name in ("base", "tuned"):
+        fit_bundle(Path("models") / name, sets["test"], sharpness=3.0, wrong=1.4)
+    found = searched(IDENTITY, calibrate=prior)
+    expected = fit_temperature(val.labels, seen(val, [IDENTITY])[0], prior)
+    assert found.temperature.value == read_description(FINAL).temperature == expected.value
+    assert (found.calibration.prior, found.calibration.ships) == (prior, True)
+    assert found.calibration.change == expected.change < 0
+
+
+def test_a_temperature_that_validation_shows_to_hurt_does_not_ship(sets, capsys, monkeypatch):
+    hurts = Temperature(2.5, 1.0, 6.0, change=0.01)
+    monkeypatch.setattr(tta, "fit_temperature", lambda *_: hurts)
+    found = searched(IDENTITY)
+    assert found.temperature == Figure(value=1.0, ci95=(1.0, 1.0))
+    assert read_description(FINAL).temperature == 1.0
+    assert (found.calibration.ships, found.calibration.change) == (False, 0.01)
+    assert "2.50, fitted on 60 validation images, is expected not to" in capsys.readouterr().out
 
 
 def test_random_views_and_a_geometric_mean(sets):

@@ -17,6 +17,8 @@ class Check:
         limit: what was asked for, in words.
         passed: whether the condition holds.
         reason: a sentence that says what was found, against which setting, and the verdict.
+        shown: whether that it holds is shown; if not, the condition was passed without evidence.
+        caveat: what cannot be concluded from a pass, a clause; may be empty.
     """
 
     name: str
@@ -27,9 +29,11 @@ class Check:
     limit: str
     passed: bool
     reason: str
+    shown: bool = True
+    caveat: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecallChange:
     """The recall of a class in two models, on the same images.
 
@@ -39,6 +43,8 @@ class RecallChange:
         champion: its recall in the champion, in [0, 1].
         loss: champion minus candidate.
         interval: of the loss: low, high.
+        seen_from: the smallest loss that would be refused with a power of 80 %; None where no
+            loss would be.
     """
 
     support: int
@@ -46,6 +52,18 @@ class RecallChange:
     champion: float
     loss: float
     interval: tuple[float, float]
+    seen_from: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallGroup(RecallChange):
+    """The same of several small classes together.
+
+    Attributes:
+        classes: their names.
+    """
+
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

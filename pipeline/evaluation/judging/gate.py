@@ -1,10 +1,12 @@
 """The gate: whether a candidate may take the champion's place.
 
-Both models answer the same test images, and every judgement is of pairs. What a model is chosen
-by, macro-F1, must not be shown to fall: the interval of the difference lies above the permitted
-loss, or the candidate is no worse on these very images (a small test set can show nothing, and
-would otherwise keep every champion for ever). What it is guarded by, the recall of each class and
-the calibration, fails when harm is shown: the loss is above the limit, and its interval above 0.
+All models answer the same test images, and every judgement is of pairs. What a model is shipped
+by, `evaluate.metric`, must not be shown to fall at all; and a loss beyond the permitted one must be
+ruled out by the interval of the difference, unless the candidate is no worse on these very images
+(a small test set can show nothing, and would otherwise keep every champion for ever). The permitted
+loss counts from the best champion so far as well, so that small losses do not add up from one
+champion to the next. What a model is guarded by, the recall of each class and the calibration,
+fails when harm is shown: the loss is above the limit, and its interval above 0.
 
 A condition is a function that returns a `Check` and is called in `judge`. Reports, console, MLflow
 and page show that object; no other code knows the conditions one by one.
@@ -14,17 +16,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.errors import some
-from pipeline.evaluation.judging.findings import Check, RecallChange
+from pipeline.evaluation.judging.findings import Check, RecallChange, RecallGroup
+from pipeline.evaluation.judging.recalls import POWER, Recalls
 from pipeline.evaluation.judging.words import interval_text, number
-from pipeline.evaluation.metrics import intervals
-from pipeline.evaluation.metrics.scores import Floats, answers
+from pipeline.evaluation.metrics.table import Metric
 from pipeline.params import Register
 
 Block = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AgainstBaseline:
+    """What candidate and baseline reach by the metric that models are shipped by.
+
+    Attributes:
+        candidate: its value.
+        baseline: its value.
+        difference: {"value": candidate - baseline, "ci95": [low, high]}, paired.
+    """
+
+    candidate: float
+    baseline: float
+    difference: Block
 
 
 @dataclass(frozen=True)
@@ -33,162 +47,229 @@ class AgainstChampion:
 
     Attributes:
         comparison: metrics of the candidate minus those of the champion, see `compare`.
-        recalls: of each class that has images.
+        recalls: of the classes, and of small ones together.
         latency_ratio: time per image, candidate by champion.
     """
 
     comparison: Block
-    recalls: Mapping[str, RecallChange]
+    recalls: Recalls
     latency_ratio: float
 
 
+@dataclass(frozen=True)
+class AgainstBest:
+    """What candidate and the best champion so far reach on the same images.
+
+    Attributes:
+        version: of the best champion.
+        difference: as in `AgainstBaseline`, candidate - best champion.
+    """
+
+    version: str
+    difference: Block
+
+
 def judge(
-    candidate: Mapping[str, float],
-    baseline: Mapping[str, float],
-    met: AgainstChampion | None,
+    baseline: AgainstBaseline,
+    champion: AgainstChampion | None,
+    best: AgainstBest | None,
     rules: Register,
+    metric: Metric,
 ) -> tuple[Check, ...]:
     """Check each condition of the gate.
 
     Args:
-        candidate: test metrics by name.
-        baseline: those of the hand-crafted classifier.
-        met: the comparison with the champion; None where there is no champion.
+        baseline: the comparison with the hand-crafted classifier.
+        champion: that with the champion; None where there is none.
+        best: that with the best champion so far; None where it is the champion itself.
         rules: the limits.
+        metric: that models are shipped by.
     """
-    checks = [
-        check_baseline(candidate["macro_f1"], baseline["macro_f1"], rules.min_gain_over_baseline)
-    ]
-    if met:
+    checks = [check_baseline(baseline, rules, metric)]
+    if champion:
+        lost = champion.comparison[metric.name]
+        checks.append(check_loss(lost, rules.max_loss, metric, "the champion"))
+    if best:
+        against = f"version {best.version}, the best champion so far"
+        checks.append(
+            check_loss(best.difference, rules.max_loss, metric, against, "loss_from_best")
+        )
+    if champion:
+        checks.append(check_recalls(champion.recalls.classes, rules.max_class_recall_loss))
+        if champion.recalls.groups:
+            checks.append(check_groups(champion.recalls.groups, rules.max_class_recall_loss))
         checks += [
-            check_macro_f1(met.comparison["macro_f1"], rules.max_macro_f1_loss),
-            check_recalls(met.recalls, rules.max_class_recall_loss),
-            check_calibration(met.comparison["ece"], rules.max_ece_gain),
-            check_latency(met.latency_ratio, rules.max_latency_ratio),
+            check_calibration(champion.comparison["ece"], rules.max_ece_gain),
+            check_latency(champion.latency_ratio, rules.max_latency_ratio),
         ]
     return tuple(checks)
 
 
-def check_baseline(candidate: float, baseline: float, min_gain: float) -> Check:
-    """Ask for a macro-F1 above the baseline's, by `min_gain` at least."""
-    gain = candidate - baseline
-    passed = gain > 0 and gain >= min_gain
+def check_baseline(met: AgainstBaseline, rules: Register, metric: Metric) -> Check:
+    """Ask for a gain over the baseline, by `rules.min_gain_over_baseline` at least.
+
+    With `rules.baseline: interval` the whole interval of the gain must lie above 0.
+    """
+    gain, (low, high) = met.difference["value"], met.difference["ci95"]
+    least, shown = rules.min_gain_over_baseline, low > 0
+    by_interval = rules.baseline == "interval"
+    enough = gain > 0 and gain >= least
+    passed = enough and (shown or not by_interval)
+    interval = interval_text((low, high), sign=True)
+    if not enough:
+        verdict = "too little"
+    elif shown:
+        verdict = "as asked, and shown by the interval"
+    else:
+        verdict = "as asked" if passed else "too little"
+        verdict += ", but that there is any gain is not shown"
+    asked = "its interval above 0" if by_interval else "more than 0"
     return Check(
         name="baseline",
-        title="Macro-F1 above the baseline's",
+        title=f"{metric.title} above the baseline's",
         value=gain,
         finding=number(gain, sign=True),
-        detail="",
-        limit=f"above 0, at least {min_gain:g}" if min_gain else "above 0",
+        detail=interval,
+        limit=("interval above 0" if by_interval else "above 0")
+        + (f", at least {least:g}" if least else ""),
         passed=passed,
         reason=(
-            f"macro-F1 {candidate:.4f} against the baseline's {baseline:.4f}: a gain of"
-            f" {gain:+.4f}, {'as asked' if passed else 'too little'} (more than 0, and at least"
-            f" register.min_gain_over_baseline, {min_gain:g})"
+            f"{metric.noun} {met.candidate:.4f} against the baseline's"
+            f" {met.baseline:.4f}: a gain of {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f},"
+            f" {verdict} ({asked}, register.baseline: {rules.baseline}; at least"
+            f" register.min_gain_over_baseline, {least:g})"
         ),
+        shown=shown,
+        caveat=""
+        if shown
+        else f"better than the baseline is not shown: {number(gain, sign=True)} {interval}",
     )
 
 
-def check_macro_f1(difference: Block, max_loss: float) -> Check:
-    """Ask for a paired interval above -`max_loss`, or for a difference that is not negative.
+def check_loss(
+    difference: Block, max_loss: float, metric: Metric, against: str, name: str = "loss"
+) -> Check:
+    """Refuse a loss that is shown, and one beyond `max_loss` that is not ruled out.
+
+    A difference whose interval lies below 0 is refused whatever the margin. Otherwise the interval
+    must lie above -`max_loss`, or the difference not be negative.
 
     Args:
-        difference: {"value": candidate - champion, "ci95": [low, high]}.
+        difference: {"value": candidate - other, "ci95": [low, high]}.
         max_loss: what may be lost, at least 0.
+        metric: that models are shipped by.
+        against: which model the other one is.
+        name: of the condition.
     """
     value, (low, high) = difference["value"], difference["ci95"]
-    if low >= -max_loss:
+    interval = interval_text((low, high), sign=True)
+    ruled_out = low >= -max_loss
+    if high < 0:
+        verdict = "it is shown to be lower, which no margin permits"
+    elif ruled_out:
         verdict = "a larger loss can be ruled out"
     elif value >= 0:
         verdict = "a larger loss cannot be ruled out by so few images, but on these there is none"
     else:
         verdict = "it is lower, and a larger loss cannot be ruled out"
     return Check(
-        name="macro_f1",
-        title="Macro-F1 against the champion's",
+        name=name,
+        title=f"{metric.title} against {against}",
         value=value,
         finding=number(value, sign=True),
-        detail=interval_text((low, high), sign=True),
-        limit=f"interval above \N{MINUS SIGN}{max_loss:g}, or no loss",
-        passed=low >= -max_loss or value >= 0,
+        detail=interval,
+        limit=f"interval above \N{MINUS SIGN}{max_loss:g} and not below 0, or no loss",
+        passed=high >= 0 and (ruled_out or value >= 0),
         reason=(
-            f"macro-F1 {value:+.4f} against the champion's, 95 % interval {low:+.4f} to"
-            f" {high:+.4f}; register.max_macro_f1_loss is {max_loss:g}: {verdict}"
+            f"{metric.noun} {value:+.4f} against {against}, 95 % interval {low:+.4f} to"
+            f" {high:+.4f}; register.max_loss is {max_loss:g}: {verdict}"
         ),
+        shown=ruled_out,
+        caveat=""
+        if ruled_out
+        else f"a loss above {max_loss:g} against {against} is not ruled out:"
+        f" {number(value, sign=True)} {interval}",
     )
-
-
-def compare_recalls(
-    labels: npt.NDArray[np.integer], candidate: Floats, champion: Floats, classes: Sequence[str]
-) -> dict[str, RecallChange]:
-    """Compare the recall of each class that has images, champion minus candidate.
-
-    The intervals are Bonett and Price's, and hold for all classes together in 95 % of test sets
-    (Bonferroni): of a hundred classes some always look bad. They know how few images a class has:
-    one error in three shows nothing, and nor do three in three.
-
-    Args:
-        labels: n class numbers.
-        candidate: n x k posteriors.
-        champion: n x k posteriors.
-        classes: k names.
-    """
-    new, old = answers(labels, candidate), answers(labels, champion)
-    only_old = np.bincount(new.labels[old.right & ~new.right], minlength=len(classes))
-    only_new = np.bincount(new.labels[new.right & ~old.right], minlength=len(classes))
-    present = np.flatnonzero(new.support)
-    confidence = 1 - 0.05 / len(present)
-    found = {}
-    for row in map(int, present):
-        support = int(new.support[row])
-        low, high = intervals.paired_proportions(
-            only_old[row], only_new[row], np.asarray(support), confidence
-        ).tolist()
-        found[classes[row]] = RecallChange(
-            support=support,
-            candidate=int(new.hits[row]) / support,
-            champion=int(old.hits[row]) / support,
-            loss=(int(old.hits[row]) - int(new.hits[row])) / support,
-            interval=(low, high),
-        )
-    return found
 
 
 def check_recalls(recalls: Mapping[str, RecallChange], max_loss: float) -> Check:
     """Refuse where a class is shown to lose recall, and more than `max_loss` of it."""
-    lost = {
-        name: one for name, one in recalls.items() if one.loss > max_loss and one.interval[0] > 0
-    }
-    worst = max(lost or recalls, key=lambda name: recalls[name].loss)
-    loss = recalls[worst].loss
+    return _check_recalls(
+        [(f"class {name}", one) for name, one in recalls.items()],
+        max_loss,
+        Words("class_recall", "Recall of each class", "class"),
+    )
+
+
+def check_groups(groups: Sequence[RecallGroup], max_loss: float) -> Check:
+    """Refuse likewise where small classes together are shown to lose recall."""
+    return _check_recalls(
+        [(f"the {len(one.classes)} classes {some(one.classes, 3)}", one) for one in groups],
+        max_loss,
+        Words("pooled_recall", "Recall of small classes, pooled", "group"),
+    )
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a condition about recalls is called, and what it is about."""
+
+    name: str
+    title: str
+    noun: str
+
+
+def _check_recalls(
+    recalls: Sequence[tuple[str, RecallChange]], max_loss: float, words: Words
+) -> Check:
+    lost = [(name, one) for name, one in recalls if one.loss > max_loss and one.interval[0] > 0]
+    place, worst = max(lost or recalls, key=lambda item: item[1].loss)
+    loss = worst.loss
     if lost:
         listed = some(
-            f"class {name} {one.champion:.3f} to {one.candidate:.3f} ({one.support} images)"
-            for name, one in lost.items()
+            f"{name} {one.champion:.3f} to {one.candidate:.3f} ({one.support} images)"
+            for name, one in lost
         )
         reason = f"recall falls by more than register.max_class_recall_loss, {max_loss:g}: {listed}"
     elif loss > max_loss:
         reason = (
-            f"recall falls most in class {worst}, by {loss:.4f}: above"
+            f"recall falls most in {place}, by {loss:.4f}: above"
             f" register.max_class_recall_loss, {max_loss:g}, but perhaps by chance among its"
-            f" {recalls[worst].support} images"
+            f" {worst.support} images"
         )
     elif loss > 0:
         reason = (
-            f"recall falls most in class {worst}, by {loss:.4f}: within"
+            f"recall falls most in {place}, by {loss:.4f}: within"
             f" register.max_class_recall_loss, {max_loss:g}"
         )
     else:
-        reason = "recall falls in no class"
+        reason = f"recall falls in no {words.noun}"
+    caveat = _power(recalls, words.noun)
     return Check(
-        name="class_recall",
-        title="Recall of each class",
+        name=words.name,
+        title=words.title,
         value=loss,
         finding=number(-loss) if loss > 0 else "falls in none",
-        detail=f"in class {worst}" if loss > 0 else "",
+        detail=f"in {place}" if loss > 0 else "",
         limit=f"no loss above {max_loss:g} beyond chance",
         passed=not lost,
-        reason=reason,
+        reason=reason if lost else f"{reason}; {caveat}",
+        caveat=caveat,
+    )
+
+
+def _power(recalls: Sequence[tuple[str, RecallChange]], noun: str) -> str:
+    """Say from which loss on the test would have noticed."""
+    seen = [one.seen_from for _, one in recalls if one.seen_from is not None]
+    if not seen:
+        return f"with so few images, no loss would have been noticed in any {noun}"
+    ends = dict.fromkeys(f"{end:.3f}" for end in (min(seen), max(seen)))
+    by = f", by {noun}," if len(ends) > 1 else ""
+    blind = len(recalls) - len(seen)
+    of_none = f"; in {blind} of {len(recalls)}, for lack of images, none" if blind else ""
+    return (
+        f"losses from {' to '.join(ends)}{by} would have been noticed"
+        f" (power {100 * POWER:g} %){of_none}"
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.scores import Floats
 from pipeline.evaluation.metrics.table import metrics_of
-from pipeline.evaluation.metrics.temperature import Temperature, fit_temperature
+from pipeline.evaluation.metrics.temperature import Prior, Temperature, fit_temperature
 from pipeline.params import Evaluate
 
 Block = dict[str, Any]
@@ -20,7 +20,13 @@ Block = dict[str, Any]
 Images = tuple[npt.NDArray[np.integer], Floats]
 
 
-def calibrate(validation: Images, test: Images, classes: Sequence[str], how: Evaluate) -> Block:
+def calibrate(
+    validation: Images,
+    test: Images,
+    classes: Sequence[str],
+    how: Evaluate,
+    prior: Prior = "natural",
+) -> Block:
     """Fit a temperature on validation images and judge it on test images.
 
     The intervals on the test images take the temperature as given.
@@ -30,25 +36,32 @@ def calibrate(validation: Images, test: Images, classes: Sequence[str], how: Eva
         test: m class numbers and m x k posteriors.
         classes: k names.
         how: as in `measure`.
+        prior: what the temperature is fitted for.
 
     Returns:
         {"images": n, "temperature": {"value": T, "ci95": [low, high]}, "test": {each metric of
         confidence: of the scaled posteriors}, "change": {the same: scaled less unscaled, paired}}.
     """
-    return _judge(fit_temperature(*validation), validation, test, classes, how)
+    return _judge(fit_temperature(*validation, prior), validation, test, classes, how)
 
 
 def calibrate_at(
-    temperature: float, validation: Images, test: Images, classes: Sequence[str], how: Evaluate
+    temperature: float,
+    validation: Images,
+    test: Images,
+    classes: Sequence[str],
+    how: Evaluate,
+    *,
+    prior: Prior = "natural",
 ) -> Block:
     """Judge a temperature that a model has already, as `calibrate` does.
 
     Its interval is that of a fit on the validation images. A temperature of 1 was never fitted,
     its interval is a point.
     """
-    found = Temperature(1.0, 1.0, 1.0)
+    found = Temperature(1.0, 1.0, 1.0, 0.0)
     if temperature != 1.0:
-        found = replace(fit_temperature(*validation), value=temperature)
+        found = replace(fit_temperature(*validation, prior), value=temperature)
     return _judge(found, validation, test, classes, how)
 
 

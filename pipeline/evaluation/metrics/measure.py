@@ -10,7 +10,7 @@ from scipy.special import bdtr
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import intervals, precision_recall, scores
 from pipeline.evaluation.metrics.scores import Floats
-from pipeline.evaluation.metrics.table import Scored, difference_of_class_means, metrics_of
+from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.params import Evaluate
 
 Block = dict[str, Any]
@@ -88,14 +88,14 @@ def compare(labels: npt.NDArray[np.integer], first: Floats, second: Floats, how:
     return block
 
 
-def macro_f1_interval(
+def difference_interval(
     labels: npt.NDArray[np.integer],
     first: Floats,
     second: Floats,
     how: Evaluate,
     confidence: float,
 ) -> Floats:
-    """Return the interval of the macro-F1 of `first` minus that of `second`, as in `compare`.
+    """Return the interval of `how.metric` of `first` minus that of `second`, as in `compare`.
 
     There are as many resamples in its tails as at 95 %.
 
@@ -103,7 +103,7 @@ def macro_f1_interval(
         labels: n class numbers.
         first: n x k posteriors.
         second: n x k posteriors.
-        how: seed and resamples (for 95 %).
+        how: the metric, seed and resamples (for 95 %).
         confidence: how often the interval holds the truth, in (0, 1).
 
     Returns:
@@ -114,13 +114,10 @@ def macro_f1_interval(
     more = max(round(how.bootstrap_resamples * 0.05 / (1 - confidence)), how.bootstrap_resamples)
     how = how.model_copy(update={"bootstrap_resamples": more})
     one, two = Scored(labels, first, how), Scored(labels, second, how)
-    value = _macro_f1(one) - _macro_f1(two)
-    return difference_of_class_means("macro_f1", one, two, value, confidence)
-
-
-def _macro_f1(model: Scored) -> float:
-    given = model.answers
-    return float(scores.macro_f1(given.hits, given.support, given.predictions))
+    metric = metric_named(how.metric)
+    assert metric.difference_at
+    value = metric.value(one) - metric.value(two)
+    return metric.difference_at(one, two, value, confidence)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

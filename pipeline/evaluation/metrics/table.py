@@ -7,10 +7,11 @@ reports list what they hold, and readers show what is listed.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from pipeline.evaluation.metrics import intervals, precision_recall, scores
 from pipeline.evaluation.metrics.precision_recall import AveragePrecision, average_precision
@@ -18,6 +19,7 @@ from pipeline.evaluation.metrics.scores import Answers, Floats, Ints
 from pipeline.params import Evaluate
 
 _CALIBRATED_DRAWS = 500
+_Z = float(ndtri(0.975))
 _BOTH_KINDS = (intervals.percentile_interval, intervals.basic_interval)
 
 
@@ -96,6 +98,15 @@ class Resamples:
         return np.asarray(np.abs(gaps).sum(axis=1) / self.rows.shape[1])
 
 
+class Difference(Protocol):
+    """Computes the interval of first minus second on the same images, given that difference."""
+
+    def __call__(
+        self, first: Scored, second: Scored, value: float, confidence: float = 0.95
+    ) -> Floats:
+        """Return low, high."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of a model on a set of images, with 95 % intervals.
@@ -109,6 +120,7 @@ class Metric:
         interval: of a model's value: low, high.
         difference: interval of first minus second on the same images, given that difference.
         largest: what a value can be at most; the least is 0.
+        difference_at: the same at any confidence; None where there is only that of 95 %.
         resampled: the metric on each of r resamples, where an interval is made of a bootstrap.
     """
 
@@ -120,7 +132,13 @@ class Metric:
     interval: Callable[[Scored, float], Floats]
     difference: Callable[[Scored, Scored, float], Floats]
     largest: float = 1.0
+    difference_at: Difference | None = None
     resampled: Callable[[Resamples], Floats] | None = None
+
+    @property
+    def noun(self) -> str:
+        """The title within a sentence."""
+        return self.title[0].lower() + self.title[1:]
 
 
 def proportion(
@@ -135,10 +153,11 @@ def proportion(
         success = succeeds(model.answers)
         return intervals.wilson(success.sum(), np.asarray(len(success)))
 
-    def difference(first: Scored, second: Scored, _: float) -> Floats:
+    def difference(first: Scored, second: Scored, value: float, confidence: float = 0.95) -> Floats:
+        del value
         one, two = succeeds(first.answers), succeeds(second.answers)
         return intervals.paired_proportions(
-            (one & ~two).sum(), (two & ~one).sum(), np.asarray(len(one))
+            (one & ~two).sum(), (two & ~one).sum(), np.asarray(len(one)), confidence
         )
 
     return Metric(
@@ -149,6 +168,7 @@ def proportion(
         value=lambda model: float(succeeds(model.answers).mean()),
         interval=interval,
         difference=difference,
+        difference_at=difference,
     )
 
 
@@ -212,6 +232,7 @@ def mean_over_classes(
         value=value,
         interval=interval,
         difference=partial(difference_of_class_means, name),
+        difference_at=partial(difference_of_class_means, name),
         resampled=lambda block: of_counts(block.hits, block.answers.support, block.predictions),
     )
 
@@ -258,11 +279,19 @@ def _ece_interval(model: Scored, value: float) -> Floats:
 
     That is where a model whose answers are right exactly as often as their confidence says would
     show this much by chance in at least 2.5 % of test sets.
+
+    Mirroring takes out the bias upwards, and on few images more than all of it: the interval would
+    end at the figure itself, or hold too little above it. So it reaches at least as far up as that
+    of the mean of s x (right - confidence), where s is the sign of an image's bin. With the true
+    signs this mean is an unbiased estimate, and never larger than the figure.
     """
     low, high = intervals.basic_interval(model.resampled["ece"], value)
-    confidence, bins = model.answers.confidence, model.how.calibration_bins
+    given, bins = model.answers, model.how.calibration_bins
+    confidence, bin_of = given.confidence, scores.calibration_bin(given.confidence, bins)
+    gap = given.right - confidence
+    signs = np.sign(np.bincount(bin_of, weights=gap, minlength=bins))
+    high = max(high, value + _Z * (signs[bin_of] * gap).std() / np.sqrt(len(gap)))
     generator = np.random.default_rng(model.how.seed)
-    bin_of = scores.calibration_bin(confidence, bins)
     calibrated = []
     for _ in range(_CALIBRATED_DRAWS):
         gap = (generator.random(len(bin_of)) < confidence) - confidence
@@ -327,6 +356,11 @@ METRICS: tuple[Metric, ...] = (
         resampled=lambda block: block.calibration_error,
     ),
 )
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric of `METRICS`."""
+    return next(metric for metric in METRICS if metric.name == name)
 
 
 def metrics_of(class_count: int, how: Evaluate) -> tuple[Metric, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
@@ -103,6 +104,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         figure=words.figure_text,
+        looks=describe_looks,
         number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,

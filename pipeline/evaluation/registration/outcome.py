@@ -4,9 +4,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from pipeline.evaluation.judging.findings import Check, Disagreements, RecallChange
+from pipeline.evaluation.judging.findings import Check, Disagreements, RecallChange, RecallGroup
 from pipeline.evaluation.reports.schema import (
     Comparison,
+    Figure,
     Measured,
     MetricInfo,
     Part,
@@ -42,6 +43,7 @@ class Decision(Part):
         metrics: what candidate and champion are compared by, in order.
         comparison: candidate minus champion; None, as all below, where they did not meet.
         classes: recalls by class.
+        groups: recalls of small classes together; see `compare_recalls`.
         disagreements: from the champion to the candidate.
         latency: of both.
     """
@@ -54,6 +56,7 @@ class Decision(Part):
     metrics: tuple[MetricInfo, ...]
     comparison: Comparison | None
     classes: dict[str, RecallChange] | None
+    groups: tuple[RecallGroup, ...] | None
     disagreements: Disagreements | None
     latency: Latency | None
 
@@ -73,11 +76,14 @@ class Outcome(Decision):
         version: its number, as text.
         aliases: that it holds.
         run_id: the MLflow run that trained it.
+        looks: decisions about versions of the model that have read these test images, this one
+            included.
     """
 
     version: str
     aliases: tuple[str, ...]
     run_id: str | None
+    looks: int
 
 
 class _Asked(Part):
@@ -86,6 +92,7 @@ class _Asked(Part):
     bundle: str
     candidate: dict[str, float]
     baseline: dict[str, float]
+    over_baseline: Figure
 
 
 class RegisterReport(Outcome, _Asked):
@@ -97,4 +104,5 @@ class RegisterReport(Outcome, _Asked):
         bundle: digest of the candidate.
         candidate: its test metrics.
         baseline: those of the hand-crafted classifier.
+        over_baseline: candidate minus baseline, by the metric that models are shipped by.
     """

@@ -30,10 +30,10 @@ def network_metrics(model: Model) -> Metrics:
 def final_metrics(evaluate: EvaluateReport, tta: TtaReport) -> Metrics:
     """Return what the final model reaches, as it is shipped: with its views and temperature.
 
-    `test_final/<metric>` as in `network_metrics`, and `gain.macro_f1`: its difference from the
-    tuned network without views.
+    `test_final/<metric>` as in `network_metrics`, and `gain.macro_f1`: its difference from its
+    network without views.
     """
-    gain = {"macro_f1": evaluate.comparisons["final_minus_tuned"].macro_f1}
+    gain = {"macro_f1": evaluate.comparisons[f"final_minus_{tta.network.name}"].macro_f1}
     return {
         **_judged(evaluate.final.test.figures, "test_final/"),
         **_judged(gain, "test_final/gain."),

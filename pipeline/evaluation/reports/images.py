@@ -59,9 +59,15 @@ class SuspiciousLabel(Part):
 
 
 class SuspiciousReport(Part):
-    """suspicious.json: images whose label looks wrong, the most suspicious first."""
+    """suspicious.json: images whose label looks wrong, the most suspicious first.
+
+    Attributes:
+        share_of_wrong_labels: estimated; None where the model is too weak for it.
+        withheld: why there is no estimate; empty where there is one.
+    """
 
     images: SuspiciousImages
     suspicious: int
-    share_of_wrong_labels: float
+    share_of_wrong_labels: float | None
+    withheld: str
     listed: tuple[SuspiciousLabel, ...]

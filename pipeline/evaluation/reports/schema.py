@@ -247,13 +247,47 @@ class ChosenViews(Part):
     reason: str
 
 
-class TtaReport(Part):
-    """tta.json: what views gain, one step for each further view, and how many are taken."""
+class FittedTemperature(Part):
+    """Whether a temperature ships.
 
+    Attributes:
+        prior: what it was fitted for; 'off' where none was.
+        ships: whether the final model carries it.
+        change: of the NLL that is expected of it, in nats; None where none was fitted.
+        reason: why it ships or not, a clause.
+    """
+
+    prior: Literal["natural", "balanced", "off"]
+    ships: bool
+    change: float | None
+    reason: str
+
+
+class ChosenNetwork(Part):
+    """The network that ships, by the metric on validation images; `difference` is tuned - base."""
+
+    name: Literal["base", "tuned"]
+    base: float
+    tuned: float
+    difference: Figure
+    reason: str
+
+
+class TtaReport(Part):
+    """tta.json: the final model: its network, its views and its temperature.
+
+    Attributes:
+        metric: that the network and the views are chosen by.
+        network: which one ships.
+        steps: what views gain, one step for each further view.
+    """
+
+    metric: MetricInfo
+    network: ChosenNetwork
     mean: str
     seed: int
     choose: JsonValue
-    calibrate: bool
+    calibration: FittedTemperature
     chosen: ChosenViews
     temperature: Figure
     steps: tuple[Step, ...] = Field(min_length=1)

@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.metrics.measure import compare, macro_f1_interval, measure
+from pipeline.evaluation.metrics.measure import compare, difference_interval, measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors
 from pipeline.evaluation.metrics.scores import Floats
+from pipeline.evaluation.metrics.table import metric_named
 from pipeline.params import Evaluate
 
 Block = dict[str, Any]
@@ -98,7 +99,9 @@ def _gain(given: ViewPosteriors, averaged: Floats, how: Evaluate) -> Block:
 def choose_views(
     validation: ViewPosteriors, steps: Sequence[Mapping[str, Any]], how: Evaluate
 ) -> Choice:
-    """Take the fewest views whose gain in macro-F1 over the images as they are is beyond chance.
+    """Take the fewest views whose gain over the images as they are is beyond chance.
+
+    The gain is that of `how.metric`.
 
     That is where the paired interval of the gain on validation images lies above 0, at a
     confidence at which the intervals of all steps together hold the truth in 95 % of validation
@@ -108,28 +111,29 @@ def choose_views(
     Args:
         validation: posteriors of each step.
         steps: what `search_views` found.
-        how: seed and resamples.
+        how: the metric, seed and resamples.
     """
+    title = metric_named(how.metric).noun
     tried = len(validation.steps)
     confidence = 1 - 0.05 / tried
     level = f"{100 * confidence:.4g} %"
     images = f"{len(validation.labels)} validation images"
     for count, averaged in enumerate(validation.steps, 1):
-        gain = steps[count - 1]["validation"]["gain"]["macro_f1"]
+        gain = steps[count - 1]["validation"]["gain"][how.metric]
         if gain["ci95"][0] <= 0:
             continue  # a wider interval would do no better
-        low, high = macro_f1_interval(
+        low, high = difference_interval(
             validation.labels, averaged, validation.plain, how, confidence
         )
         if low > 0:
             return Choice(
                 count,
-                f"the first of {tried} step{'s' if tried > 1 else ''} whose gain in macro-F1 on"
+                f"the first of {tried} step{'s' if tried > 1 else ''} whose gain in {title} on"
                 f" {images} is beyond chance, {gain['value']:+.3f} ({level} interval {low:+.3f} to"
                 f" {high:+.3f})",
             )
     return Choice(
         0,
-        f"of {tried} step{'s' if tried > 1 else ''} none has a gain in macro-F1 on {images} beyond"
+        f"of {tried} step{'s' if tried > 1 else ''} none has a gain in {title} on {images} beyond"
         f" chance ({level} intervals)",
     )

@@ -158,11 +158,12 @@ Sampler = Annotated[NaturalSampler | SquareRootSampler | BalancedSampler, Named(
 class EarlyStopping(Section):
     """Which epoch's weights are kept, and when to stop waiting for a better one.
 
-    The best epoch is the one with the best `metric` on the validation split; training stops
+    The best epoch is the one with the best `metric` on the validation split, of equals the one
+    with the lower loss; training stops
     after `patience` epochs that do not better it by `min_delta`.
     """
 
-    metric: Literal["loss", "accuracy", "balanced_accuracy"]
+    metric: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"]
     patience: Count
     min_delta: NonNegative
 

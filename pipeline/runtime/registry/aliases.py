@@ -25,6 +25,8 @@ from pipeline.runtime.tracking.store import (
 PREVIOUS = "previous"
 CHALLENGER = "challenger"
 ROLLED_BACK_TAG = "convoy.rolled_back"
+# Of a version that was promoted: the version that was the best champion by then, perhaps itself.
+BEST_TAG = "convoy.best"
 
 
 class ChampionChangedError(Exception):
@@ -33,15 +35,18 @@ class ChampionChangedError(Exception):
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that holds the alias.
+    """The version that holds the alias, or once did.
 
     Attributes:
         version: its number, as text.
         bundle: digest of its bundle; None for a version that Convoy did not register.
+        best: the version that was the best champion when this one was promoted, perhaps itself;
+            None where Convoy did not promote it.
     """
 
     version: str
     bundle: str | None
+    best: str | None = None
 
 
 def find_champion(tracking: Tracking, name: str, alias: str) -> Champion | None:
@@ -52,11 +57,38 @@ def find_champion(tracking: Tracking, name: str, alias: str) -> Champion | None:
         if version is None:
             return None
         found = client.get_model_version(name, version)
-    return Champion(version, found.tags.get(BUNDLE_TAG))
+    return Champion(version, found.tags.get(BUNDLE_TAG), found.tags.get(BEST_TAG))
+
+
+def find_best(tracking: Tracking, name: str, champion: Champion) -> Champion | None:
+    """Return the best champion of the model `name` so far.
+
+    The tag stands at the champion's version, so that a rollback brings back the one that counted
+    then.
+
+    Returns:
+        None where it is the champion itself. Also where that version was deleted or rolled back:
+        a person has decided against it.
+    """
+    if champion.best in (None, champion.version):
+        return None
+    client = open_client(tracking)
+    with explained(tracking_uri(tracking)):
+        known = client.search_model_versions(f"name = '{name}'")
+    found = next((one for one in known if str(one.version) == champion.best), None)
+    if found is None or ROLLED_BACK_TAG in found.tags:
+        return None
+    return Champion(str(found.version), found.tags.get(BUNDLE_TAG), found.tags.get(BEST_TAG))
 
 
 def promote(
-    tracking: Tracking, name: str, version: str, alias: str, instead_of: str | None
+    tracking: Tracking,
+    name: str,
+    version: str,
+    alias: str,
+    instead_of: str | None,
+    *,
+    best: str | None = None,
 ) -> list[str]:
     """Point `alias` at the version, and `previous` at the one that had it.
 
@@ -67,6 +99,7 @@ def promote(
         alias: such as 'champion'.
         instead_of: the version that `alias` points at, as far as the caller knows; None for no
             version.
+        best: the version that is the best champion from now on; None for this one.
 
     Returns:
         All aliases of the version.
@@ -82,6 +115,7 @@ def promote(
             raise ChampionChangedError
         # This order: killed in between, there is still a champion, and the next call completes
         # what this one began.
+        client.set_model_version_tag(name, version, BEST_TAG, best or version)
         if instead_of is not None and instead_of != version:
             client.set_registered_model_alias(name, PREVIOUS, instead_of)
         client.set_registered_model_alias(name, alias, version)

@@ -12,9 +12,15 @@ from pipeline.data.sources.source import ImageSource
 from pipeline.errors import PipelineError
 from pipeline.evaluation.judging.disagreements import find_disagreements
 from pipeline.evaluation.judging.findings import Disagreements
-from pipeline.evaluation.judging.gate import AgainstChampion, compare_recalls, judge
+from pipeline.evaluation.judging.gate import (
+    AgainstBaseline,
+    AgainstBest,
+    AgainstChampion,
+    judge,
+)
+from pipeline.evaluation.judging.recalls import Recalls, compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import metric_named, metrics_of
 from pipeline.evaluation.registration.description import as_markdown
 from pipeline.evaluation.registration.outcome import Decision, Outcome
 from pipeline.params import Evaluate, Register, Tracking
@@ -24,9 +30,11 @@ from pipeline.runtime.registry.aliases import (
     ChampionChangedError,
     aliases_of,
     challenge,
+    find_best,
     find_champion,
     promote,
 )
+from pipeline.runtime.registry.looks import count_look, looks
 from pipeline.runtime.registry.versions import (
     Registered,
     cached_bundle,
@@ -36,7 +44,7 @@ from pipeline.runtime.registry.versions import (
 from pipeline.runtime.tracking.results import record_result
 from pipeline.runtime.tracking.trained import Result
 from pipeline.vision.application.paired_evaluation import PairedEvaluation, evaluate_pair
-from pipeline.vision.bundle.digest import bundle_digest
+from pipeline.vision.bundle.digest import bundle_digest, values_digest
 from pipeline.vision.inference.bundle import load_bundle
 
 _TRIES = 5
@@ -51,16 +59,14 @@ class Candidate:
 
     Attributes:
         bundle: its folder.
-        figures: its test metrics by name.
-        baseline: those of the hand-crafted classifier.
+        over_baseline: what it and the hand-crafted classifier reach on the test images.
         images: packed folder of the test images.
         source: of the image files.
         result: what goes onto the run that trained it.
     """
 
     bundle: Path
-    figures: Mapping[str, float]
-    baseline: Mapping[str, float]
+    over_baseline: AgainstBaseline
     images: Path
     source: ImageSource
     result: Result
@@ -93,10 +99,11 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
         PipelineError: no store answers, or the champion cannot be had.
     """
     tracking, rules = registry.tracking, registry.rules
+    test_images = values_digest(ImageSet.open(candidate.images).ids)
     for _ in range(_TRIES):
         champion = find_champion(tracking, rules.name, rules.alias)
         known = find_version(tracking, rules.name, bundle_digest(candidate.bundle))
-        decision = _decide(candidate, known, champion, registry, how)
+        decision, best = _decide(candidate, known, champion, registry, how)
         if decision.checks:  # judged just now; else its version describes an earlier decision
             known = register_bundle(
                 candidate.bundle,
@@ -105,13 +112,15 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
                 run_id=record_result(candidate.result, {}),
                 description=as_markdown(decision, rules.alias),
             )
+            count_look(tracking, known, test_images)
         assert known
         try:
-            aliases = _apply(decision, known, champion, registry)
+            aliases = _apply(decision, known, champion, best, registry)
         except ChampionChangedError:
             continue  # another model was promoted meanwhile: judge against that one
         named = {"version": known.version, "aliases": aliases, "run_id": known.run_id}
-        return Outcome.model_validate({**dict(decision), **named})
+        count = looks(tracking, rules.name, test_images)
+        return Outcome.model_validate({**dict(decision), **named, "looks": count})
     raise PipelineError(
         f"the {rules.alias} of {rules.name} changed {_TRIES} times while a candidate was judged;"
         " run convoy register again when the others are done"
@@ -119,13 +128,24 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
 
 
 def _apply(
-    decision: Decision, version: Registered, champion: Champion | None, registry: Registry
+    decision: Decision,
+    version: Registered,
+    champion: Champion | None,
+    best: Champion | None,
+    registry: Registry,
 ) -> list[str]:
     """Set the aliases that the decision asks for, and return those of the version."""
     tracking, rules = registry.tracking, registry.rules
     if decision.decision == "promoted":
         before = champion.version if champion else None
-        return promote(tracking, rules.name, version.version, rules.alias, before)
+        return promote(
+            tracking,
+            rules.name,
+            version.version,
+            rules.alias,
+            before,
+            best=best.version if best else None,
+        )
     if decision.decision == "refused" and ROLLED_BACK_TAG not in version.tags:
         return challenge(tracking, rules.name, version.version)
     return aliases_of(tracking, rules.name, version.version)
@@ -137,26 +157,55 @@ def _decide(
     champion: Champion | None,
     registry: Registry,
     how: Evaluate,
-) -> Decision:
+) -> tuple[Decision, Champion | None]:
+    """Decide about a candidate.
+
+    Returns:
+        The decision, and the best champion from then on: None where that is the candidate.
+    """
     rules = registry.rules
     if champion and champion.bundle == bundle_digest(candidate.bundle):
         note = f"it is the {rules.alias} already, as version {champion.version}"
-        return _decision("unchanged", champion, notes=[note])
+        return _decision("unchanged", champion, notes=[note]), None
     if known and ROLLED_BACK_TAG in known.tags:
         note = (
             f"version {known.version} was rolled back and is not promoted again by itself; move the"
             " alias in the registry, or swap it with the version before by convoy rollback"
         )
-        return _decision("refused", champion, notes=[note])
-    met, found = None, {}
+        return _decision("refused", champion, notes=[note]), None
+    met = against_best = None
+    found: Block = {}
+    metric = metric_named(how.metric)
+    differences: dict[Champion, float] = {}
     if champion:
         pair = _evaluate_pair(candidate, champion, registry)
-        found = _compare(pair, champion, candidate, how)
-        latency_ratio = found["latency"]["ratio"]
-        met = AgainstChampion(found["comparison"], found["classes"], latency_ratio)
-    checks = judge(candidate.figures, candidate.baseline, met, rules)
+        found, recalls = _compare(pair, champion, candidate, rules, how)
+        met = AgainstChampion(found["comparison"], recalls, found["latency"]["ratio"])
+        differences[champion] = found["comparison"][metric.name]["value"]
+        if best := find_best(registry.tracking, rules.name, champion):
+            try:
+                pair = _evaluate_pair(candidate, best, registry)
+            except PipelineError as error:
+                raise PipelineError(
+                    f"{error}; version {best.version} of {rules.name} is the best champion so far,"
+                    " from which losses count; delete the version if its files are lost"
+                ) from error
+            compared = compare(pair.labels, pair.first, pair.second, how)[metric.name]
+            against_best = AgainstBest(best.version, compared)
+            differences[best] = compared["value"]
+    checks = judge(candidate.over_baseline, met, against_best, rules, metric)
     decision = "promoted" if all(check.passed for check in checks) else "refused"
-    return _decision(decision, champion, checks=checks, **found)
+    return _decision(decision, champion, checks=checks, **found), _best_of(differences)
+
+
+def _best_of(differences: Mapping[Champion, float]) -> Champion | None:
+    """Return the best champion; None where none is better than the candidate.
+
+    Args:
+        differences: candidate minus champion, on the same images.
+    """
+    ahead = [champion for champion, difference in differences.items() if difference < 0]
+    return min(ahead, key=differences.__getitem__, default=None)
 
 
 def _decision(decision: str, before: Champion | None, **found: Any) -> Decision:
@@ -169,7 +218,7 @@ def _decision(decision: str, before: Champion | None, **found: Any) -> Decision:
             "checks": (),
             "champion": asdict(before) if before else None,
             "metrics": (),
-            **dict.fromkeys(("comparison", "classes", "disagreements", "latency")),
+            **dict.fromkeys(("comparison", "classes", "groups", "disagreements", "latency")),
             **found,
         }
     )
@@ -198,18 +247,24 @@ def _evaluate_pair(
 
 
 def _compare(
-    pair: PairedEvaluation, champion: Champion, candidate: Candidate, how: Evaluate
-) -> Block:
+    pair: PairedEvaluation,
+    champion: Champion,
+    candidate: Candidate,
+    rules: Register,
+    how: Evaluate,
+) -> tuple[Block, Recalls]:
     """Measure what the conditions of the gate are about, and what people look at."""
     labels, new, old = pair.labels, pair.first, pair.second
     seconds_new, seconds_old = pair.seconds
     paths = ImageSet.open(candidate.images).paths
     disagreements = find_disagreements(labels, old, new, pair.classes, paths)
-    return {
+    recalls = compare_recalls(labels, new, old, pair.classes, rules.max_class_recall_loss)
+    found = {
         "champion": {**asdict(champion), "test": measure(labels, old, pair.classes, how)},
         "metrics": [vars(metric) for metric in metrics_of(len(pair.classes), how)],
         "comparison": compare(labels, new, old, how),
-        "classes": compare_recalls(labels, new, old, pair.classes),
+        "classes": recalls.classes,
+        "groups": recalls.groups,
         "disagreements": Disagreements.of(disagreements, _DISAGREEMENTS_LISTED),
         "latency": {
             "candidate_ms": 1000 * seconds_new,
@@ -217,3 +272,4 @@ def _compare(
             "ratio": seconds_new / seconds_old,
         },
     }
+    return found, recalls

@@ -131,7 +131,8 @@ class Trainer:
         Returns:
             At the end of the epoch, after validation, its record: epoch (from 1), lr (of its
             last step), train_loss, val_loss (nats), val_accuracy, val_balanced_accuracy,
-            val_predicted_classes, images_per_s (of training, over all workers). Before, None.
+            val_macro_f1, val_predicted_classes, images_per_s (of training, over all workers).
+            Before, None.
 
         Raises:
             PipelineError: a loss is not finite; names the step. Or see `translate_errors`.

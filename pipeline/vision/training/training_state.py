@@ -38,6 +38,7 @@ class TrainingState:
         seconds: that its training took so far.
         best_epoch: the epoch (from 1) whose weights are kept, 0 before the first.
         best_score: its metric; a loss counts negative, so that more is always better.
+        best_loss: its validation loss, which decides between equal scores.
         score_to_beat: the score at the last gain of more than `min_delta`, by which the next is
             measured; many small gains add up to one.
         epochs_without_gain: since then.
@@ -49,6 +50,7 @@ class TrainingState:
     seconds: float = 0.0
     best_epoch: int = 0
     best_score: float = -math.inf
+    best_loss: float = field(default=math.inf, kw_only=True)
     score_to_beat: float = -math.inf
     epochs_without_gain: int = 0
     history: list[Record] = field(default_factory=list)
@@ -60,6 +62,7 @@ class TrainingState:
         asked for; weights from before it are not.
         """
         self.best_score = self.score_to_beat = -math.inf
+        self.best_loss = math.inf
         self.epochs_without_gain = 0
 
     def end_epoch(self, record: Record, stopping: EarlyStopping, settled: bool) -> bool:
@@ -79,9 +82,10 @@ class TrainingState:
             self.score_to_beat, self.epochs_without_gain = score, 0
         if not settled:
             self.epochs_without_gain = 0
-        if score <= self.best_score:
+        loss = record["val_loss"]
+        if (score, -loss) <= (self.best_score, -self.best_loss):
             return False
-        self.best_score, self.best_epoch = score, self.epochs_done
+        self.best_score, self.best_loss, self.best_epoch = score, loss, self.epochs_done
         return True
 
     def values(self) -> dict[str, Any]:

@@ -29,8 +29,9 @@ def validate(
         worker: this one; it measures its share of the rows.
 
     Returns:
-        val_loss (cross-entropy, nats), val_accuracy, val_balanced_accuracy, and
-        val_predicted_classes: how many classes are predicted at all.
+        val_loss (cross-entropy, nats), val_accuracy, val_balanced_accuracy; val_macro_f1, the mean
+        over the classes that have rows of 2 hits / (rows + predictions); val_predicted_classes,
+        how many classes are predicted at all.
     """
     device, share = worker.device, worker.share
     network.eval()
@@ -52,6 +53,7 @@ def validate(
         "val_loss": float(loss / support.sum()),
         "val_accuracy": float(correct.sum() / support.sum()),
         "val_balanced_accuracy": float((correct[present] / support[present]).mean()),
+        "val_macro_f1": float((2 * correct / (support + predicted))[present].mean()),
         "val_predicted_classes": float((predicted > 0).sum()),
     }
 

@@ -20,6 +20,7 @@ def reports():
         for key in ("accuracy", "balanced_accuracy", "macro_f1"):
             evaluate[name]["test"][key] = {"value": 0.5 + place / 10, "ci95": [0.25, 0.85]}
     write_json(EVALUATE, evaluate)
+    write_report(Path("reports/tta.json"), invented.tta_report(("ant", "bee"), 8))
     result = {"model": "m", "version": "3"}
     write_report(REGISTER, invented.changed(invented.first(), **result))
 
@@ -31,11 +32,23 @@ def test_the_table_and_where_things_are(reports, capsys):
     assert names == ["baseline", "base", "tuned", "final"]
     for place, line in enumerate(lines[1:5]):
         assert line.count(f"{0.5 + place / 10:.3f} [0.250, 0.850]") == 3
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "report      reports/index.html",
+        "ships       tuned: tuned is better by 0.1",
         "model       m version 3 (champion)",
         "MLflow UI   .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db",
     ]
+
+
+def test_a_promotion_that_no_interval_shows(reports, capsys):
+    (check,) = read_json(REGISTER)["checks"]
+    caveat = "better than the baseline is not shown: +0.007"
+    write_json(
+        REGISTER,
+        read_json(REGISTER) | {"checks": [check | {"shown": False, "caveat": caveat}]},
+    )
+    assert run(["summary"]) == 0
+    assert f"m version 3 (champion)\n            {caveat}\n" in capsys.readouterr().out
 
 
 def test_a_refused_model_and_a_server(reports, capsys, monkeypatch):

@@ -53,6 +53,15 @@ def test_a_number_of_views_counts_each_draw():
     assert said == "tta.choose: got 11, but there are 10 views; list more of them"
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("natural", "natural"), ("balanced", "balanced"), ("off", "off"), ("false", "off")],
+)
+def test_what_the_temperature_is_fitted_for(written, meant):
+    """YAML reads off as false, so that false goes on meaning what it meant."""
+    assert loaded(calibrate=yaml.safe_load(written)).calibrate == meant
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "all", None, []])
 def test_what_is_no_choice(value):
     said = said_of(choose=value)
@@ -65,7 +74,8 @@ def test_what_is_no_choice(value):
     [
         ("mean", "harmonic", 'tta.mean: got "harmonic", need arithmetic or geometric'),
         ("seed", -1, "tta.seed: got -1, need at least 0"),
-        ("calibrate", "yes", 'tta.calibrate: got "yes", need a valid boolean'),
+        ("calibrate", "yes", 'tta.calibrate: got "yes", need natural, balanced or off'),
+        ("calibrate", True, "tta.calibrate: got true, need natural, balanced or off; true meant"),
         ("views", [], "tta.views: got [], need at least 1 item"),
     ],
 )

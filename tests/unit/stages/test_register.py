@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,11 @@ def prepare(final=BETTER, baseline=WORSE, **model):
     report = reports.evaluate_report(BARS, 9).model_dump(mode="json")
     for name, given in {"final": final, "baseline": baseline}.items():
         report[name]["test"] |= {key: {"value": v, "ci95": [v, v]} for key, v in given.items()}
+    gain = final["macro_f1"] - baseline["macro_f1"]
+    report["comparisons"]["final_minus_baseline"]["macro_f1"] = {
+        "value": gain,
+        "ci95": [gain - 0.04, gain + 0.04],
+    }
     for name in ("base", "tuned"):
         report[name]["test"]["macro_f1"]["value"] = 0.5
     write_json(Path("reports/evaluate.json"), report)
@@ -35,7 +41,8 @@ def prepare(final=BETTER, baseline=WORSE, **model):
         write_set(Path("data/packed") / name, *bars(9), BARS)
     write_set(Path("data/balanced"), *bars(3, seed=1), BARS)
     fit_bundle(Path("models/base"), images, seed=7)
-    fit_bundle(Path("models/final"), images, **model)
+    for name in ("tuned", "final"):
+        fit_bundle(Path("models") / name, images, **model)
     for name in ("base", "tuned"):
         write_json(Path(f"reports/history/{name}.json"), HISTORY)
     picture = Path("reports/pictures/evaluate/learning_curves.png")
@@ -60,8 +67,9 @@ def test_a_better_model_becomes_the_champion_once(params, capsys, monkeypatch):
     assert (first["decision"], first["promoted"]) == ("promoted", True)
     assert (first["version"], first["aliases"]) == ("1", ["champion"])
     assert [check["reason"] for check in first["checks"]] == [
-        "macro-F1 0.8400 against the baseline's 0.7400: a gain of +0.1000, as asked"
-        " (more than 0, and at least register.min_gain_over_baseline, 0)"
+        "macro-F1 0.8400 against the baseline's 0.7400: a gain of +0.1000, 95 % interval +0.0600"
+        " to +0.1400, as asked, and shown by the interval (more than 0, register.baseline: point;"
+        " at least register.min_gain_over_baseline, 0)"
     ]
     assert (
         "convoy-digits version 1 (champion), promoted\n  passed: macro-F1"
@@ -143,6 +151,20 @@ def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
     assert "version 1 (without an alias now)" in capsys.readouterr().out
 
 
+def test_a_coin_toss_is_promoted_by_its_point_and_refused_by_its_interval(params, capsys):
+    """A gain of 0.01 whose interval holds 0, as some hundred images often show."""
+    prepare(BETTER, BETTER | {"macro_f1": BETTER["macro_f1"] - 0.01})
+    asked = params.register_.model_copy(update={"baseline": "interval"})
+    result = registered(params.model_copy(update={"register_": asked}))
+    assert (result["decision"], result["aliases"]) == ("refused", ["challenger"])
+    result = registered(params)
+    assert (result["decision"], result["aliases"]) == ("promoted", ["champion"])
+    (check,) = result["checks"]
+    assert (check["passed"], check["shown"]) == (True, False)
+    assert "2 decisions have read these test images" in capsys.readouterr().out
+    assert result["looks"] == 2
+
+
 def test_other_limits_are_another_question(params):
     prepare()
     asked = params.register_.model_copy(update={"min_gain_over_baseline": 0.2})
@@ -182,6 +204,26 @@ def test_runs_carry_what_became_of_their_models(params):
         "pictures",
         "reports",
     ]
+
+
+def test_a_first_training_that_ships_has_the_version(params):
+    """Fine-tuning made the model worse: the final one is that of the stage train."""
+    prepare()
+    shutil.rmtree("models/final")
+    shutil.copytree("models/base", "models/final")
+    report = read_json(Path("reports/tta.json"))
+    report["network"] |= {"name": "base", "base": 0.9, "tuned": 0.8}
+    write_json(Path("reports/tta.json"), report)
+    result = registered(params)
+    client = open_client(params.tracking)
+    experiment = client.get_experiment_by_name(params.tracking.experiment).experiment_id
+    runs = {run.data.tags["convoy.stage"]: run for run in client.search_runs([experiment])}
+    base, tuned = runs["train"], runs["finetune"]
+    assert result["run_id"] == base.info.run_id
+    assert base.data.tags["convoy.version"] == "convoy-digits 1"
+    assert "convoy.version" not in tuned.data.tags
+    assert base.data.metrics["test_final/macro_f1"] == BETTER["macro_f1"]
+    assert "test_final/macro_f1" not in tuned.data.metrics
 
 
 def test_figures_that_change_reach_the_runs_though_the_decision_stays(params, monkeypatch):

@@ -7,7 +7,14 @@ from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.params import Evaluate
 
-HOW = Evaluate(seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(), suspicious_images=20)
+HOW = Evaluate(
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=100,
+    calibration_bins=5,
+    top_k=(),
+    suspicious_images=20,
+)
 CLASSES = ("ant", "bee", "cat")
 
 

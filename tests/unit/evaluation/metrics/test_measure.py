@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
@@ -9,7 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.measure import (
     compare,
-    macro_f1_interval,
+    difference_interval,
     mcnemar,
     measure,
 )
@@ -18,7 +19,12 @@ from pipeline.evaluation.metrics.table import metrics_of
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=300, calibration_bins=10, top_k=(2,), suspicious_images=20
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=300,
+    calibration_bins=10,
+    top_k=(2,),
+    suspicious_images=20,
 )
 
 
@@ -132,6 +138,24 @@ def test_calibrated_models_may_show_zero_calibration_error():
     assert reached >= 36
 
 
+@pytest.mark.parametrize("seed", [16, 30])
+def test_the_interval_of_a_calibration_error_does_not_end_at_the_figure(seed):
+    """Mirroring takes out more than all of the bias here; its interval is [.., the figure]."""
+    labels = np.repeat([0, 1], [30, 10])
+    logits = np.random.default_rng(seed).normal(size=(40, 2))
+    logits[np.arange(40), labels] += 1.5
+    posteriors = softmax(logits, axis=1)
+    block = measure(labels, posteriors, ("yes", "no"), HOW)
+    value, (low, high) = block["ece"]["value"], block["ece"]["ci95"]
+    assert low == 0.0
+    given = scores.answers(labels, posteriors)
+    bin_of = scores.calibration_bin(given.confidence, HOW.calibration_bins)
+    gap = given.right - given.confidence
+    signed = np.array([np.sign(gap[bin_of == bin_of[i]].sum()) * gap[i] for i in range(40)])
+    assert signed.mean() == pytest.approx(value)
+    assert high == pytest.approx(value + 1.959964 * signed.std() / np.sqrt(40))
+
+
 def test_an_overconfident_model_does_not_reach_zero():
     labels = np.arange(200) % 2
     said = np.arange(200) // 2 % 2
@@ -217,11 +241,11 @@ def test_the_interval_of_macro_f1_at_other_confidences():
     rng = np.random.default_rng(5)
     labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
     second = world(rng, [60, 40, 20, 10, 6], 2.0)[1]
-    usual = macro_f1_interval(labels, first, second, HOW, 0.95)
+    usual = difference_interval(labels, first, second, HOW, 0.95)
     assert usual.tolist() == compare(labels, first, second, HOW)["macro_f1"]["ci95"]
-    surer = macro_f1_interval(labels, first, second, HOW, 0.99)
+    surer = difference_interval(labels, first, second, HOW, 0.99)
     assert surer[0] < usual[0] < usual[1] < surer[1]
-    assert macro_f1_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
+    assert difference_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
 
 
 def test_the_interval_of_macro_f1_by_hand():
@@ -231,7 +255,7 @@ def test_the_interval_of_macro_f1_by_hand():
     """
     labels = np.repeat([0, 1], 20)
     first, second = np.eye(2)[labels], np.eye(2)[np.repeat([0, 1, 0], [20, 10, 10])]
-    low, _ = macro_f1_interval(labels, first, second, HOW, 0.99)
+    low, _ = difference_interval(labels, first, second, HOW, 0.99)
     arm = 2.5758293 * np.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
     f1 = (2 * 20 / (20 + 30) + 2 * 10 / (20 + 10)) / 2
     assert low == pytest.approx((1 - f1) + (10 / 42 - arm) - 10 / 40)

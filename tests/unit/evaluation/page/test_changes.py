@@ -51,7 +51,14 @@ def test_metrics_side_by_side():
 
 
 def recall(loss, interval=(-1.0, 1.0)):
-    return RecallChange(4, 0.5 - loss, 0.5, loss, interval)
+    return RecallChange(
+        support=4,
+        candidate=0.5 - loss,
+        champion=0.5,
+        loss=loss,
+        interval=interval,
+        seen_from=None,
+    )
 
 
 def test_the_classes_that_moved_most_come_first():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.evaluation.judging.gate import AgainstBaseline, judge
 from pipeline.evaluation.page import count_split, find_pictures, render
 from tests import reports
 
@@ -88,8 +89,33 @@ def test_from_verdict_to_detail(page):
 def test_the_first_model_has_nothing_to_be_compared_with(page):
     text = text_of(render(page))
     assert "Ship it. ants version 1 is champion now." in text
-    assert "Macro-F1 above the baseline's +0.100 above 0 ✓ passed" in text
+    assert "Macro-F1 above the baseline's +0.100 [+0.050, +0.150] above 0 ✓ passed" in text
+    assert "One decision has read these test images, the first" in text
     assert "There was no champion before, so that there is nothing to compare with" in text
+
+
+def test_a_promotion_that_no_interval_shows_says_so_first(page):
+    rules = reports.RULES.model_copy(update={"min_gain_over_baseline": 0.0})
+    met = AgainstBaseline(0.907, 0.9, {"value": 0.007, "ci95": [-0.053, 0.069]})
+    checks = judge(met, None, None, rules, reports.METRIC)
+    register = reports.changed(reports.first(), checks=checks, looks=9)
+    html = render(changed(page, register=register))
+    assert "<title>Ants &amp; bees: Promoted, but not proven.</title>" in html
+    text = text_of(html)
+    caveat = "better than the baseline is not shown: +0.007 [\N{MINUS SIGN}0.053, +0.069]"
+    assert f"is champion now. {caveat[0].upper()}{caveat[1:]}." in text
+    assert f"✓ passed {caveat}" in text
+    assert "Ship it" not in text
+    assert "9 decisions have read these test images" in text
+
+
+def test_what_a_pass_would_have_noticed_stands_beside_it(page):
+    register = reports.met(CLASSES, 40, champion=0.5, candidate=8.0)
+    text = text_of(render(changed(page, register=register)))
+    for check in register.checks:
+        if "recall" in check.name:
+            assert check.caveat
+            assert f"✓ passed {check.caveat}" in text
 
 
 def test_a_refused_model_stays_challenger(page):
@@ -137,6 +163,14 @@ def test_a_model_that_was_rolled_back_was_not_compared(page):
     assert "It was not compared with version 3, the champion." in text
 
 
+@pytest.mark.parametrize(("name", "other"), [("base", "tuned"), ("tuned", "base")])
+def test_which_network_ships_and_why(page, name, other):
+    network = page.tta.network.model_dump() | {"name": name, "reason": "it was the better one"}
+    text = text_of(render(changed(page, tta=reports.changed(page.tta, network=network))))
+    assert f"Final: what is shipped, the {name} network averaged over 2 views" in text
+    assert f"{name.capitalize()} ships and {other} does not: it was the better one." in text
+
+
 def test_the_chosen_views_and_why(page):
     text = text_of(render(page))
     assert (
@@ -145,10 +179,20 @@ def test_the_chosen_views_and_why(page):
     assert "the gain is real" in text
     assert text.count("✓ chosen") == 1
     chosen = {"count": 1, "views": ["identity"], "reason": "no gain is real"}
-    tta = reports.changed(page.tta, chosen=chosen, calibrate=False)
+    off = {"prior": "off", "ships": False, "change": None, "reason": "tta.calibrate is off"}
+    tta = reports.changed(page.tta, chosen=chosen, calibration=off)
     text = text_of(render(changed(page, tta=tta)))
     assert "The final model takes each image as it is: no gain is real." in text
     assert "final, as shipped none" in text
+    assert "The final model carries none: tta.calibrate is off." in text
+
+
+def test_a_share_of_wrong_labels_that_a_weak_model_finds_is_withheld(page):
+    why = "the final model does not beat the baseline"
+    weak = reports.changed(page.suspicious, share_of_wrong_labels=None, withheld=why)
+    text = text_of(render(changed(page, suspicious=weak)))
+    assert f"The share of wrong labels is not estimated: {why}. A hint for a person" in text
+    assert "estimated share of wrong labels" not in text
 
 
 def test_sections_hold_the_reports(page):

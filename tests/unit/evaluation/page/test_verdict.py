@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.evaluation.judging.gate import AgainstBaseline, judge
 from pipeline.evaluation.page.verdict import verdict
 from tests import reports
 
@@ -36,3 +37,16 @@ CHAMPION = {"version": "3", "bundle": None}
 def test_the_verdict_in_words(changes, sentence):
     found = verdict(reports.changed(reports.first(), **changes))
     assert f"{found.answer} {found.sentence}" == sentence
+
+
+def test_a_promotion_by_a_point_estimate_is_called_so():
+    """The coin toss: +0.007, and its interval from -0.053 to +0.069."""
+    met = AgainstBaseline(0.907, 0.9, {"value": 0.007, "ci95": [-0.053, 0.069]})
+    rules = reports.RULES.model_copy(update={"min_gain_over_baseline": 0.0})
+    checks = judge(met, None, None, rules, reports.METRIC)
+    found = verdict(reports.changed(reports.first(), checks=checks))
+    assert found.answer == "Promoted, but not proven."
+    assert found.sentence == (
+        "ants version 1 is champion now. Better than the baseline is not shown: +0.007"
+        " [\N{MINUS SIGN}0.053, +0.069]."
+    )

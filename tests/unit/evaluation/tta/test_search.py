@@ -6,7 +6,12 @@ from pipeline.evaluation.tta.search import ViewPosteriors, choose_views, search_
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
-    seed=0, bootstrap_resamples=100, calibration_bins=5, top_k=(2,), suspicious_images=20
+    seed=0,
+    metric="macro_f1",
+    bootstrap_resamples=100,
+    calibration_bins=5,
+    top_k=(2,),
+    suspicious_images=20,
 )
 CLASSES = ("ant", "bee")
 

@@ -129,9 +129,10 @@ def test_a_promotion_killed_at_any_moment(tracking, name, monkeypatch):
         promote(tracking, name, "3", "champion", met)
 
     # Each time it goes on from what the last one left.
-    assert changes_until_it_ends(tracking, monkeypatch, action, look) == 3
+    assert changes_until_it_ends(tracking, monkeypatch, action, look) == 4
     assert seen == [
         {"champion": "2", PREVIOUS: "1", CHALLENGER: "3"},
+        {"champion": "2", PREVIOUS: "1", CHALLENGER: "3"},  # with the tag of the best champion
         {"champion": "2", PREVIOUS: "2", CHALLENGER: "3"},
         {"champion": "3", PREVIOUS: "2", CHALLENGER: "3"},
     ]

@@ -83,7 +83,7 @@ def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(note
     history = [{"epoch": epoch, "val_loss": 1 / epoch, "memory_mb": 9.0} for epoch in (1, 2, 3, 4)]
     newest = tmp_path / "000004-000000000"
     newest.mkdir()
-    state = TrainingState(4, 0, 1.0, 3, -1 / 3, -1 / 3, 1, history)
+    state = TrainingState(4, 0, 1.0, 3, -1 / 3, -1 / 3, 1, history, best_loss=1 / 3)
     write_json(newest / "training_state.json", asdict(state))
     job = SimpleNamespace(description=lambda metrics, _: metrics)
     EventHandler(notes, notes, BestWeights(notes, job, tmp_path), False).record(history[0])

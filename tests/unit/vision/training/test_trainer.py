@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
@@ -150,6 +151,9 @@ def test_validation_figures_recomputed(sets, monkeypatch, rows):
     assert record["val_loss"] == pytest.approx(functional.cross_entropy(logits, labels).item())
     assert record["val_accuracy"] == pytest.approx(right.float().mean().item())
     assert record["val_balanced_accuracy"] == pytest.approx(sum(recalls) / 3)
+    assert record["val_macro_f1"] == pytest.approx(
+        f1_score(labels, logits.argmax(1), average="macro")
+    )
     assert record["val_predicted_classes"] == len(logits.argmax(1).unique())
 
 
@@ -194,7 +198,8 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
 
 
 def test_it_learns_and_keeps_the_best(sets, tmp_path):
-    one = trainer(sets, recipe(epochs=15))
+    stopping = RECIPE.early_stopping.model_copy(update={"metric": "loss"})
+    one = trainer(sets, recipe(epochs=15, early_stopping=stopping))
     while not one.done:
         one.advance(ALL_STEPS)
     losses = [record["val_loss"] for record in one.state.history]

@@ -24,13 +24,27 @@ def test_many_small_gains_add_up_to_one():
         ("loss", [0.5, 0.3, 0.4], 2),
         ("accuracy", [0.5, 0.3, 0.9], 3),
         ("balanced_accuracy", [0.5, 0.5, 0.4], 1),
+        ("macro_f1", [0.5, 0.7, 0.6], 2),
     ],
 )
 def test_the_best_epoch_is_that_of_the_metric(metric, values, best):
     state = TrainingState()
     for value in values:
-        state.end_epoch({f"val_{metric}": value}, stopping(metric), settled=True)
+        record = {"val_loss": 1.0, f"val_{metric}": value}
+        state.end_epoch(record, stopping(metric), settled=True)
     assert state.best_epoch == best
+
+
+def test_of_equal_epochs_the_one_with_the_lower_loss_is_kept():
+    state, kept = TrainingState(), []
+    for score, loss in [(0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (0.8, 0.1), (0.9, 0.4)]:
+        record = {"val_loss": loss, "val_macro_f1": score}
+        kept.append(state.end_epoch(record, stopping("macro_f1"), settled=True))
+    assert kept == [True, True, False, False, False]
+    assert (state.best_epoch, state.best_score, state.best_loss) == (2, 0.9, 0.4)
+    assert state.epochs_without_gain == 4  # a lower loss is no gain of the metric
+    state.forget_best()
+    assert state.end_epoch({"val_loss": 9.0, "val_macro_f1": 0.1}, stopping("macro_f1"), True)
 
 
 def test_patience_does_not_run_out_before_the_training_has_settled():
