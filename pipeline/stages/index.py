@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
 from pipeline.data.indexing.measurements import measure_all
+from pipeline.data.indexing.same_picture import Pictures
 from pipeline.data.indexing.verify import Limits
 from pipeline.data.sources.open import open_source
 from pipeline.errors import PipelineError, some
 from pipeline.files import atomic_path, write_json
 from pipeline.params import Params
+from pipeline.progress import progress_bar
 from pipeline.stages import _paths
 
 
@@ -21,7 +24,7 @@ def run(params: Params) -> None:
     listing = source.list_images()
     limits = Limits(section.max_pixels, section.min_side)
     measured = measure_all(source, listing.images, limits, _paths.STATE / "index")
-    index = build_index(measured, section.near_duplicate_bits)
+    index = _build_index(measured, section.near_duplicate_bits, Pictures(source, limits))
     report = index_report(index, listing.ignored)
     # Before anything stops the run, since repairing the data takes the list.
     write_json(_paths.DATA_REPORT, report)
@@ -37,6 +40,16 @@ def run(params: Params) -> None:
     with atomic_path(_paths.INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
     _say(report)
+
+
+def _build_index(measured: pa.Table, bits: int, pictures: Pictures) -> pa.Table:
+    with progress_bar(None, "near duplicates", "pair") as bar:
+
+        def same(first: str, second: str) -> bool:
+            bar.update()
+            return pictures.same(first, second)
+
+        return build_index(measured, bits, same)
 
 
 def _say(report: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pipeline.params import Params, load_params
 from pipeline.stages import index, pack, sample, split
 from pipeline.vision import torchvision_data
 from tests.hub import write_hub_file
+from tests.pictures import line_drawing
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -265,6 +266,23 @@ def test_parquet_files_give_what_the_folder_of_the_same_images_gives(
         patch.setattr(ParquetSource, "read", refuse)
         index.run(_params(data={"root": str(project / "hub")}))
     assert Path("reports/data.json").read_bytes() == report
+
+
+def test_drawings_of_one_template_are_no_near_duplicates_but_their_copies_are(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        path = project / "in" / ("cat", "dog")[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line_drawing(number).save(path)
+    index.run(_params(data={"root": "in"}))
+    report = json.loads(Path("reports/data.json").read_text())
+    assert report["near_duplicates"]["clusters"] == 0
+    line_drawing(8).save(project / "in/cat/copy.jpg", quality=60)
+    index.run(_params(data={"root": "in"}))
+    report = json.loads(Path("reports/data.json").read_text())
+    assert report["near_duplicates"]["examples"] == [["cat/08.png", "cat/copy.jpg"]]
+    assert "index: 2 images in 1 groups of near duplicates" in capsys.readouterr().out
 
 
 def test_rows_of_a_parquet_file_that_cannot_be_used_are_listed(

@@ -74,7 +74,7 @@ def measure(content: bytes, limits: Limits) -> Measurement:
             check_pixels(image, limits.max_pixels, "index.max_pixels")
             _check_sides(image, limits.min_side)
             found = replace(found, bits=bits_per_sample(image))
-            picture = _small_picture(image)
+            picture = upright_picture(image, _DRAFT_SIDE)
     except UnusableImageError as error:
         return replace(found, problem=str(error))
     return replace(found, phash=perceptual_hash(picture), thumbnail=thumbnail(picture))
@@ -87,13 +87,13 @@ def _check_sides(image: Image.Image, min_side: int) -> None:
         )
 
 
-def _small_picture(image: Image.Image) -> Image.Image:
-    """Decode the whole image, upright, in RGB or L, not much larger than the hash needs.
+def upright_picture(image: Image.Image, side: int) -> Image.Image:
+    """Decode the whole image, upright, in RGB or L, not much larger than `side` px.
 
     All of the file is read, so that truncation shows; but JPEG is decoded to a smaller size,
     which costs a fraction for photographs.
     """
-    image.draft("RGB" if image.mode == "RGB" else "L", (_DRAFT_SIDE, _DRAFT_SIDE))
+    image.draft("RGB" if image.mode == "RGB" else "L", (side, side))
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):

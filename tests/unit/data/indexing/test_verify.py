@@ -93,10 +93,10 @@ def test_too_large_is_told_from_the_header(monkeypatch: pytest.MonkeyPatch) -> N
     content = _huge_png(30_000, 30_000)
     assert len(content) < 1_000_000
 
-    def decoded(_: object) -> None:
+    def decoded(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(verify, "_small_picture", decoded)
+    monkeypatch.setattr(verify, "upright_picture", decoded)
     limit = Image.MAX_IMAGE_PIXELS
     measured = measure(content, LIMITS)
     assert measured.problem == (
