@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.data.images.decode import UnusableImageError, opened
-from pipeline.data.indexing.verify import Limits, upright_picture
+from pipeline.data.images.decode import UnusableImageError, decode
+from pipeline.data.indexing.verify import GROUND, Limits, eight_bits
 from pipeline.data.sources.source import ImageSource
 
 _SIDE = 512  # px; larger pictures are compared at this size
@@ -63,10 +63,11 @@ class Pictures:
 
     def _read(self, path: str) -> Grey | None:
         try:
-            with opened(self._source.read(path, self._limits.max_pixels)) as image:
-                grey = np.asarray(upright_picture(image, _SIDE).convert("L"))
+            content = self._source.read(path, self._limits.max_pixels)
+            pixels = decode(content, GROUND, grey=True, needed=(_SIDE // 2, _SIDE // 2))
         except UnusableImageError:
             return None
+        grey = np.asarray(eight_bits(pixels).convert("L"))
         return _resized(grey, min(grey.shape[1], _SIDE), min(grey.shape[0], _SIDE))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.data.images import decode
+from pipeline.data.images import decode, strict
 from pipeline.data.indexing import measurements as measure
 from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.measurements import measure_all
@@ -118,7 +118,7 @@ def test_another_version_of_what_decodes_opens_all_files_again(
     assert opened == []  # neither version has taken the other's measurements away
 
 
-@pytest.mark.parametrize("module", [decode, near_duplicates, verify])
+@pytest.mark.parametrize("module", [decode, strict, near_duplicates, verify])
 def test_other_code_that_decodes_opens_all_files_again(
     root: Path,
     tmp_path: Path,
