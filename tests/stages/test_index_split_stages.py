@@ -21,7 +21,7 @@ from pipeline.params import Params, load_params
 from pipeline.stages import index, pack, sample, split
 from pipeline.vision import torchvision_data
 from tests.hub import write_hub_file
-from tests.pictures import line_drawing
+from tests.pictures import line_drawing, xray
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -191,6 +191,89 @@ def test_a_manifest_with_groups_reaches_the_split(project: Path) -> None:
     assert len(table) == 40
     for patient in range(10):
         assert len({row["split"] for row in table if row["group"] == f"patient{patient}"}) == 1
+
+
+def _xrays(root: Path) -> Path:
+    """Three classes; each patient has one to five images, all of one class."""
+    for patient in range(60):
+        for visit in range(patient % 5 + 1):
+            label = ("clear", "fluid", "mass")[patient % 3]
+            path = root / label / f"{patient:08d}_{visit:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            xray(100 * patient + visit, 40).save(path)
+    return root
+
+
+PATTERN = r"(\d{8})_"
+
+
+@pytest.mark.parametrize("kind", ["folder", "manifest", "parquet"])
+def test_groups_come_from_a_pattern_on_the_path(
+    project: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    root = _xrays(project / "in")
+    paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    pattern = PATTERN
+    if kind == "manifest":
+        rows = [f"{path},{path.split('/')[0]}" for path in paths]
+        (root / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+        root = root / "list.csv"
+    elif kind == "parquet":  # a file for each patient
+        for number in range(60):
+            own = [path for path in paths if f"{number:08d}_" in path]
+            contents = [(root / path).read_bytes() for path in own]
+            labels = [["clear", "fluid", "mass"].index(path.split("/")[0]) for path in own]
+            file = project / f"hub/{number:08d}.parquet"
+            write_hub_file(file, contents, labels, ("clear", "fluid", "mass"))
+        root, pattern = project / "hub", r"(\d{8})\."
+    data = {"root": str(root)}
+    index.run(_params(data=data))
+    if kind != "parquet":
+        split.run(_params(data=data))
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert re.fullmatch(
+            r"split: hint: \d+ of \d+ test images may show what train or val show too, by names"
+            r" such as \w+/(\d{8})_\d+.png and \w+/\1_\d+.png; if such images belong together,"
+            r" set split\.group_from: '.*'",
+            said,
+        )
+        own = said.rpartition("group_from: ")[2].strip("'")
+        assert json.loads(Path("reports/data.json").read_text())["group_hint"]["pattern"] == own
+        assert len(_patients(_params(split={"group_from": own}), PATTERN)) == 60
+        capsys.readouterr()
+    assert len(_patients(_params(split={"group_from": pattern}), pattern)) == 60
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "split: 60 groups in 180 of 180 paths"
+    assert "hint" not in said[-1]
+
+
+def _patients(params: Params, pattern: str) -> dict[str, str]:
+    """Split; return the split of each patient, who must have but one."""
+    split.run(params)
+    found: dict[str, str] = {}
+    for row in pq.read_table("data/split.parquet").to_pylist():
+        (patient,) = re.findall(pattern, row["path"])
+        assert found.setdefault(patient, row["split"]) == row["split"]
+    return found
+
+
+def test_given_groups_come_before_the_pattern(project: Path) -> None:
+    root = _xrays(project / "in")
+    paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    rows = [f"{path},{path.split('/')[0]},{'film' if '0_' in path else ''}" for path in paths]
+    (root / "list.csv").write_text("path,label,group\n" + "\n".join(rows) + "\n")
+    index.run(_params(data={"root": "in/list.csv"}))
+    split.run(_params(split={"group_from": PATTERN}))
+    for row in pq.read_table("data/split.parquet").to_pylist():
+        number = re.findall(PATTERN, row["path"])[0]
+        assert row["group"] == ("film" if number.endswith("0") else number)
+
+
+def test_a_pattern_that_no_path_matches_stops_the_split(project: Path) -> None:
+    index.run(_params(data={"root": str(_folder(project / "in"))}))
+    message = r"the pattern patient is found in no path, such as cat/00\.png; repair it, or set it"
+    with pytest.raises(PipelineError, match=message):
+        split.run(_params(split={"group_from": "patient"}))
 
 
 def test_given_splits_with_copies_stop_then_drop(

@@ -1,6 +1,7 @@
 """The index: one row per image, with its problem and its cluster of near duplicates."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.groups import find_hint
 from pipeline.data.indexing.near_duplicates import near_duplicate_clusters
 from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError, some
@@ -107,7 +109,16 @@ def index_report(index: pa.Table, ignored: tuple[str, ...]) -> dict[str, Any]:
         "width": _range(usable["width"].to_numpy()),
         "height": _range(usable["height"].to_numpy()),
         "near_duplicates": _near_duplicates(usable),
+        "group_hint": _group_hint(usable),
     }
+
+
+def _group_hint(usable: pa.Table) -> dict[str, Any] | None:
+    """Describe groups that names suggest, where none are given."""
+    if usable["group"].null_count < len(usable):
+        return None
+    hint = find_hint(*(usable[name].to_pylist() for name in ("path", "label", "split")))
+    return None if hint is None else {**asdict(hint), "example": list(hint.example)}
 
 
 def _judge_copies(

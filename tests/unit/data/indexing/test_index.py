@@ -204,6 +204,7 @@ def test_the_report_counts_and_lists() -> None:
             "clusters_across_given_splits": 1,
             "examples": [["test/b1", "train/a1"]],
         },
+        "group_hint": None,
     }
 
 
