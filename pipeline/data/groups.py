@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from types import FrameType
 
 from pipeline.errors import PipelineError
@@ -83,7 +82,7 @@ def find_hint(
     if not paths:
         return None
     classes = len(set(zip(labels, splits, strict=True)))
-    folders = [str(PurePosixPath(path).parent) for path in paths]
+    folders = [path.rpartition("/")[0] for path in paths]
     # A name counts within a folder: each folder may have its own 00001.png.
     for pattern in _PATTERNS:
         names = groups_from(pattern, paths)

@@ -5,6 +5,7 @@ is what a result depends on. Only an option of a named choice, such as the `gamm
 one.
 """
 
+import os
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -203,7 +204,7 @@ class Resources(Section):
     gpus_per_worker: NonNegative | None
     threads: AutoOrCount
     address: Name | None
-    storage: Name
+    storage: Annotated[Name, AfterValidator(os.path.expanduser)]
     checkpoint_interval_s: NonNegative
     max_failures: CountOrZero
 

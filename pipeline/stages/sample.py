@@ -1,6 +1,7 @@
 """Stage sample: write the embedded data set, or one of torchvision's, as class folders."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
@@ -17,8 +18,12 @@ from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
-    """Write data/sample/."""
+    """Write data/sample/; nothing but a note when the images come from elsewhere."""
     section = params.sample
+    if _paths.SAMPLE not in (root := Path(params.data.root), *root.parents):
+        write_sample(_paths.SAMPLE, [], f"Not made, for data.root is {root}.\n")
+        print(f"sample: not made, for data.root is {root}")
+        return
     if section.source == "digits":
         count = write_sample(_paths.SAMPLE, _digits(section), DIGITS_SOURCE)
     else:

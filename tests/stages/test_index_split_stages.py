@@ -426,6 +426,93 @@ def test_a_tree_of_links_is_used_like_the_files(project: Path) -> None:
     ]
 
 
+def test_the_sample_is_not_made_for_other_images(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample.run(_params(data={"root": "in"}))
+    assert capsys.readouterr().out == "sample: not made, for data.root is in\n"
+    assert [path.name for path in Path("data/sample").iterdir()] == ["SOURCE.md"]
+    sample.run(_params(data={"root": "data/sample"}))
+    assert len(list(Path("data/sample").rglob("*.png"))) > 500
+
+
+def test_labels_that_differ_in_case_stop_the_index(project: Path) -> None:
+    _folder(project / "in")
+    (project / "in/Cat").mkdir()
+    _picture(900).save(project / "in/Cat/1.png")
+    with pytest.raises(PipelineError, match="the classes 'Cat' and 'cat' differ only in case"):
+        index.run(_params(data={"root": "in"}))
+
+
+def test_notes_beside_images_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _folder(project / "in")
+    (project / "in/cat/labels.csv").write_text("path,label\n")
+    (project / "in/loose.png").touch()
+    index.run(_params(data={"root": "in"}))
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "index: ignored 2 files that lie beside the class folders or are no images: loose.png,"
+        " cat/labels.csv"
+    )
+
+
+def _copy_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a copy as DVC makes it for an experiment."""
+    copy = home / ".dvc/tmp/exps/standalone/one"
+    (copy / ".dvc").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(home))
+    monkeypatch.setenv("DVC_EXP_NAME", "one")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.mark.parametrize("root", ["images", "../images", "deep/er/images/list.csv"])
+def test_relative_roots_are_found_in_a_copy_that_dvc_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    folder = project / root
+    if folder.suffix:
+        files = sorted(_folder(folder.parent).rglob("*.png"))
+        names = [file.relative_to(folder.parent).as_posix() for file in files]
+        folder.write_text("path,label\n" + "".join(f"{n},{n[:3]}\n" for n in names))
+    else:
+        _folder(folder)
+    params = _params(data={"root": root})
+    index.run(params)
+    expected = Path("data/index.parquet").read_bytes()
+    copy = _copy_of(project, monkeypatch)
+    for _ in range(2):
+        for stage in (index, split, pack):
+            stage.run(params)
+    assert Path("data/index.parquet").read_bytes() == expected
+    assert (copy / root).resolve() == folder.resolve()  # DVC hashes what lies there
+    assert not (copy / ".convoy").exists()  # what is remembered is remembered in the repository
+
+
+def test_a_root_far_outside_is_asked_for_in_full(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = project / "a/b/c/d"
+    deep.mkdir(parents=True)
+    _folder(project / "images")
+    _copy_of(deep, monkeypatch)
+    with pytest.raises(PipelineError, match=rf"leads out of the copy .*; write {project}/images"):
+        index.run(_params(data={"root": "../../../../images"}))
+
+
+def test_the_home_is_found_and_dvc_is_given_the_whole_path(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project / "home"))
+    _folder(project / "home/images")
+    params = _params(data={"root": "~/images"})
+    for stage in (index, split, pack):
+        stage.run(params)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    message = rf"data.root is ~/images, and DVC does not know ~; write {project}/home/images"
+    with pytest.raises(PipelineError, match=message):
+        index.run(params)
+
+
 def test_split_without_an_index() -> None:
     with pytest.raises(PipelineError, match=r"data/index\.parquet is missing; run dvc repro"):
         split.run(_params())
