@@ -1,6 +1,11 @@
-"""Where the stages leave their outputs; dvc.yaml names the same paths."""
+"""Where the stages leave their outputs, which dvc.yaml names too; and how DVC finds the images."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.files import located, repository
 
 SAMPLE = Path("data/sample")
 INDEX = Path("data/index.parquet")
@@ -35,3 +40,31 @@ def training_folders(images: str) -> list[Path]:
     """
     packed = PACKED / "train"
     return [packed] if Path(images) == packed else [packed, BALANCED]
+
+
+def link_for_dvc(root: str) -> None:
+    """Let DVC find the images where it looks for them.
+
+    In a copy of the repository that DVC made for an experiment, a relative path to what neither
+    git nor DVC tracks leads nowhere: there it becomes a link. DVC looks before it runs `index`, and
+    runs `sample` first, if it is out of date.
+
+    Raises:
+        PipelineError: DVC cannot be helped.
+    """
+    if "DVC_ROOT" not in os.environ:
+        return  # typed by hand
+    whole = located(root)
+    if root.startswith("~"):
+        raise PipelineError(f"data.root is {root}, and DVC does not know ~; write {whole}")
+    link = Path(os.path.normpath(Path.cwd() / root))
+    if whole == Path(root) or link == whole or link.exists() or not whole.exists():
+        return
+    if not link.is_relative_to(repository() / ".dvc" / "tmp"):
+        raise PipelineError(
+            f"data.root is {root}, which leads out of the copy that DVC made for this experiment;"
+            f" write {whole.resolve()}"
+        )
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # another experiment was first
+        link.symlink_to(whole.resolve())

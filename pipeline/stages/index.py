@@ -1,8 +1,5 @@
 """Stage index: check and measure every image."""
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +12,7 @@ from pipeline.data.indexing.verify import Limits
 from pipeline.data.sources.open import open_source
 from pipeline.data.sources.source import check_labels
 from pipeline.errors import PipelineError, some
-from pipeline.files import atomic_path, located, repository, write_json
+from pipeline.files import atomic_path, repository, write_json
 from pipeline.params import Params
 from pipeline.progress import progress_bar
 from pipeline.stages import _paths
@@ -24,7 +21,7 @@ from pipeline.stages import _paths
 def run(params: Params) -> None:
     """Write data/index.parquet and reports/data.json."""
     section = params.index
-    _link_for_dvc(params.data.root)
+    _paths.link_for_dvc(params.data.root)
     source = open_source(params.data.root)
     listing = source.list_images()
     check_labels(listing.images["label"].to_pylist())
@@ -46,33 +43,6 @@ def run(params: Params) -> None:
     with atomic_path(_paths.INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
     _say(report)
-
-
-def _link_for_dvc(root: str) -> None:
-    """Let DVC find the images where it will look for them, once this stage has ended.
-
-    In a copy of the repository that DVC made for an experiment, a relative path to what neither
-    git nor DVC tracks leads nowhere: there it becomes a link.
-
-    Raises:
-        PipelineError: DVC cannot be helped.
-    """
-    if "DVC_ROOT" not in os.environ:
-        return  # typed by hand
-    whole = located(root)
-    if root.startswith("~"):
-        raise PipelineError(f"data.root is {root}, and DVC does not know ~; write {whole}")
-    link = Path(os.path.normpath(Path.cwd() / root))
-    if whole == Path(root) or link == whole or link.exists() or not whole.exists():
-        return
-    if not link.is_relative_to(repository() / ".dvc" / "tmp"):
-        raise PipelineError(
-            f"data.root is {root}, which leads out of the copy that DVC made for this experiment;"
-            f" write {whole.resolve()}"
-        )
-    link.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):  # another experiment was first
-        link.symlink_to(whole.resolve())
 
 
 def _build_index(measured: pa.Table, bits: int, pictures: Pictures) -> pa.Table:

@@ -20,6 +20,7 @@ from pipeline.stages import _paths
 def run(params: Params) -> None:
     """Write data/sample/; nothing but a note when the images come from elsewhere."""
     section = params.sample
+    _paths.link_for_dvc(params.data.root)
     if _paths.SAMPLE not in (root := Path(params.data.root), *root.parents):
         write_sample(_paths.SAMPLE, [], f"Not made, for data.root is {root}.\n")
         print(f"sample: not made, for data.root is {root}")
