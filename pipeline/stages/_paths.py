@@ -8,6 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import located, repository
 
 SAMPLE = Path("data/sample")
+ROOT = Path("data/root.txt")  # data.root, in a file that is not cached: a copy has none at first
 INDEX = Path("data/index.parquet")
 SPLIT = Path("data/split.parquet")
 PACKED = Path("data/packed")
@@ -46,8 +47,8 @@ def link_for_dvc(root: str) -> None:
     """Let DVC find the images where it looks for them.
 
     In a copy of the repository that DVC made for an experiment, a relative path to what neither
-    git nor DVC tracks leads nowhere: there it becomes a link. DVC looks before it runs `index`, and
-    runs `sample` first, if it is out of date.
+    git nor DVC tracks leads nowhere: there it becomes a link. DVC looks before it runs `index`; so
+    this is for `sample`, which a copy always runs first, as it lacks `ROOT`.
 
     Raises:
         PipelineError: DVC cannot be helped.
@@ -58,7 +59,11 @@ def link_for_dvc(root: str) -> None:
     if root.startswith("~"):
         raise PipelineError(f"data.root is {root}, and DVC does not know ~; write {whole}")
     link = Path(os.path.normpath(Path.cwd() / root))
-    if whole == Path(root) or link == whole or link.exists() or not whole.exists():
+    if not whole.exists():
+        raise PipelineError(
+            f"data.root is {root}: no such file or folder in {Path.cwd()}; correct it in params.yaml"
+        )
+    if whole == Path(root) or link.exists():
         return
     if not link.is_relative_to(repository() / ".dvc" / "tmp"):
         raise PipelineError(

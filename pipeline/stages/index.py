@@ -21,7 +21,6 @@ from pipeline.stages import _paths
 def run(params: Params) -> None:
     """Write data/index.parquet and reports/data.json."""
     section = params.index
-    _paths.link_for_dvc(params.data.root)
     source = open_source(params.data.root)
     listing = source.list_images()
     check_labels(listing.images["label"].to_pylist())

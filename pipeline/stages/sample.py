@@ -13,15 +13,19 @@ from pipeline.data.sample import (
     long_tail,
     write_sample,
 )
+from pipeline.files import atomic_path
 from pipeline.params import Params, Sample
 from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
-    """Write data/sample/; nothing but a note when the images come from elsewhere."""
+    """Write data/root.txt and data/sample/, with a note alone when the images come from elsewhere."""
     section = params.sample
-    _paths.link_for_dvc(params.data.root)
-    if _paths.SAMPLE not in (root := Path(params.data.root), *root.parents):
+    root = Path(params.data.root)
+    with atomic_path(_paths.ROOT) as temporary:
+        temporary.write_text(f"{root}\n", encoding="utf-8")
+    if _paths.SAMPLE not in (root, *root.parents):
+        _paths.link_for_dvc(params.data.root)
         write_sample(_paths.SAMPLE, [], f"Not made, for data.root is {root}.\n")
         print(f"sample: not made, for data.root is {root}")
         return

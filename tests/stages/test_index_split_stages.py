@@ -481,7 +481,7 @@ def test_relative_roots_are_found_in_a_copy_that_dvc_made(
     expected = Path("data/index.parquet").read_bytes()
     copy = _copy_of(project, monkeypatch)
     for _ in range(2):
-        for stage in (index, split, pack):
+        for stage in (sample, index, split, pack):
             stage.run(params)
     assert Path("data/index.parquet").read_bytes() == expected
     assert (copy / root).resolve() == folder.resolve()  # DVC hashes what lies there
@@ -496,7 +496,7 @@ def test_a_root_far_outside_is_asked_for_in_full(
     _folder(project / "images")
     _copy_of(deep, monkeypatch)
     with pytest.raises(PipelineError, match=rf"leads out of the copy .*; write {project}/images"):
-        index.run(_params(data={"root": "../../../../images"}))
+        sample.run(_params(data={"root": "../../../../images"}))
 
 
 def test_the_home_is_found_and_dvc_is_given_the_whole_path(
@@ -510,7 +510,15 @@ def test_the_home_is_found_and_dvc_is_given_the_whole_path(
     monkeypatch.setenv("DVC_ROOT", str(project))
     message = rf"data.root is ~/images, and DVC does not know ~; write {project}/home/images"
     with pytest.raises(PipelineError, match=message):
-        index.run(params)
+        sample.run(params)
+
+
+def test_a_root_that_is_not_there_is_named_before_dvc_looks_for_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with pytest.raises(PipelineError, match=r"data.root is imags: no such file or folder in .*"):
+        sample.run(_params(data={"root": "imags"}))
 
 
 def test_split_without_an_index() -> None:
