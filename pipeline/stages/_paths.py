@@ -61,7 +61,8 @@ def link_for_dvc(root: str) -> None:
     link = Path(os.path.normpath(Path.cwd() / root))
     if not whole.exists():
         raise PipelineError(
-            f"data.root is {root}: no such file or folder in {Path.cwd()}; correct it in params.yaml"
+            f"data.root is {root}: no such file or folder in {Path.cwd()}; correct it in"
+            " params.yaml"
         )
     if whole == Path(root) or link.exists():
         return

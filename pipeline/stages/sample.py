@@ -19,7 +19,7 @@ from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
-    """Write data/root.txt and data/sample/, with a note alone when the images come from elsewhere."""
+    """Write data/sample/, which holds a note alone when the images come from elsewhere."""
     section = params.sample
     root = Path(params.data.root)
     with atomic_path(_paths.ROOT) as temporary:
