@@ -54,6 +54,11 @@ class Measurement:
     problem: str | None = None
 
 
+# Measurements of this process: a file may lie in a folder a thousand times.
+_REMEMBERED = 1000
+_LATEST: dict[tuple[str, Limits], Measurement] = {}
+
+
 def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement:
     """Read one image of a source and measure it; the problem, if any, is in the result."""
     try:
@@ -64,8 +69,17 @@ def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement
 
 
 def measure(content: bytes, limits: Limits) -> Measurement:
-    """Measure the content of one image file."""
-    found = Measurement(len(content), hashlib.sha256(content).hexdigest())
+    """Measure the content of one image file; of equal contents mostly the first alone."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    if (known := _LATEST.get((sha256, limits))) is None:
+        known = _LATEST[sha256, limits] = _measure(content, sha256, limits)
+        if len(_LATEST) > _REMEMBERED:
+            del _LATEST[next(iter(_LATEST))]
+    return known
+
+
+def _measure(content: bytes, sha256: str, limits: Limits) -> Measurement:
+    found = Measurement(len(content), sha256)
     try:
         header = read_header(content)
         found = replace(found, width=header.width, height=header.height, mode=header.mode)

@@ -54,7 +54,7 @@ def test_rows_hold_the_scan_and_what_was_measured(root: Path, tmp_path: Path) ->
     table = _measure(root, LIMITS, tmp_path / "cache", workers=1)
     assert table["path"].to_pylist() == [f"{c}/{n}.png" for c in "ab" for n in range(5)]
     row = table.to_pylist()[3]
-    alone = vars(measure_image(FolderSource(root), "a/3.png", LIMITS))
+    alone = dict(vars(measure_image(FolderSource(root), "a/3.png", LIMITS)))
     assert alone.pop("size") == row["bytes"] == (root / "a/3.png").stat().st_size
     assert {name: row[name] for name in alone} == alone
     assert row["label"] == "a"
