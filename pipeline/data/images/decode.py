@@ -242,6 +242,8 @@ def _jpeg_flags(frame: tuple[int, int, int], grey: bool, needed: tuple[int, int]
 
 def decode_with_opencv(content: bytes, flags: int) -> Pixels:
     """Decode without alpha; OpenCV applies the EXIF orientation unless a flag forbids it."""
+    # Its warnings of odd TIFF tags would reach the console.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:

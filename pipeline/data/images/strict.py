@@ -27,11 +27,12 @@ from pipeline.data.images.decode import (
     truncated,
 )
 
-# All warnings of libjpeg (jerror.h). Even those that change no pixel would reach the console
-# whenever the image is decoded.
+# All warnings of libjpeg (jerror.h), and what libtiff writes. Even those that change no pixel
+# would reach the console whenever the image is decoded.
 _WARNING = re.compile(
     r"(Corrupt JPEG data|Premature end of JPEG|Inconsistent progression|Invalid SOS"
-    r"|Unknown Adobe|Warning: unknown JFIF|Application transferred).*"
+    r"|Unknown Adobe|Warning: unknown JFIF|Application transferred"
+    r"|TIFF\w*: |JPEGLib: |\w+Decode\w*: ).*"
 )
 
 
