@@ -1,4 +1,4 @@
-"""Files that are whole or absent, JSON that diffs well, and what to say of damaged ones."""
+"""Files that are whole or absent, JSON that diffs well, and where things lie that last."""
 
 import json
 import os
@@ -43,6 +43,38 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         inner.replace(path)
     finally:
         shutil.rmtree(temporary)
+
+
+def repository() -> Path:
+    """Return the folder in which things last.
+
+    It is this one, unless DVC runs an experiment in a copy of the repository, which it deletes
+    afterwards: then DVC_ROOT names the repository that was copied.
+    """
+    root = os.environ.get("DVC_ROOT")
+    if root is None or "DVC_EXP_NAME" not in os.environ:
+        return Path()
+    here = Path.cwd()
+    copy = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    return Path() if copy == Path(root).resolve() else Path(root) / here.relative_to(copy)
+
+
+def located(path: str | Path) -> Path:
+    """Return where a path that a user wrote leads: `~` is the home, others begin here.
+
+    Here is the folder of params.yaml. Of an experiment that DVC runs in a copy of the repository,
+    which lacks what git and DVC do not track, what is not there is looked for in the repository.
+
+    Raises:
+        PipelineError: there is no such user as `~name`.
+    """
+    try:
+        whole = Path(path).expanduser()
+    except RuntimeError as error:
+        raise PipelineError(f"{path}: {error}; write the path out") from error
+    # A link may be one that only leads DVC to it: beside it lies nothing.
+    here = whole.is_absolute() or (whole.exists() and not whole.is_symlink())
+    return whole if here else repository() / whole
 
 
 def as_text(path: Path | str) -> str:

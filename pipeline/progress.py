@@ -9,8 +9,8 @@ from tqdm import tqdm
 S = TypeVar("S", bound=Sized)
 
 
-def progress_bar(total: int, label: str, unit: str = "img") -> "tqdm[Any]":
-    """Make a bar over `total` images, or whatever `unit` names.
+def progress_bar(total: int | None, label: str, unit: str = "img") -> "tqdm[Any]":
+    """Make a bar over `total` images, or whatever `unit` names; None counts without an end.
 
     For work that ends within a second it is never drawn; in a log, one line each 30 s is enough.
     """

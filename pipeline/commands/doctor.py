@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 
 from pipeline.errors import PipelineError
+from pipeline.files import located
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
 
@@ -111,7 +112,7 @@ def _data(params: Params) -> str:
         return f"{root} is made by the first dvc repro"
     from pipeline.data.sources.open import open_source
 
-    return f"{open_source(root).list_images().images.num_rows} images in {root}"
+    return f"{open_source(root).list_images().images.num_rows} images in {located(root)}"
 
 
 def _tracking(params: Params) -> str:

@@ -5,6 +5,7 @@ is what a result depends on. Only an option of a named choice, such as the `gamm
 one.
 """
 
+import os
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -56,13 +57,26 @@ class Index(Section):
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
 
 
+def _is_pattern(pattern: str | None) -> str | None:
+    try:
+        re.compile(pattern or "")
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{pattern!r} is no regular expression ({error}), repair it") from error
+    return pattern
+
+
 class Split(Section):
-    """Which images train, which choose, which judge."""
+    """Which images train, which choose, which judge.
+
+    `group_from` is a regular expression that is searched in an image's path: what its first group
+    matches, or else all that it matches, names the group of the image.
+    """
 
     seed: Seed
     val: Annotated[float, Field(gt=0.0, lt=1.0)]
     test: Annotated[float, Field(gt=0.0, lt=1.0)]
     across_given_splits: Literal["stop", "allow", "drop"]
+    group_from: Annotated[Name | None, AfterValidator(_is_pattern)]
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Self:
@@ -209,7 +223,7 @@ class Resources(Section):
     ]
     threads: AutoOrCount
     address: Name | None
-    storage: Name
+    storage: Annotated[Name, AfterValidator(os.path.expanduser)]
     checkpoint_interval_s: NonNegative
     max_failures: CountOrZero
 

@@ -1,8 +1,14 @@
-"""Where the stages leave their outputs; dvc.yaml names the same paths."""
+"""Where the stages leave their outputs, which dvc.yaml names too; and how DVC finds the images."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
+from pipeline.errors import PipelineError
+from pipeline.files import located, repository
+
 SAMPLE = Path("data/sample")
+ROOT = Path("data/root.txt")  # data.root, in a file that is not cached: a copy has none at first
 INDEX = Path("data/index.parquet")
 SPLIT = Path("data/split.parquet")
 PACKED = Path("data/packed")
@@ -35,3 +41,36 @@ def training_folders(images: str) -> list[Path]:
     """
     packed = PACKED / "train"
     return [packed] if Path(images) == packed else [packed, BALANCED]
+
+
+def link_for_dvc(root: str) -> None:
+    """Let DVC find the images where it looks for them.
+
+    In a copy of the repository that DVC made for an experiment, a relative path to what neither
+    git nor DVC tracks leads nowhere: there it becomes a link. DVC looks before it runs `index`; so
+    this is for `sample`, which a copy always runs first, as it lacks `ROOT`.
+
+    Raises:
+        PipelineError: DVC cannot be helped.
+    """
+    if "DVC_ROOT" not in os.environ:
+        return  # typed by hand
+    whole = located(root)
+    if root.startswith("~"):
+        raise PipelineError(f"data.root is {root}, and DVC does not know ~; write {whole}")
+    link = Path(os.path.normpath(Path.cwd() / root))
+    if not whole.exists():
+        raise PipelineError(
+            f"data.root is {root}: no such file or folder in {Path.cwd()}; correct it in"
+            " params.yaml"
+        )
+    if whole == Path(root) or link.exists():
+        return
+    if not link.is_relative_to(repository() / ".dvc" / "tmp"):
+        raise PipelineError(
+            f"data.root is {root}, which leads out of the copy that DVC made for this experiment;"
+            f" write {whole.resolve()}"
+        )
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # another experiment was first
+        link.symlink_to(whole.resolve())

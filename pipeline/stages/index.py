@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
 from pipeline.data.indexing.measurements import measure_all
+from pipeline.data.indexing.same_picture import Pictures
 from pipeline.data.indexing.verify import Limits
 from pipeline.data.sources.open import open_source
+from pipeline.data.sources.source import check_labels
 from pipeline.errors import PipelineError, some
-from pipeline.files import atomic_path, write_json
+from pipeline.files import atomic_path, repository, write_json
 from pipeline.params import Params
+from pipeline.progress import progress_bar
 from pipeline.stages import _paths
 
 
@@ -19,9 +23,10 @@ def run(params: Params) -> None:
     section = params.index
     source = open_source(params.data.root)
     listing = source.list_images()
+    check_labels(listing.images["label"].to_pylist())
     limits = Limits(section.max_pixels, section.min_side)
-    measured = measure_all(source, listing.images, limits, _paths.STATE / "index")
-    index = build_index(measured, section.near_duplicate_bits)
+    measured = measure_all(source, listing.images, limits, repository() / _paths.STATE / "index")
+    index = _build_index(measured, section.near_duplicate_bits, Pictures(source, limits))
     report = index_report(index, listing.ignored)
     # Before anything stops the run, since repairing the data takes the list.
     write_json(_paths.DATA_REPORT, report)
@@ -39,6 +44,16 @@ def run(params: Params) -> None:
     _say(report)
 
 
+def _build_index(measured: pa.Table, bits: int, pictures: Pictures) -> pa.Table:
+    with progress_bar(None, "near duplicates", "pair") as bar:
+
+        def same(first: str, second: str) -> bool:
+            bar.update()
+            return pictures.same(first, second)
+
+        return build_index(measured, bits, same)
+
+
 def _say(report: dict[str, Any]) -> None:
     left_out = report["files"] - report["usable"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in report["problems"].items())
@@ -50,4 +65,7 @@ def _say(report: dict[str, Any]) -> None:
     if near["clusters"]:
         print(f"index: {near['images']} images in {near['clusters']} groups of near duplicates")
     if report["ignored"]:
-        print(f"index: ignored beside the class folders: {some(report['ignored'])}")
+        print(
+            f"index: ignored {len(report['ignored'])} files that lie beside the class folders or"
+            f" are no images: {some(report['ignored'])}"
+        )

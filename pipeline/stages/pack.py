@@ -1,11 +1,13 @@
 """pack: the usable images of each split, decoded once, into shards."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.data.packing.pack import PackRow, pack
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo
 from pipeline.data.sources.open import open_source
+from pipeline.errors import some
 from pipeline.files import fresh_folder
 from pipeline.params import Pack, Params
 from pipeline.parquet import read_table
@@ -31,7 +33,14 @@ def run(params: Params) -> None:
 def _set_info(pack: Pack, table: pa.Table) -> SetInfo:
     bit_depth = pack.bit_depth
     if bit_depth == "auto":
-        bit_depth = 16 if 16 in table["bits"].unique().to_pylist() else 8
+        deep = table.filter(pc.equal(table["bits"], 16))["path"].to_pylist()
+        bit_depth = 16 if deep else 8
+        if 0 < len(deep) < len(table):
+            print(
+                f"pack: {len(deep)} of {len(table)} images have 16 bits ({some(deep, 3)}), so all"
+                " are packed with 16, which takes twice the memory; to pack all with 8, set"
+                " pack.bit_depth to 8; to say that 16 is meant, set it to 16"
+            )
     preprocessing = Preprocessing(
         pack.height, pack.width, pack.channels, pack.resize, pack.background, bit_depth
     )

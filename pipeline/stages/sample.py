@@ -1,6 +1,7 @@
 """Stage sample: write the embedded data set, or one of torchvision's, as class folders."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
@@ -12,13 +13,22 @@ from pipeline.data.sample import (
     long_tail,
     write_sample,
 )
+from pipeline.files import atomic_path
 from pipeline.params import Params, Sample
 from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
-    """Write data/sample/."""
+    """Write data/sample/, which holds a note alone when the images come from elsewhere."""
     section = params.sample
+    root = Path(params.data.root)
+    with atomic_path(_paths.ROOT) as temporary:
+        temporary.write_text(f"{root}\n", encoding="utf-8")
+    if _paths.SAMPLE not in (root, *root.parents):
+        _paths.link_for_dvc(params.data.root)
+        write_sample(_paths.SAMPLE, [], f"Not made, for data.root is {root}.\n")
+        print(f"sample: not made, for data.root is {root}")
+        return
     if section.source == "digits":
         count = write_sample(_paths.SAMPLE, _digits(section), DIGITS_SOURCE)
     else:

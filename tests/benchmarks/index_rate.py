@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline.data.indexing.index import build_index, index_report
 from pipeline.data.indexing.measurements import measure_all
+from pipeline.data.indexing.same_picture import Pictures
 from pipeline.data.indexing.verify import Limits
 from pipeline.data.sources.open import open_source
 from pipeline.parallel import map_chunks, usable_cores
@@ -45,7 +46,9 @@ def bare(paths: Sequence[Path]) -> None:
 def index(root: Path, cache: Path) -> pa.Table:
     source = open_source(root)
     listing = source.list_images()
-    table = build_index(measure_all(source, listing.images, Limits(100_000_000, 4), cache), 20)
+    limits = Limits(100_000_000, 4)
+    measured = measure_all(source, listing.images, limits, cache)
+    table = build_index(measured, 20, Pictures(source, limits).same)
     index_report(table, listing.ignored)
     return table
 

@@ -21,6 +21,7 @@ from pipeline.params import Params, load_params
 from pipeline.stages import index, pack, sample, split
 from pipeline.vision import torchvision_data
 from tests.hub import write_hub_file
+from tests.pictures import line_drawing, xray
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -192,6 +193,89 @@ def test_a_manifest_with_groups_reaches_the_split(project: Path) -> None:
         assert len({row["split"] for row in table if row["group"] == f"patient{patient}"}) == 1
 
 
+def _xrays(root: Path) -> Path:
+    """Three classes; each patient has one to five images, all of one class."""
+    for patient in range(60):
+        for visit in range(patient % 5 + 1):
+            label = ("clear", "fluid", "mass")[patient % 3]
+            path = root / label / f"{patient:08d}_{visit:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            xray(100 * patient + visit, 40).save(path)
+    return root
+
+
+PATTERN = r"(\d{8})_"
+
+
+@pytest.mark.parametrize("kind", ["folder", "manifest", "parquet"])
+def test_groups_come_from_a_pattern_on_the_path(
+    project: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    root = _xrays(project / "in")
+    paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    pattern = PATTERN
+    if kind == "manifest":
+        rows = [f"{path},{path.split('/')[0]}" for path in paths]
+        (root / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+        root = root / "list.csv"
+    elif kind == "parquet":  # a file for each patient
+        for number in range(60):
+            own = [path for path in paths if f"{number:08d}_" in path]
+            contents = [(root / path).read_bytes() for path in own]
+            labels = [["clear", "fluid", "mass"].index(path.split("/")[0]) for path in own]
+            file = project / f"hub/{number:08d}.parquet"
+            write_hub_file(file, contents, labels, ("clear", "fluid", "mass"))
+        root, pattern = project / "hub", r"(\d{8})\."
+    data = {"root": str(root)}
+    index.run(_params(data=data))
+    if kind != "parquet":
+        split.run(_params(data=data))
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert re.fullmatch(
+            r"split: hint: \d+ of \d+ test images may show what train or val show too, by names"
+            r" such as \w+/(\d{8})_\d+.png and \w+/\1_\d+.png; if such images belong together,"
+            r" set split\.group_from: '.*'",
+            said,
+        )
+        own = said.rpartition("group_from: ")[2].strip("'")
+        assert json.loads(Path("reports/data.json").read_text())["group_hint"]["pattern"] == own
+        assert len(_patients(_params(split={"group_from": own}), PATTERN)) == 60
+        capsys.readouterr()
+    assert len(_patients(_params(split={"group_from": pattern}), pattern)) == 60
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "split: 60 groups in 180 of 180 paths"
+    assert "hint" not in said[-1]
+
+
+def _patients(params: Params, pattern: str) -> dict[str, str]:
+    """Split; return the split of each patient, who must have but one."""
+    split.run(params)
+    found: dict[str, str] = {}
+    for row in pq.read_table("data/split.parquet").to_pylist():
+        (patient,) = re.findall(pattern, row["path"])
+        assert found.setdefault(patient, row["split"]) == row["split"]
+    return found
+
+
+def test_given_groups_come_before_the_pattern(project: Path) -> None:
+    root = _xrays(project / "in")
+    paths = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    rows = [f"{path},{path.split('/')[0]},{'film' if '0_' in path else ''}" for path in paths]
+    (root / "list.csv").write_text("path,label,group\n" + "\n".join(rows) + "\n")
+    index.run(_params(data={"root": "in/list.csv"}))
+    split.run(_params(split={"group_from": PATTERN}))
+    for row in pq.read_table("data/split.parquet").to_pylist():
+        number = re.findall(PATTERN, row["path"])[0]
+        assert row["group"] == ("film" if number.endswith("0") else number)
+
+
+def test_a_pattern_that_no_path_matches_stops_the_split(project: Path) -> None:
+    index.run(_params(data={"root": str(_folder(project / "in"))}))
+    message = r"the pattern patient is found in no path, such as cat/00\.png; repair it, or set it"
+    with pytest.raises(PipelineError, match=message):
+        split.run(_params(split={"group_from": "patient"}))
+
+
 def test_given_splits_with_copies_stop_then_drop(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,6 +351,23 @@ def test_parquet_files_give_what_the_folder_of_the_same_images_gives(
     assert Path("reports/data.json").read_bytes() == report
 
 
+def test_drawings_of_one_template_are_no_near_duplicates_but_their_copies_are(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        path = project / "in" / ("cat", "dog")[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line_drawing(number).save(path)
+    index.run(_params(data={"root": "in"}))
+    report = json.loads(Path("reports/data.json").read_text())
+    assert report["near_duplicates"]["clusters"] == 0
+    line_drawing(8).save(project / "in/cat/copy.jpg", quality=60)
+    index.run(_params(data={"root": "in"}))
+    report = json.loads(Path("reports/data.json").read_text())
+    assert report["near_duplicates"]["examples"] == [["cat/08.png", "cat/copy.jpg"]]
+    assert "index: 2 images in 1 groups of near duplicates" in capsys.readouterr().out
+
+
 def test_rows_of_a_parquet_file_that_cannot_be_used_are_listed(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,6 +424,101 @@ def test_a_tree_of_links_is_used_like_the_files(project: Path) -> None:
         "train/cat/gone.png",
         "train/dog/again",
     ]
+
+
+def test_the_sample_is_not_made_for_other_images(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample.run(_params(data={"root": "in"}))
+    assert capsys.readouterr().out == "sample: not made, for data.root is in\n"
+    assert [path.name for path in Path("data/sample").iterdir()] == ["SOURCE.md"]
+    sample.run(_params(data={"root": "data/sample"}))
+    assert len(list(Path("data/sample").rglob("*.png"))) > 500
+
+
+def test_labels_that_differ_in_case_stop_the_index(project: Path) -> None:
+    _folder(project / "in")
+    (project / "in/Cat").mkdir()
+    _picture(900).save(project / "in/Cat/1.png")
+    with pytest.raises(PipelineError, match="the classes 'Cat' and 'cat' differ only in case"):
+        index.run(_params(data={"root": "in"}))
+
+
+def test_notes_beside_images_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _folder(project / "in")
+    (project / "in/cat/labels.csv").write_text("path,label\n")
+    (project / "in/loose.png").touch()
+    index.run(_params(data={"root": "in"}))
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "index: ignored 2 files that lie beside the class folders or are no images: loose.png,"
+        " cat/labels.csv"
+    )
+
+
+def _copy_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a copy as DVC makes it for an experiment."""
+    copy = home / ".dvc/tmp/exps/standalone/one"
+    (copy / ".dvc").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(home))
+    monkeypatch.setenv("DVC_EXP_NAME", "one")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.mark.parametrize("root", ["images", "../images", "deep/er/images/list.csv"])
+def test_relative_roots_are_found_in_a_copy_that_dvc_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    folder = project / root
+    if folder.suffix:
+        files = sorted(_folder(folder.parent).rglob("*.png"))
+        names = [file.relative_to(folder.parent).as_posix() for file in files]
+        folder.write_text("path,label\n" + "".join(f"{n},{n[:3]}\n" for n in names))
+    else:
+        _folder(folder)
+    params = _params(data={"root": root})
+    index.run(params)
+    expected = Path("data/index.parquet").read_bytes()
+    copy = _copy_of(project, monkeypatch)
+    for _ in range(2):
+        for stage in (sample, index, split, pack):
+            stage.run(params)
+    assert Path("data/index.parquet").read_bytes() == expected
+    assert (copy / root).resolve() == folder.resolve()  # DVC hashes what lies there
+    assert not (copy / ".convoy").exists()  # what is remembered is remembered in the repository
+
+
+def test_a_root_far_outside_is_asked_for_in_full(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = project / "a/b/c/d"
+    deep.mkdir(parents=True)
+    _folder(project / "images")
+    _copy_of(deep, monkeypatch)
+    with pytest.raises(PipelineError, match=rf"leads out of the copy .*; write {project}/images"):
+        sample.run(_params(data={"root": "../../../../images"}))
+
+
+def test_the_home_is_found_and_dvc_is_given_the_whole_path(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project / "home"))
+    _folder(project / "home/images")
+    params = _params(data={"root": "~/images"})
+    for stage in (index, split, pack):
+        stage.run(params)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    message = rf"data.root is ~/images, and DVC does not know ~; write {project}/home/images"
+    with pytest.raises(PipelineError, match=message):
+        sample.run(params)
+
+
+def test_a_root_that_is_not_there_is_named_before_dvc_looks_for_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with pytest.raises(PipelineError, match=r"data.root is imags: no such file or folder in .*"):
+        sample.run(_params(data={"root": "imags"}))
 
 
 def test_split_without_an_index() -> None:

@@ -56,6 +56,24 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.arrow")}
 
 
+def test_some_deep_images_among_others_are_named(split, capsys):
+    table = pa.Table.from_pylist(
+        [dict(row, bits=16 if n == 3 else 8) for n, row in enumerate(split)]
+    )
+    pq.write_table(table, "data/split.parquet")
+    pack.run(params())
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        f"pack: 1 of {len(split)} images have 16 bits ({split[3]['path']}), so all are packed with"
+        " 16, which takes twice the memory; to pack all with 8, set pack.bit_depth to 8; to say"
+        " that 16 is meant, set it to 16"
+    )
+    assert said[-1].endswith("uint16 -> data/packed")
+    for depth in (8, 16):
+        pack.run(params(pack={"bit_depth": depth}))
+        assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_pack_writes_each_split_sorted_by_path(split, capsys):
     pack.run(params())
     assert capsys.readouterr().out == (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +25,14 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 # profiles, thumbnails and the like.
 _BYTES_PER_PIXEL = 8
 _BYTES_BESIDE_PIXELS = 16 * 2**20
+
+# No side of an image that OpenCV reads is longer.
+_MOST_PX = 2**20
+
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# The chunks of a PNG that its pixels depend on. About others libpng may write to the console.
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"}
 
 # A JPEG is decoded at a fraction of its size only while that is still this much too large:
 # the averaging that follows then hides the coarser first step.
@@ -108,40 +116,49 @@ def opened(content: bytes) -> Iterator[Image.Image]:
 def _damage(error: Exception) -> str:
     """Sort what Pillow's decoders say."""
     if "truncated" in str(error).lower():
-        return "truncated: the file ends before the image does"
+        return str(truncated())
     # Some messages hold an address in memory, which is another in each run.
     return "damaged: " + re.sub(r" at 0x[0-9a-f]+", "", str(error))
 
 
-def verify(content: bytes, max_pixels: int) -> None:
-    """Decode all of `content` with Pillow, which notices truncation; OpenCV does not.
+def truncated() -> UnusableImageError:
+    """Make the error for content that ends too early."""
+    return UnusableImageError("truncated: the file ends before the image does")
+
+
+class Header(NamedTuple):
+    """What an image says of itself.
+
+    Attributes:
+        width, height: px, before any EXIF turn.
+        mode: Pillow's.
+        bits: per sample: 8 or 16; None for a depth that cannot be used.
+    """
+
+    width: int
+    height: int
+    mode: str
+    bits: int | None
+
+
+def read_header(content: bytes) -> Header:
+    """Read the header alone.
 
     Raises:
-        UnusableImageError: not an image, truncated, damaged, of unusable depth, or of more than
-            `max_pixels` (known from the header, before anything is decoded).
+        UnusableImageError: not an image, or none with sides that any decoder takes.
     """
+    frame = _jpeg_frame(content)
+    if frame is not None:
+        height, width, channels = frame
+        return Header(width, height, "L" if channels == 1 else "RGB", 8)
     with opened(content) as image:
-        check_pixels(image, max_pixels, "the limit")
-        bits_per_sample(image)
-        image.load()
-
-
-def check_pixels(image: Image.Image, max_pixels: int, limit: str) -> None:
-    """Refuse an image of more than `max_pixels`, from its header alone.
-
-    Args:
-        image: not decoded yet.
-        max_pixels: width times height at most.
-        limit: what a message calls it.
-
-    Raises:
-        UnusableImageError: it is too large.
-    """
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UnusableImageError(
-            f"too large: {width} x {height} px is {width * height} pixels, {limit} is {max_pixels}"
-        )
+        if not 0 < max(image.size) <= _MOST_PX:
+            raise UnusableImageError(f"damaged: a header of {image.width} x {image.height} px")
+        try:
+            bits = bits_per_sample(image)
+        except UnusableImageError:
+            bits = None
+        return Header(image.width, image.height, image.mode, bits)
 
 
 def bits_per_sample(image: Image.Image) -> int:
@@ -165,7 +182,7 @@ def decode(content: bytes, background: int, *, grey: bool, needed: tuple[int, in
     """Return the pixels, turned upright and opaque.
 
     Args:
-        content: of an image file that `verify` accepts.
+        content: of an image file; `decode_strictly` notices more damage.
         background: grey level 0-255 that shows through transparent pixels.
         grey: whether the caller takes only the luma, which a JPEG stores as such.
         needed: height and width that the caller will shrink to; a JPEG many times larger is
@@ -175,11 +192,11 @@ def decode(content: bytes, background: int, *, grey: bool, needed: tuple[int, in
         height x width x 1 or 3 (RGB), uint8 or uint16.
 
     Raises:
-        UnusableImageError: see `verify`; a truncated JPEG may pass.
+        UnusableImageError: not an image, truncated, damaged, or of unusable depth.
     """
     frame = _jpeg_frame(content)
     if frame is not None:
-        pixels = _decode_with_opencv(content, _jpeg_flags(frame, grey, needed))
+        pixels = decode_with_opencv(content, _jpeg_flags(frame, grey, needed))
     else:
         with opened(content) as image:
             if bits_per_sample(image) == 16:
@@ -189,13 +206,18 @@ def decode(content: bytes, background: int, *, grey: bool, needed: tuple[int, in
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
+def is_plain_jpeg(content: bytes) -> bool:
+    """Whether OpenCV decodes it: a grey or colour JPEG with 8 bits."""
+    return _jpeg_frame(content) is not None
+
+
 def _jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
     """Read height, width and channels of a grey or colour JPEG with 8 bits; None for all else.
 
     By hand, as opening a small JPEG with Pillow takes a third of the time of decoding it.
     The markers and their segments are those of ITU-T T.81, annex B.
     """
-    if not content.startswith(b"\xff\xd8\xff"):
+    if not content.startswith(JPEG_SIGNATURE):
         return None
     start = 2
     while start + 10 <= len(content) and content[start] == 0xFF:
@@ -218,17 +240,48 @@ def _jpeg_flags(frame: tuple[int, int, int], grey: bool, needed: tuple[int, int]
     return int(flags)
 
 
-def _decode_with_opencv(content: bytes, flags: int) -> Pixels:
+def decode_with_opencv(content: bytes, flags: int) -> Pixels:
     """Decode without alpha; OpenCV applies the EXIF orientation unless a flag forbids it."""
-    pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    # Its warnings of odd TIFF tags would reach the console.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        pixels: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise UnusableImageError(f"damaged: OpenCV does not read it ({error.err})") from error
     if pixels is None:
-        raise UnusableImageError("damaged: OpenCV does not read it")
+        raise _refused(content)
     return pixels
+
+
+def _refused(content: bytes) -> UnusableImageError:
+    """Find words for what OpenCV refuses without any: Pillow has some."""
+    try:
+        with opened(content) as image:
+            image.load()
+    except UnusableImageError as error:
+        return error
+    return UnusableImageError("damaged: OpenCV does not read it; save the image again")
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the data of each chunk; the last may lie beyond the content."""
+    start = len(PNG_SIGNATURE)
+    while start + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, start)
+        yield kind, start + 8, start + 8 + length
+        start += 12 + length
+
+
+def _without_notes(content: bytes) -> bytes:
+    """Return a PNG with the chunks alone that its pixels depend on."""
+    chunks = (content[s - 8 : e + 4] for kind, s, e in png_chunks(content) if kind in _PNG_CHUNKS)
+    return PNG_SIGNATURE + b"".join(chunks)
 
 
 def _decode_deep(content: bytes, image: Image.Image, background: int) -> Pixels:
     """Decode 16 bits per sample, which Pillow would cut down to 8 in colour."""
-    pixels = _decode_with_opencv(content, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    plain = _without_notes(content) if content.startswith(PNG_SIGNATURE) else content
+    pixels = decode_with_opencv(plain, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if pixels.ndim == 3:
         # Not IMREAD_COLOR_RGB: with 16-bit TIFF, OpenCV 5.0.0 then returns wrong values.
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

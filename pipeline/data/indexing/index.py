@@ -1,5 +1,7 @@
 """The index: one row per image, with its problem and its cluster of near duplicates."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.groups import find_hint
 from pipeline.data.indexing.near_duplicates import near_duplicate_clusters
 from pipeline.data.tables import INDEX
 from pipeline.errors import PipelineError, some
@@ -18,12 +21,15 @@ _EXAMPLES = 20
 Texts = npt.NDArray[Any]
 
 
-def build_index(measured: pa.Table, near_duplicate_bits: int) -> pa.Table:
+def build_index(
+    measured: pa.Table, near_duplicate_bits: int, same: Callable[[str, str], bool]
+) -> pa.Table:
     """Judge measured images together: conflicting labels, copies, near duplicates.
 
     Args:
         measured: from `measure_all`, sorted by path.
-        near_duplicate_bits: perceptual hashes at most this far apart show one picture.
+        near_duplicate_bits: perceptual hashes at most this far apart may show one picture.
+        same: whether two paths do, such as `Pictures.same`.
 
     Returns:
         `INDEX`, sorted by path.
@@ -33,7 +39,7 @@ def build_index(measured: pa.Table, near_duplicate_bits: int) -> pa.Table:
     table = _replace(measured, "problem", pa.array(problems, pa.string()))
     usable = np.flatnonzero([problem is None for problem in problems])
     clusters = np.full(len(table), None, object)
-    clusters[usable] = _cluster_names(table.take(usable), near_duplicate_bits)
+    clusters[usable] = _cluster_names(table.take(usable), near_duplicate_bits, same)
     table = table.append_column("cluster", pa.array(clusters, pa.string()))
     return pa.Table.from_arrays([table[name] for name in INDEX.names], schema=INDEX)
 
@@ -103,7 +109,16 @@ def index_report(index: pa.Table, ignored: tuple[str, ...]) -> dict[str, Any]:
         "width": _range(usable["width"].to_numpy()),
         "height": _range(usable["height"].to_numpy()),
         "near_duplicates": _near_duplicates(usable),
+        "group_hint": _group_hint(usable),
     }
+
+
+def _group_hint(usable: pa.Table) -> dict[str, Any] | None:
+    """Describe groups that names suggest, where none are given."""
+    if usable["group"].null_count < len(usable):
+        return None
+    hint = find_hint(*(usable[name].to_pylist() for name in ("path", "label", "split")))
+    return None if hint is None else {**asdict(hint), "example": list(hint.example)}
 
 
 def _judge_copies(
@@ -124,8 +139,10 @@ def _judge_copies(
             same.setdefault(content, []).append(row)
     for rows in (rows for rows in same.values() if len(rows) > 1):
         first_of_split: dict[str | None, int] = {}
+        # The first row, and the first under another label: one of them differs from each row.
+        differing = next((row for row in rows if label[row] != label[rows[0]]), None)
         for row in rows:
-            other = next((o for o in rows if label[o] != label[row]), None)
+            other = differing if label[row] == label[rows[0]] else rows[0]
             if other is not None:
                 problems[row] = (
                     f"same content under two labels: {label[row]}, and {label[other]} as"
@@ -136,13 +153,15 @@ def _judge_copies(
     return problems
 
 
-def _cluster_names(usable: pa.Table, bits: int) -> Texts:
+def _cluster_names(usable: pa.Table, bits: int, same: Callable[[str, str], bool]) -> Texts:
     """Name each row's cluster of near duplicates after the smallest content hash in it."""
     if not len(usable):
         return np.empty(0, object)
     contents = np.array(usable["sha256"].to_pylist())
+    paths = usable["path"].to_pylist()
+    hashes, thumbnails = _byte_rows(usable["phash"]), _byte_rows(usable["thumbnail"])
     numbers = near_duplicate_clusters(
-        contents, _byte_rows(usable["phash"]), _byte_rows(usable["thumbnail"]), bits
+        contents, hashes, thumbnails, bits, lambda a, b: same(paths[a], paths[b])
     )
     order = np.lexsort((contents, numbers))
     _, first = np.unique(numbers[order], return_index=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.data.images import decode
+from pipeline.data.images import decode, strict
 from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.near_duplicates import HASH_BYTES, THUMBNAIL_SHAPE
 from pipeline.data.indexing.verify import Limits, Measurement, measure_image
@@ -104,7 +104,7 @@ def _cache_key(folder: Path, limits: Limits) -> str:
 def _measuring() -> str:
     """Return the versions of what decodes and hashes: of the libraries, and of our own code."""
     libraries = f"{PIL.__version__} {cv2.__version__} {np.__version__}"
-    modules = (decode, near_duplicates, verify)
+    modules = (decode, strict, near_duplicates, verify)
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     return f"{libraries} {hashlib.sha256(code).hexdigest()}"
 

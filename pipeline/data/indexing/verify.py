@@ -4,18 +4,16 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from pipeline.data.images.decode import (
-    UnusableImageError,
-    bits_per_sample,
-    check_pixels,
-    opened,
-)
+from pipeline.data.images.decode import Header, Pixels, UnusableImageError, read_header
+from pipeline.data.images.strict import check_pixels, decode_strictly
 from pipeline.data.indexing.near_duplicates import perceptual_hash, thumbnail
 from pipeline.data.sources.source import ImageSource
 
-_DRAFT_SIDE = 64  # px; the hash needs 32
+_NEEDED = 32  # px, for the hash
+# Black or white shapes may live in the alpha channel alone: grey shows both.
+GROUND = 128
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,11 @@ class Measurement:
     problem: str | None = None
 
 
+# Measurements of this process: a file may lie in a folder a thousand times.
+_REMEMBERED = 1000
+_LATEST: dict[tuple[str, Limits], Measurement] = {}
+
+
 def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement:
     """Read one image of a source and measure it; the problem, if any, is in the result."""
     try:
@@ -66,51 +69,43 @@ def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement
 
 
 def measure(content: bytes, limits: Limits) -> Measurement:
-    """Measure the content of one image file."""
-    found = Measurement(len(content), hashlib.sha256(content).hexdigest())
+    """Measure the content of one image file; of equal contents mostly the first alone."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    if (known := _LATEST.get((sha256, limits))) is None:
+        known = _LATEST[sha256, limits] = _measure(content, sha256, limits)
+        if len(_LATEST) > _REMEMBERED:
+            del _LATEST[next(iter(_LATEST))]
+    return known
+
+
+def _measure(content: bytes, sha256: str, limits: Limits) -> Measurement:
+    found = Measurement(len(content), sha256)
     try:
-        with opened(content) as image:
-            found = replace(found, width=image.width, height=image.height, mode=image.mode)
-            check_pixels(image, limits.max_pixels, "index.max_pixels")
-            _check_sides(image, limits.min_side)
-            found = replace(found, bits=bits_per_sample(image))
-            picture = _small_picture(image)
+        header = read_header(content)
+        found = replace(found, width=header.width, height=header.height, mode=header.mode)
+        check_pixels(header, limits.max_pixels, "index.max_pixels")
+        _check_sides(header, limits.min_side)
+        found = replace(found, bits=header.bits)
+        pixels = decode_strictly(content, GROUND, grey=False, needed=(_NEEDED, _NEEDED))
     except UnusableImageError as error:
         return replace(found, problem=str(error))
+    picture = eight_bits(pixels)
     return replace(found, phash=perceptual_hash(picture), thumbnail=thumbnail(picture))
 
 
-def _check_sides(image: Image.Image, min_side: int) -> None:
-    if min(image.size) < min_side:
+def _check_sides(header: Header, min_side: int) -> None:
+    if min(header.width, header.height) < min_side:
         raise UnusableImageError(
-            f"too small: {image.width} x {image.height} px, index.min_side is {min_side} px"
+            f"too small: {header.width} x {header.height} px, index.min_side is {min_side} px"
         )
 
 
-def _small_picture(image: Image.Image) -> Image.Image:
-    """Decode the whole image, upright, in RGB or L, not much larger than the hash needs.
-
-    All of the file is read, so that truncation shows; but JPEG is decoded to a smaller size,
-    which costs a fraction for photographs.
-    """
-    image.draft("RGB" if image.mode == "RGB" else "L", (_DRAFT_SIDE, _DRAFT_SIDE))
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):
-        return _eight_bits(image)
-    if image.has_transparency_data:
-        # Black or white shapes may live in the alpha channel alone: grey shows both.
-        coloured = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-        return Image.alpha_composite(ground, coloured).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(pixels: Pixels) -> Image.Image:
     """Bring 16-bit samples to 8, by the smallest power of two that holds them all.
 
     A sensor of 12 bits in a 16-bit file is so not taken for a black picture.
     """
-    samples = np.asarray(image, np.int64)
-    used_bits = max(8, int(samples.max()).bit_length())
-    return Image.fromarray((samples >> (used_bits - 8)).astype(np.uint8))
+    if pixels.dtype != np.uint8:
+        used_bits = max(8, int(pixels.max()).bit_length())
+        pixels = (pixels >> (used_bits - 8)).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.images.decode import Pixels, UnusableImageError, decode, read_content, verify
+from pipeline.data.images.decode import Pixels, UnusableImageError, decode, read_content
+from pipeline.data.images.strict import verify
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.files import as_text
 

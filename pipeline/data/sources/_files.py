@@ -12,6 +12,16 @@ from pipeline.files import as_text
 
 _BROKEN_LINK = "broken link: "
 
+# What systems leave beside the files of people, as well as all hidden files.
+_LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+
+# Notes, tables of labels and the like, which lie beside images and are none.
+_NOTES = {
+    *(".cfg", ".csv", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md", ".pdf"),
+    *(".py", ".rst", ".sh", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml"),
+}
+_NOTES_WITHOUT_SUFFIX = {"authors", "changelog", "citation", "copying", "license", "readme"}
+
 
 class File(NamedTuple):
     """One file.
@@ -32,6 +42,13 @@ class File(NamedTuple):
         return self.obstacle is not None and self.obstacle.startswith(_BROKEN_LINK)
 
 
+def is_note(path: str) -> bool:
+    """Whether a file is by its name no image, but notes or a table of labels."""
+    name = path.rpartition("/")[2].lower()
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix}" in _NOTES if stem and dot else name in _NOTES_WITHOUT_SUFFIX
+
+
 def look(root: Path, path: str) -> File:
     """Look at the file that `path` below `root` leads to."""
     whole = f"{root}/{path}"
@@ -47,7 +64,9 @@ def look(root: Path, path: str) -> File:
 
 
 def walk(root: Path, folder: str = "") -> Iterator[File]:
-    """Yield all files below a folder but hidden ones, in the order of their names.
+    """Yield all files below a folder, in the order of their names.
+
+    Hidden files and those that systems leave behind are passed over.
 
     Links are followed. One that leads nowhere, or back to a folder that it lies in, is yielded
     with an obstacle.
@@ -63,9 +82,9 @@ def walk(root: Path, folder: str = "") -> Iterator[File]:
 
 
 def children(root: Path, folder: str = "") -> tuple[list[str], list[File]]:
-    """Return the names of the folders, and the files, directly in a folder, hidden ones apart.
+    """Return the names of the folders, and the files, directly in a folder.
 
-    A link in a circle counts as a file.
+    As in `walk`, hidden ones and left-overs are passed over. A link in a circle counts as a file.
     """
     descent = _descent(root, folder)
     folders, files = [], []
@@ -98,10 +117,14 @@ def _walk(root: Path, folder: str, descent: tuple[str, ...]) -> Iterator[File]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            shown = [entry for entry in entries if not _is_left_over(entry.name)]
     except OSError as error:
         raise PipelineError(f"cannot list {folder}: {error.strerror}; allow reading it") from error
     return sorted(shown, key=lambda entry: entry.name)
+
+
+def _is_left_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
 def _join(folder: str, name: str) -> str:

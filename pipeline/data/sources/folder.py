@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.images.decode import read_content
-from pipeline.data.sources._files import File, children, walk
+from pipeline.data.sources._files import File, children, is_note, walk
 from pipeline.data.sources.source import SPLITS, Listing, images_table
 from pipeline.errors import PipelineError, some
 
-_NOTES = {".md", ".txt"}
+_SILENT = {".md", ".txt"}  # beside the class folders, these are as usual as in any repository
 
 _Row = tuple[object, ...]
 
@@ -18,7 +18,8 @@ class FolderSource:
     """Image files in class folders: `cat/1.png`, or `train/cat/1.png` with given splits.
 
     Symbolic links to files and to folders are followed, also to outside the data folder. One that
-    leads nowhere or in a circle is listed with an obstacle.
+    leads nowhere or in a circle is listed with an obstacle. Notes and tables of labels beside the
+    images are no images, and a folder that holds nothing else is no class.
 
     DVC 3.67, which hashes the data folder, follows links to files, but not to folders: a change
     below a linked folder does not re-run the index. It fails on a link to a file that leads
@@ -39,6 +40,7 @@ class FolderSource:
                 " manifest, or to Parquet files of images and labels"
             )
         folders, loose = children(self.folder)
+        folders, notes = self._without_notes(folders)
         splits = [name for name in folders if name.lower() in SPLITS]
         if splits and len(splits) < len(folders):
             classes = [name for name in folders if name not in splits]
@@ -53,31 +55,52 @@ class FolderSource:
             class_folders = [(name, name, None) for name in folders]
         for name in splits:
             inner, inner_loose = children(self.folder, name)
+            inner, inner_notes = self._without_notes(inner, f"{name}/")
             loose += inner_loose
+            notes += inner_notes
             class_folders += [(f"{name}/{label}", label, SPLITS[name.lower()]) for label in inner]
         if not class_folders:
             raise self._no_class_folders(splits, loose)
         # A broken link may have been a class folder: it must not just be ignored.
         broken = [file for file in loose if file.is_broken_link]
-        rows = [_row(file, None, None) for file in broken] + self._class_rows(class_folders)
+        rows = [_row(file, None, None) for file in broken]
+        rows += self._class_rows(class_folders, notes)
         ignored = [
             file.path
             for file in loose
-            if not file.is_broken_link and PurePosixPath(file.path).suffix.lower() not in _NOTES
+            if not file.is_broken_link and PurePosixPath(file.path).suffix.lower() not in _SILENT
         ]
-        return Listing(images_table(rows), tuple(ignored))
+        return Listing(images_table(rows), (*ignored, *notes))
 
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Read one image file, as `ImageSource` says."""
         return read_content(f"{self.folder}/{path}", max_pixels)
 
-    def _class_rows(self, class_folders: list[tuple[str, str, str | None]]) -> list[_Row]:
+    def _without_notes(self, folders: list[str], prefix: str = "") -> tuple[list[str], list[str]]:
+        """Take out the folders that hold notes alone; return the others, and the notes."""
+        kept, notes = [], []
+        for name in folders:
+            found = []
+            for file in walk(self.folder, prefix + name):
+                found.append(file.path)
+                if not is_note(file.path):
+                    break
+            alone = bool(found) and is_note(found[-1])
+            notes += found if alone else []
+            kept += [] if alone else [name]
+        return kept, notes
+
+    def _class_rows(
+        self, class_folders: list[tuple[str, str, str | None]], notes: list[str]
+    ) -> list[_Row]:
+        """List the images of the classes; the notes beside them are added to `notes`."""
         rows: list[_Row] = []
         empty = []
         for folder, label, split in class_folders:
-            found = [_row(file, label, split) for file in walk(self.folder, folder)]
-            rows += found
-            empty += [] if found else [folder]
+            files = list(walk(self.folder, folder))
+            notes += [file.path for file in files if is_note(file.path)]
+            rows += [_row(file, label, split) for file in files if not is_note(file.path)]
+            empty += [] if files else [folder]
         if empty:
             raise PipelineError(
                 f"{self.folder}: no files in the class folders {some(empty)}; add images or remove"

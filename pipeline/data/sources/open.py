@@ -6,6 +6,7 @@ from pipeline.data.sources.folder import FolderSource
 from pipeline.data.sources.manifest import ManifestSource
 from pipeline.data.sources.parquet import ParquetSource
 from pipeline.data.sources.source import ImageSource
+from pipeline.files import located
 
 
 def open_source(root: str | Path) -> ImageSource:
@@ -14,9 +15,9 @@ def open_source(root: str | Path) -> ImageSource:
     Args:
         root: a .parquet file with image bytes, or a folder of such files; a .csv or .parquet
             manifest; a folder of class folders, or one with train/, val/, test/ that hold class
-            folders.
+            folders. See `located` for `~` and relative paths.
     """
-    root = Path(root)
+    root = located(root)
     if ParquetSource.accepts(root):
         return ParquetSource(root)
     if root.is_file():

@@ -11,16 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.images.decode import UnusableImageError, check_bytes
-from pipeline.data.sources._files import File, look, walk
+from pipeline.data.sources._files import File, is_note, look, walk
 from pipeline.data.sources._image_column import find_image_column, image_columns, read_row
 from pipeline.data.sources.source import IMAGES, SPLITS, Listing, text_column
 from pipeline.errors import PipelineError, some
 
 # A label column must have one of these names.
 _LABEL_NAMES = ("label", "labels", "fine_label", "target")
-
-# What may lie beside the Parquet files of a data set; any other file makes it a class folder.
-_BESIDE = {".md", ".txt", ".json", ".yaml", ".yml", ".py"}
 
 
 @dataclass(frozen=True)
@@ -143,11 +140,10 @@ class _Part:
 def _holds_parquet_only(root: Path) -> bool:
     found = False
     for file in walk(root):
-        path = PurePosixPath(file.path)
         if _is_parquet(file.path):
             found = True
-        elif path.suffix.lower() not in _BESIDE and path.name != "LICENSE":
-            return False
+        elif not is_note(file.path):
+            return False  # any other file makes it a class folder
     return found
 
 

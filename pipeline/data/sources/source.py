@@ -1,5 +1,6 @@
 """What every image source offers: the table of its images, and the bytes of each."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from pipeline.files import as_text
 SPLITS: Mapping[str, str] = MappingProxyType(
     {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 )
+
+_INVISIBLE = "\ufeff\u200b"  # besides control characters; joiners have their place in some scripts
+# Not 'none' or 'na', which are words.
+_MISSING = {"nan", "<na>", "nat", "#n/a"}
 
 # What is known of an image before its bytes are read.
 IMAGES = pa.schema(
@@ -36,7 +41,8 @@ class Listing:
 
     Attributes:
         images: `IMAGES`, sorted by path.
-        ignored: files beside the class folders, which belong to no class.
+        ignored: files beside the class folders, which belong to no class; and then files that
+            are by their names no images.
     """
 
     images: pa.Table
@@ -94,6 +100,37 @@ def _printable(row: tuple[object, ...]) -> tuple[object, ...]:
     except UnicodeEncodeError:
         path, obstacle = as_text(str(path)), "file name is not UTF-8; rename it"
     return path, label, split, group, version, obstacle
+
+
+def check_labels(labels: Iterable[str | None]) -> None:
+    """Refuse labels that no two people would read alike.
+
+    Raises:
+        PipelineError: a missing value that became text, an invisible character, or two labels that
+            differ in nothing but case, blanks or the way their characters are composed.
+    """
+    twins: dict[str, list[str]] = {}
+    for label in sorted(set(labels) - {None}, key=str):
+        assert label is not None
+        if label.casefold() in _MISSING:
+            raise PipelineError(
+                f"a class is called {label}, which is how programs write a missing value; fill in"
+                " the labels, remove those images, or give the class another name"
+            )
+        if any(c in _INVISIBLE or unicodedata.category(c) == "Cc" for c in label):
+            raise PipelineError(
+                f"the class {label!a} has an invisible character in its name; rename it"
+            )
+        composed = " ".join(unicodedata.normalize("NFC", label).split())
+        # A and a may be two letters to tell apart; Cat and cat are not two animals.
+        key = composed if len(composed) == 1 else composed.casefold()
+        twins.setdefault(key, []).append(label)
+    for first, *others in twins.values():
+        if others:
+            raise PipelineError(
+                f"the classes {first!a} and {others[0]!a} differ only in case, blanks or the"
+                " encoding of a letter; give them one name, or names that differ in more"
+            )
 
 
 def text_column(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:

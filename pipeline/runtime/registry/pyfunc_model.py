@@ -19,7 +19,8 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 
-from pipeline.data.images.decode import UnusableImageError, verify
+from pipeline.data.images.decode import UnusableImageError
+from pipeline.data.images.strict import verify
 from pipeline.data.packing.preprocess import MAX_PIXELS, fit_pixels, preprocess, preprocess_file
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.vision.inference.bundle import load_bundle

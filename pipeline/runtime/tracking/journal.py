@@ -18,8 +18,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from pipeline.files import atomic_path
-from pipeline.runtime.tracking.store import repository
+from pipeline.files import atomic_path, repository
 
 _NAME_FILE = "journal"  # in a training's folder: the id of its journal
 _NO_START = {"store": "", "experiment": "", "folder": ""}

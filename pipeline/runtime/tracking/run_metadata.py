@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import images_digest
+from pipeline.files import located
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
 from pipeline.runtime.tracking.provenance import provenance
@@ -141,7 +142,7 @@ def _dataset(params: Params, folders: Sequence[Path], digest: str, context: str)
     profile = {"images": len(images)}
     profile |= dict(zip(("height", "width", "channels"), images.info.shape, strict=True))
     classes = dict(zip(images.info.classes, counts, strict=True))
-    name = params.sample.source if root == Path("data/sample") else root.resolve().name
+    name = params.sample.source if root == Path("data/sample") else located(root).resolve().name
     return {
         "name": f"{name} {context}",
         "digest": digest[:_MAX_DIGEST],

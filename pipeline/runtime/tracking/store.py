@@ -21,6 +21,7 @@ from filelock import FileLock
 from packaging.version import Version
 
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.files import repository
 from pipeline.params import Tracking
 from pipeline.runtime.tracking.database import ensure_database
 
@@ -51,20 +52,6 @@ def tracking_uri(tracking: Tracking) -> str:
     if file is None or file.is_absolute() or repository() == Path():
         return uri
     return f"{_SQLITE}{repository() / file}"
-
-
-def repository() -> Path:
-    """Return the folder in which things last.
-
-    It is this one, unless DVC runs an experiment in a copy of the repository, which it deletes
-    afterwards: then DVC_ROOT names the repository that was copied.
-    """
-    root = os.environ.get("DVC_ROOT")
-    if root is None or "DVC_EXP_NAME" not in os.environ:
-        return Path()
-    here = Path.cwd()
-    copy = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-    return Path() if copy == Path(root).resolve() else Path(root) / here.relative_to(copy)
 
 
 def store_file(uri: str) -> Path | None:

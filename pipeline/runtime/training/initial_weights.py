@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.data.shards.statistics import files_digest
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, located
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.description import read_description
@@ -29,8 +29,8 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
     if in_store(source):
         path = find_bundle(source, params.tracking)
-    elif Path(source).exists():
-        path = Path(source)
+    elif located(source).exists():
+        path = located(source)
     else:
         return _published(params.model.name, source, storage)
     start = _start_from(path.resolve(), source)

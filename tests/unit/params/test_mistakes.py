@@ -91,6 +91,10 @@ def test_arguments_are_finite(value, shown):
 
 def test_values_that_do_not_go_together_are_told_by_section():
     assert said_of("split.val", 0.8) == "split: val + test is 1.05, need less than 1"
+    assert said_of("split.group_from", "(a") == (
+        "split.group_from: '(a' is no regular expression (missing ), unterminated subpattern at"
+        " position 0), repair it"
+    )
     assert said_of("train.trainable", "head").startswith("train: trainable: head on weights: null")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.data.images.decode import UnusableImageError, bits_per_sample, decode, opened, verify
+from pipeline.data.images.decode import UnusableImageError, bits_per_sample, decode, opened
+from pipeline.data.images.strict import verify
 
 
 def encoded(image, kind, **options):

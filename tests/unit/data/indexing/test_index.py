@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,17 @@ def _measured(*rows: dict[str, Any]) -> pa.Table:
     return table
 
 
+def _same(*_: str) -> bool:
+    return True
+
+
 def _problems(*rows: dict[str, Any]) -> dict[str, str | None]:
-    index = build_index(_measured(*rows), 20)
+    index = build_index(_measured(*rows), 20, _same)
     return dict(zip(index["path"].to_pylist(), index["problem"].to_pylist(), strict=True))
 
 
 def test_the_index_has_its_columns_sorted_by_path() -> None:
-    index = build_index(_measured(_row("b/1"), _row("a/1", split="train", group="g")), 20)
+    index = build_index(_measured(_row("b/1"), _row("a/1", split="train", group="g")), 20, _same)
     assert index.schema.equals(INDEX)
     assert index.schema.metadata is None
     assert index["path"].to_pylist() == ["a/1", "b/1"]
@@ -90,31 +95,61 @@ def test_copies_in_two_given_splits_are_for_the_split_stage() -> None:
         "train/a": None,
         "train/b": "copy of train/a",
     }
-    index = build_index(_measured(*rows), 20)
+    index = build_index(_measured(*rows), 20, _same)
     clusters = dict(zip(index["path"].to_pylist(), index["cluster"].to_pylist(), strict=True))
     assert clusters == {"test/a": "x", "test/b": "y", "train/a": "x", "train/b": None}
+
+
+def test_a_hundred_thousand_identical_files_take_seconds() -> None:
+    row = _row("a/1", "x")
+    count = 100_000
+    table = _measured(row).take(pa.array(np.zeros(count, np.int64)))
+    paths = pa.array([f"a/{number:06d}" for number in range(count)])
+    table = table.set_column(table.column_names.index("path"), "path", paths)
+
+    def refuse(*_: str) -> bool:
+        raise AssertionError("the same content was compared")
+
+    started = time.perf_counter()
+    index = build_index(table.cast(_typed(table.schema)), 20, refuse)
+    assert time.perf_counter() - started < 15
+    assert index["problem"].to_pylist() == [None] + ["copy of a/000000"] * (count - 1)
+
+
+def test_near_duplicates_must_have_the_same_pixels() -> None:
+    picture = {name: _row("a/1")[name] for name in ("phash", "thumbnail")}
+    rows = [_row(f"a/{number}", str(number), **picture) for number in range(3)]
+    asked = []
+
+    def same(first: str, second: str) -> bool:
+        asked.append((first, second))
+        return {first, second} == {"a/0", "a/2"}
+
+    index = build_index(_measured(*rows), 20, same)
+    assert index["cluster"].to_pylist() == ["0", "1", "0"]
+    assert len(asked) == len(set(asked)) <= 3
 
 
 def test_a_file_with_a_problem_is_no_copy_and_in_no_cluster() -> None:
     broken = {"problem": "empty: 0 bytes", "phash": None, "thumbnail": None}
     rows = [_row("a/1", "x", **broken), _row("b/1", "x", **broken), _row("b/2")]
     assert _problems(*rows) == {"a/1": "empty: 0 bytes", "b/1": "empty: 0 bytes", "b/2": None}
-    assert build_index(_measured(*rows), 20)["cluster"].to_pylist() == [None, None, "b/2"]
+    assert build_index(_measured(*rows), 20, _same)["cluster"].to_pylist() == [None, None, "b/2"]
 
 
 def test_a_cluster_is_called_after_its_smallest_hash() -> None:
     picture = {name: _row("a/1")[name] for name in ("phash", "thumbnail")}
     near = dict(picture, phash=bytes([picture["phash"][0] ^ 7]) + picture["phash"][1:])
     rows = [_row("a/1", "m", **picture), _row("a/2", "k", **near), _row("b/1", "z")]
-    assert build_index(_measured(*rows), 3)["cluster"].to_pylist() == ["k", "k", "z"]
-    assert build_index(_measured(*rows), 2)["cluster"].to_pylist() == ["m", "k", "z"]
+    assert build_index(_measured(*rows), 3, _same)["cluster"].to_pylist() == ["k", "k", "z"]
+    assert build_index(_measured(*rows), 2, _same)["cluster"].to_pylist() == ["m", "k", "z"]
 
 
 def test_nothing_usable() -> None:
     gone = {"problem": "unreadable: x", "sha256": None, "phash": None, "thumbnail": None}
     gone |= {"width": None, "height": None, "mode": None, "bits": None}
     measured = _measured(_row("a/1", **gone), _row("b/1", **gone))
-    index = build_index(measured.cast(_typed(measured.schema)), 20)
+    index = build_index(measured.cast(_typed(measured.schema)), 20, _same)
     assert index["cluster"].to_pylist() == [None, None]
     report = index_report(index, ())
     assert (report["usable"], report["bad_fraction"], report["width"]) == (0, 1.0, None)
@@ -143,7 +178,7 @@ def test_the_report_counts_and_lists() -> None:
         _row("test/b2", "b2", label="b", split="test", problem="too small: 1 x 1 px"),
         _row("test/b3", "b3", label="b", split="test", problem="truncated: x"),
     ]
-    report = index_report(build_index(_measured(*rows), 20), ("loose.png",))
+    report = index_report(build_index(_measured(*rows), 20, _same), ("loose.png",))
     assert report == {
         "files": 6,
         "usable": 3,
@@ -169,23 +204,24 @@ def test_the_report_counts_and_lists() -> None:
             "clusters_across_given_splits": 1,
             "examples": [["test/b1", "train/a1"]],
         },
+        "group_hint": None,
     }
 
 
 def test_a_copy_is_not_bad() -> None:
-    index = build_index(_measured(_row("a/1", "x"), _row("a/2", "x"), _row("b/1")), 20)
+    index = build_index(_measured(_row("a/1", "x"), _row("a/2", "x"), _row("b/1")), 20, _same)
     assert len(bad_rows(index)) == 0
 
 
 def test_one_class_is_none() -> None:
-    index = build_index(_measured(_row("cat/1"), _row("cat/2")), 20)
+    index = build_index(_measured(_row("cat/1"), _row("cat/2")), 20, _same)
     with pytest.raises(PipelineError, match="found the single class cat, expected two or more"):
         check_classes(index, REPORT)
 
 
 def test_a_class_without_a_usable_image_is_named() -> None:
     bad = [_row("b/1", problem="truncated: x"), _row("b/2", problem="empty: 0 bytes")]
-    index = build_index(_measured(_row("a/1"), _row("a/2", problem="x"), *bad), 20)
+    index = build_index(_measured(_row("a/1"), _row("a/2", problem="x"), *bad), 20, _same)
     message = (
         r"^no usable image in the classes b \(b/1: truncated: x\); all problems are listed in"
         r" reports/data\.json; repair the files"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.data.images import decode
+from pipeline.data.images import decode, strict
 from pipeline.data.indexing import measurements as measure
 from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.measurements import measure_all
@@ -54,7 +54,7 @@ def test_rows_hold_the_scan_and_what_was_measured(root: Path, tmp_path: Path) ->
     table = _measure(root, LIMITS, tmp_path / "cache", workers=1)
     assert table["path"].to_pylist() == [f"{c}/{n}.png" for c in "ab" for n in range(5)]
     row = table.to_pylist()[3]
-    alone = vars(measure_image(FolderSource(root), "a/3.png", LIMITS))
+    alone = dict(vars(measure_image(FolderSource(root), "a/3.png", LIMITS)))
     assert alone.pop("size") == row["bytes"] == (root / "a/3.png").stat().st_size
     assert {name: row[name] for name in alone} == alone
     assert row["label"] == "a"
@@ -118,7 +118,7 @@ def test_another_version_of_what_decodes_opens_all_files_again(
     assert opened == []  # neither version has taken the other's measurements away
 
 
-@pytest.mark.parametrize("module", [decode, near_duplicates, verify])
+@pytest.mark.parametrize("module", [decode, strict, near_duplicates, verify])
 def test_other_code_that_decodes_opens_all_files_again(
     root: Path,
     tmp_path: Path,

@@ -1,5 +1,7 @@
-import io
+import os
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from pipeline.data.indexing.near_duplicates import (
     perceptual_hash,
     thumbnail,
 )
+from pipeline.data.indexing.same_picture import same_picture
+from tests.pictures import line_drawing, recompressed, stroke, xray
 
 BITS = 20
+PHOTOGRAPHS = "CONVOY_TEST_PHOTOGRAPHS"  # a folder; what is measured on real ones is skipped else
 
 
 def _hashes(pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +30,16 @@ def _hashes(pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
 def _clusters(pictures: list[Image.Image], bits: int = BITS) -> list[set[int]]:
     """Cluster pictures whose files all differ; return the clusters of two and more."""
     contents = np.array([f"{number:064x}" for number in range(len(pictures))])
-    return _groups(near_duplicate_clusters(contents, *_hashes(pictures), bits))
+    grey = [np.asarray(picture.convert("L")) for picture in pictures]
+
+    def same(first: int, second: int) -> bool:
+        return same_picture(grey[first], grey[second])
+
+    return _groups(near_duplicate_clusters(contents, *_hashes(pictures), bits, same))
+
+
+def _always(*_: int) -> bool:
+    return True
 
 
 def _groups(numbers: np.ndarray) -> list[set[int]]:
@@ -44,12 +58,6 @@ def _landscape(seed: int, side: int = 64) -> Image.Image:
     return Image.fromarray((total + 128).clip(0, 255).astype(np.uint8))
 
 
-def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality)
-    return Image.open(stream)
-
-
 def test_the_hash_is_the_dct_against_its_median() -> None:
     picture = _landscape(0, 32)
     grey = np.asarray(picture.convert("L"), np.float64)
@@ -65,7 +73,7 @@ def test_the_hash_is_the_dct_against_its_median() -> None:
 @pytest.mark.parametrize(
     "copy",
     [
-        lambda picture: _jpeg(picture, 60),
+        lambda picture: recompressed(picture, 60),
         lambda picture: picture.resize((32, 32), Image.Resampling.LANCZOS),
         lambda picture: picture.resize((97, 97), Image.Resampling.BICUBIC),
         lambda picture: picture.resize((64, 50), Image.Resampling.BILINEAR),
@@ -77,6 +85,57 @@ def test_copies_are_found_and_others_kept_apart(copy) -> None:
     pictures = [_landscape(seed) for seed in range(40)]
     found = _clusters(pictures + [copy(picture) for picture in pictures])
     assert found == [{number, number + 40} for number in range(40)]
+
+
+@pytest.mark.parametrize(("draw", "count"), [(stroke, 3000), (line_drawing, 700), (xray, 900)])
+def test_no_two_that_look_alike_are_one(draw, count: int) -> None:
+    """By the hash alone, 107 pairs of these strokes are one, and thousands of the drawings."""
+    pictures = [draw(seed) for seed in range(count)]
+    assert _clusters(pictures) == []
+
+
+@pytest.mark.parametrize("draw", [stroke, line_drawing, xray])
+def test_no_two_faint_pictures_are_one(draw) -> None:
+    greys = [np.asarray(draw(seed), np.float64) for seed in range(500)]
+    faint = [Image.fromarray(np.rint(100 + 0.1 * grey).astype(np.uint8)) for grey in greys]
+    assert _clusters(faint) == []
+
+
+def _halved(picture: Image.Image, kind: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    return picture.resize((picture.width // 2, picture.height // 2), kind)
+
+
+@pytest.mark.parametrize(
+    ("draw", "copy", "least"),
+    [
+        (stroke, recompressed, 85),  # at half the size, strokes have 14 px: too few for the hash
+        (line_drawing, recompressed, 97),
+        (line_drawing, _halved, 100),
+        (xray, recompressed, 100),
+        (xray, _halved, 100),
+    ],
+)
+def test_copies_among_pictures_that_look_alike_are_found(draw, copy, least: int) -> None:
+    pictures = [draw(seed) for seed in range(100)]
+    clusters = _clusters(pictures + [copy(picture) for picture in pictures])
+    assert all(len(c) == 2 and max(c) == min(c) + 100 for c in clusters)
+    assert len(clusters) >= least
+
+
+@pytest.mark.parametrize(
+    ("copy", "share"),
+    [(recompressed, 0.99), (partial(_halved, kind=Image.Resampling.LANCZOS), 0.95)],
+)
+def test_copies_of_photographs_are_found(copy, share: float) -> None:
+    """On a folder of 32 px photographs or larger ones, such as CIFAR-10 as JPEG."""
+    folder = os.environ.get(PHOTOGRAPHS)
+    if folder is None:
+        pytest.skip(f"{PHOTOGRAPHS} names no folder of photographs")
+    files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() == ".jpg")
+    pictures = [Image.open(file).convert("RGB") for file in files[:: max(1, len(files) // 1000)]]
+    clusters = _clusters(pictures + [copy(picture) for picture in pictures])
+    found = sum(number + len(pictures) in c for c in clusters for number in c)
+    assert found >= share * len(pictures)
 
 
 def test_no_two_of_the_digits_are_one() -> None:
@@ -101,7 +160,7 @@ def test_pictures_of_one_colour_are_linked_by_content_alone() -> None:
     assert _clusters(flat) == []
     hashes, thumbnails = _hashes([flat[0], flat[0], flat[1]])
     contents = np.array(["a", "a", "b"])
-    assert _groups(near_duplicate_clusters(contents, hashes, thumbnails, BITS)) == [{0, 1}]
+    assert _groups(near_duplicate_clusters(contents, hashes, thumbnails, BITS, _always)) == [{0, 1}]
 
 
 @pytest.mark.parametrize("bits", [0, 2, 6, 20, 64])
@@ -114,7 +173,7 @@ def test_all_pairs_within_the_distance_are_linked_exactly(bits: int) -> None:
     hashes = np.packbits(unpacked, axis=1)
     thumbnails = np.tile(np.arange(192, dtype=np.uint8), (len(hashes), 1))
     contents = np.array([f"{n:064x}" for n in range(len(hashes))])
-    found = near_duplicate_clusters(contents, hashes, thumbnails, bits)
+    found = near_duplicate_clusters(contents, hashes, thumbnails, bits, _always)
     assert _groups(found) == _groups(_brute_force(unpacked, bits))
 
 
@@ -139,11 +198,12 @@ def test_many_pictures_alike_take_no_time() -> None:
     thumbnails = np.random.default_rng(0).integers(100, 110, (count, 192), dtype=np.uint8)
     contents = np.array([f"{n:064x}" for n in range(count)])
     started = time.perf_counter()
-    assert len(_groups(near_duplicate_clusters(contents, hashes, thumbnails, BITS))) == 1
+    assert len(_groups(near_duplicate_clusters(contents, hashes, thumbnails, BITS, _always))) == 1
     # All pairs would be 200 million, some minutes.
     assert time.perf_counter() - started < 20
 
 
 def test_one_picture_is_a_cluster() -> None:
     hashes, thumbnails = _hashes([_landscape(0)])
-    assert near_duplicate_clusters(np.array(["a"]), hashes, thumbnails, BITS).tolist() == [0]
+    alone = near_duplicate_clusters(np.array(["a"]), hashes, thumbnails, BITS, _always)
+    assert alone.tolist() == [0]

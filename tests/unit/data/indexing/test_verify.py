@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.images.decode import UnusableImageError
+from pipeline.data.images.strict import decode_strictly
 from pipeline.data.indexing import verify
 from pipeline.data.indexing.verify import Limits, measure, measure_image
 from pipeline.data.packing.preprocess import preprocess_file
@@ -75,7 +76,28 @@ def test_damaged() -> None:
     content = bytearray(_encode(NOISE, "PNG"))
     content[len(content) // 2] ^= 255
     problem = measure(bytes(content), LIMITS).problem
-    assert problem == "damaged: broken data stream when reading image file"
+    assert problem == "damaged: wrong checksum in the PNG chunk IDAT"
+
+
+def test_equal_contents_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def counted(content: bytes, *rest: object, **options: object) -> object:
+        decoded.append(content)
+        return decode_strictly(content, *rest, **options)
+
+    monkeypatch.setattr(verify, "decode_strictly", counted)
+    monkeypatch.setattr(verify, "_LATEST", {})
+    monkeypatch.setattr(verify, "_REMEMBERED", 3)
+    contents = [_encode(NOISE, "PNG", compress_level=level) for level in (1, 2)]
+    for content in contents * 3:
+        assert measure(content, LIMITS) == verify._measure(
+            content, hashlib.sha256(content).hexdigest(), LIMITS
+        )
+    assert len(decoded) == 2 + 6
+    for min_side in (5, 6, 7):
+        measure(contents[0], Limits(10**8, min_side))
+    assert len(verify._LATEST) == 3
 
 
 def test_empty_and_text() -> None:
@@ -93,10 +115,10 @@ def test_too_large_is_told_from_the_header(monkeypatch: pytest.MonkeyPatch) -> N
     content = _huge_png(30_000, 30_000)
     assert len(content) < 1_000_000
 
-    def decoded(_: object) -> None:
+    def decoded(*_: object, **__: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(verify, "_small_picture", decoded)
+    monkeypatch.setattr(verify, "decode_strictly", decoded)
     limit = Image.MAX_IMAGE_PIXELS
     measured = measure(content, LIMITS)
     assert measured.problem == (

@@ -37,6 +37,29 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     assert FolderSource(tmp_path).read("cat/2.png") == b"x" * 7
 
 
+def test_what_systems_and_people_leave_beside_images_is_no_class_and_no_image(
+    tmp_path: Path,
+) -> None:
+    _touch(tmp_path, "cat/1.png", "dog/1.PNG", "cat/Thumbs.db", "cat/.DS_Store", "dog/desktop.ini")
+    _touch(tmp_path, "__MACOSX/cat/._1.png", "__MACOSX/cat/1.png", "cat/@eaDir/1.png")
+    _touch(tmp_path, "cat/labels.csv", "cat/deep/README", "dog/notes.JSON", "labels/all.txt")
+    _touch(tmp_path, "annotations/1.xml", "annotations/deep/2.xml", "labels.csv", "README.md")
+    assert _columns(tmp_path, "path", "label") == [("cat/1.png", "cat"), ("dog/1.PNG", "dog")]
+    assert _scan(tmp_path).ignored == (
+        *("labels.csv", "annotations/1.xml", "annotations/deep/2.xml", "labels/all.txt"),
+        *("cat/deep/README", "cat/labels.csv", "dog/notes.JSON"),
+    )
+
+
+def test_notes_beside_given_splits_are_no_classes(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/a/1.png", "train/b/1.png", "train/labels/a.txt", "test/a/2.png")
+    _touch(tmp_path, "labels/train.json", "__MACOSX/train/a/1.png")
+    assert [row[0] for row in _columns(tmp_path, "path")] == [
+        *("test/a/2.png", "train/a/1.png", "train/b/1.png"),
+    ]
+    assert _scan(tmp_path).ignored == ("labels/train.json", "train/labels/a.txt")
+
+
 def test_the_version_changes_with_size_and_time(tmp_path: Path) -> None:
     _touch(tmp_path, "cat/1.png")
     versions = [_columns(tmp_path, "version")]

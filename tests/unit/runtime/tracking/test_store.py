@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.files import repository
 from pipeline.params import load_params
 from pipeline.runtime.tracking.store import (
     check_address,
     lasting_address,
     open_client,
-    repository,
     shown,
     store_file,
     tracking_uri,
