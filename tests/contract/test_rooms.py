@@ -34,6 +34,7 @@ HOMES = {
         "pipeline.runtime.registry.versions",
         "pipeline.runtime.tracking.results",
         "pipeline.runtime.registry.pyfunc_model",
+        "pipeline.runtime.tracking.database",
         "pipeline.runtime.tracking.store",
     },
     "albumentations": {"pipeline.data.balancing.augment"},

@@ -3,58 +3,51 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import sqrt
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.parallel import map_chunks
-
-_MOST_COUNTED = 2**24
 
 
 def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of pixels in [0, 1].
 
-    Whole numbers are counted, in all cores, so that the result is the same on every machine. A
+    Whole numbers are added up, in all cores, so that the result is the same on every machine. A
     channel that never varies gets the deviation 1, so that dividing by it is harmless.
     """
-    full_scale, channels = int(np.iinfo(images.info.dtype).max), images.info.shape[2]
-    counts = np.zeros((channels, full_scale + 1), np.int64)
+    height, width, channels = images.info.shape
+    full_scale, count = int(np.iinfo(images.info.dtype).max), max(len(images) * height * width, 1)
     pieces = map_chunks(
-        partial(_count_values, images=images),
+        partial(_add_up, images=images),
         range(len(images)),
         chunk=images.info.rows_per_batch,
         label="mean and deviation",
         threads=True,
     )
+    sums = [(0, 0)] * channels
     for piece in pieces:
-        counts += piece
-    levels = np.arange(full_scale + 1) / full_scale
-    total = np.maximum(counts.sum(axis=1), 1)
-    mean = counts @ levels / total
-    deviation = np.sqrt((counts * np.square(levels - mean[:, None])).sum(axis=1) / total)
-    deviation[deviation < 1e-6] = 1.0
-    # Six digits: more would differ between machines in the order of additions.
-    return tuple(mean.round(6).tolist()), tuple(deviation.round(6).tolist())
+        sums = [(a + x, b + y) for (a, b), (x, y) in zip(sums, piece, strict=True)]
+    mean = [total / count / full_scale for total, _ in sums]
+    deviation = [sqrt(count * square - total**2) / count / full_scale for total, square in sums]
+    return (
+        tuple(round(value, 6) for value in mean),
+        tuple(round(value, 6) if value >= 1e-6 else 1.0 for value in deviation),
+    )
 
 
-def _count_values(rows: Sequence[int], images: ImageSet) -> npt.NDArray[np.int64]:
-    """Count each value of each channel: channels x values."""
-    pixels, (height, width, channels) = images.gather(np.array(rows)), images.info.shape
-    lines = pixels.reshape(len(rows) * height, width, channels)
-    values = int(np.iinfo(images.info.dtype).max) + 1
-    # OpenCV counts in float32, which is exact up to 2^24 pixels.
-    height_at_once = max(_MOST_COUNTED // width, 1)
-    counts = np.zeros((channels, values), np.int64)
-    for start in range(0, len(lines), height_at_once):
-        part = np.ascontiguousarray(lines[start : start + height_at_once])
-        for channel in range(channels):
-            found = cv2.calcHist([part], [channel], None, [values], [0, values])
-            counts[channel] += found.ravel().astype(np.int64)
-    return counts
+def _add_up(rows: Sequence[int], images: ImageSet) -> list[tuple[int, int]]:
+    """Return the sum of the values and that of their squares, of each channel."""
+    pixels = images.gather(np.array(rows))
+    return [
+        (
+            int(channel.sum(dtype=np.uint64)),
+            int(np.square(channel, dtype=np.uint32).sum(dtype=np.uint64)),
+        )
+        for channel in np.moveaxis(pixels, -1, 0)
+    ]
 
 
 def images_digest(folders: Iterable[Path]) -> str:
