@@ -3,16 +3,19 @@
     python tests/benchmarks/training_rate.py                  # all cases, some 15 minutes
     python tests/benchmarks/training_rate.py --cases lenet5
 
-Three ways take turns over the same JPEG files, network, batch size and recipe:
+These ways take turns over the same JPEG files, network, batch size and recipe:
 
 - bound: forward, backward and step on one batch that lies in memory, in the precision, thread
   count and memory format that Convoy's trial chose;
 - convoy: the Trainer, as a worker runs it, over packed images;
-- usual: torchvision's ImageFolder and DataLoader with fp32 and two, one or no worker processes;
-  the best of them counts. Its own best case: files in the page cache, workers kept alive.
+- usual: torchvision's ImageFolder and DataLoader with two, one or no worker processes; the best
+  of them counts. Its own best case: files in the page cache, workers kept alive. Once in fp32,
+  channels first, as most such loops are, and once ("equal") in the arithmetic of the trial, so
+  that what the loop is worth can be told from what the arithmetic is.
 
-Of each the median and the best round are printed, and convoy's ratio to both others, round by
-round, so that a slow minute of the machine slows all three.
+Packing is counted for none of them; `whole_way.py` counts everything. Of each the median and the
+best round are printed, and convoy's ratio to the others, round by round, so that a slow minute of
+the machine slows all of them.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from pipeline.parallel import usable_cores
 from pipeline.params import load_params, parse
 from pipeline.params.choices.networks import AnyModel
 from pipeline.vision._torchvision import import_torchvision
+from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
@@ -101,8 +105,10 @@ def measure(case: Case, folder: Path, device: torch.device, arguments: argparse.
     ways = {"bound": Bound(case, compute, device), "convoy": Convoy(case, job, compute, device)}
     if not arguments.without_usual:
         write_jpegs(folder / "files", images, labels)
-        for workers in (0, 1, 2):
-            ways[f"usual/{workers}"] = Usual(case, folder / "files", workers, device, cores)
+        for name, how in (("usual", Arithmetic()), ("equal", compute.arithmetic)):
+            for workers in (0, 1, 2):
+                usual = Usual(case, folder / "files", workers, device, cores, how)
+                ways[f"{name}/{workers}"] = usual
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, way in ways.items():
@@ -121,8 +127,10 @@ def report(rates: dict[str, list[float]]) -> None:
     ratios = [ours / bound for ours, bound in zip(rates["convoy"], rates["bound"], strict=True)]
     best = max(rates["convoy"]) / max(rates["bound"])
     print(f"  convoy / bound: median {statistics.median(ratios):.3f}, of the bests {best:.3f}")
-    usual = [name for name in rates if name.startswith("usual")]
-    if usual:
+    for kind in ("usual", "equal"):
+        usual = [name for name in rates if name.startswith(kind)]
+        if not usual:
+            continue
         rival = max(usual, key=lambda name: statistics.median(rates[name]))
         ratios = [ours / his for ours, his in zip(rates["convoy"], rates[rival], strict=True)]
         bound = statistics.median(
@@ -207,11 +215,18 @@ class Convoy:
 
 
 class Usual:
-    """What most people write: ImageFolder, DataLoader, fp32."""
+    """What most people write: ImageFolder and DataLoader."""
 
     def __init__(
-        self, case: Case, folder: Path, workers: int, device: torch.device, cores: int
+        self,
+        case: Case,
+        folder: Path,
+        workers: int,
+        device: torch.device,
+        cores: int,
+        arithmetic: Arithmetic,
     ) -> None:
+        self._arithmetic = arithmetic
         torchvision = import_torchvision()
         transforms = torchvision.transforms
         grey = [transforms.Grayscale()] if case.channels == 1 else []
@@ -228,7 +243,7 @@ class Usual:
             pin_memory=device.type == "cuda",
         )
         self._network: nn.Module = build_network(case.network, {}, case.shape, CLASSES)
-        self._network.to(device).train()
+        self._network.to(device, memory_format=arithmetic.torch_format).train()
         self._optimizer = torch.optim.SGD(
             self._network.parameters(), 0.01, momentum=0.9, nesterov=True
         )
@@ -245,10 +260,13 @@ class Usual:
         except StopIteration:
             self._batches = iter(self._loader)
             images, labels = next(self._batches)
-        images = images.to(self._device, non_blocking=True)
+        memory_format = self._arithmetic.torch_format
+        images = images.to(self._device, non_blocking=True, memory_format=memory_format)
         labels = labels.to(self._device, non_blocking=True)
         self._optimizer.zero_grad()
-        functional.cross_entropy(self._network(images), labels).backward()
+        with self._arithmetic.autocast(self._device):
+            logits = self._network(images)
+        functional.cross_entropy(logits.float(), labels).backward()
         self._optimizer.step()
 
 
