@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.ray.fit import fit
+from pipeline.runtime.ray.fit import fit, runs_here
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.tracking.journal import journal_folder
@@ -74,6 +74,10 @@ def _handling(
     """Yield what takes in the events; the best weights are logged however the training ends."""
     best = BestWeights(run_logger, job, folder.checkpoints)
     with closing(ProgressBar(job.stage, job.recipe.epochs, len(job.training_set))) as bar:
+        resources = params.resources
+        if not runs_here(resources):  # some seconds until there is more to say
+            joins = f"joins the Ray cluster at {resources.address}"
+            bar.line("starts Ray's processes" if resources.address is None else joins)
         try:
             yield EventHandler(bar, run_logger, best, params.tracking.system_metrics)
         finally:
