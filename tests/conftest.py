@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,9 +9,18 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Begin without an address of a tracking server, also in fixtures of a whole module.
+
+    MLflow sets the variable for a moment whenever it connects. A thread of an earlier test that
+    still waits for its server may do so at any time, and monkeypatch would bring back what it saw.
+    """
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """Run every test in an empty folder, and without an address of a tracking server."""
+    """Run every test in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
