@@ -26,18 +26,6 @@ PREPROCESSING = Preprocessing(28, 28, 1, "stretch", 0, 8)
 DESCRIPTION = Description("lenet5", {}, ("cat", "dog"), PREPROCESSING, (0.3,), (0.3,))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return a SQLite store that has been migrated once for all tests."""
-    tracking = load_params(ROOT / "params.yaml").tracking
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    tracking = tracking.model_copy(update={"uri": uri})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_client(tracking.model_copy(update={"experiment": "other"}))
-    return tracking
-
-
 @pytest.fixture(params=["best", "improved"])
 def tracking(store, tmp_path, request):
     return store.model_copy(update={"experiment": tmp_path.name, "checkpoints": request.param})

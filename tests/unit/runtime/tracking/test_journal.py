@@ -1,9 +1,7 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from pipeline.runtime.tracking.journal import (
     unsettled,
 )
 from tests.contract.imports import ROOT
+from tests.waiting import wait_until
 
 START = {"act": "start", "store": "s", "time_ms": 1, "folder": "", "experiment": "e"}
 
@@ -87,13 +86,6 @@ def test_the_count_is_complete_when_the_store_has_every_value_and_none_was_lost(
     assert (journal.count, journal.complete) == ("3 of more than 3", False)
 
 
-def wait_until(true):
-    deadline_s = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-
-
 def cut_short(monkeypatch, path, after):
     """Let the disk take only `after` more bytes of a file, as a full one does."""
 
@@ -154,18 +146,6 @@ def test_a_damaged_line_between_others_is_passed_over_and_noticed(journal):
     again = read(journal.path)
     assert [entry["act"] for entry in again.entries] == ["start", "metrics"]
     assert not again.whole
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_costs_the_entry_that_did_not_fit_and_no_other(small_disk):

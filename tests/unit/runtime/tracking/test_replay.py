@@ -7,12 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.params import load_params
 from pipeline.runtime.tracking import replay as module
 from pipeline.runtime.tracking.journal import Journal
 from pipeline.runtime.tracking.replay import Replay, StoreAwayError, StoreBusyError
 from pipeline.runtime.tracking.store import lasting_address, open_client
-from tests.contract.imports import ROOT
 
 
 def entries_of_a_run(store, experiment):
@@ -25,18 +23,6 @@ def entries_of_a_run(store, experiment):
         yield {"act": "metrics", "time_ms": 1000 + step, "step": step, "values": values}
         yield {"act": "tags", "values": {"epoch": str(step)}}
     yield {"act": "end", "status": "FINISHED", "time_ms": 2000}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return a SQLite store that has been migrated once for all tests."""
-    tracking = load_params(ROOT / "params.yaml").tracking
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    tracking = tracking.model_copy(update={"uri": uri, "experiment": "other"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_client(tracking)
-    return tracking
 
 
 @pytest.fixture

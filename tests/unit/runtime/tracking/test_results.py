@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Tracking, load_params
+from pipeline.params import load_params
 from pipeline.runtime.registry.versions import find_bundle
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.results import record_result
@@ -20,18 +20,6 @@ from tests.judged import HISTORY, judged
 from tests.packed import BARS, bars, write_set
 
 METRICS = {"test/macro_f1": 0.9, "test/accuracy": 0.95, "test_final/temperature": 1.25}
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
-    """One store for all tests; each has an experiment of its own."""
-    store = tmp_path_factory.mktemp("store")
-    return Tracking(
-        uri=f"sqlite:///{store}/mlflow.db",
-        experiment="tests",
-        system_metrics=False,
-        checkpoints="best",
-    )
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Run loggers that write to a real SQLite store, and to one that is away."""
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader
 from pipeline.runtime.tracking.journal import Journal, unsettled
 from pipeline.runtime.tracking.replay import Replay
@@ -19,20 +17,9 @@ from pipeline.runtime.tracking.run_metadata import RunMetadata
 from pipeline.runtime.tracking.stale_runs import folder_id
 from pipeline.runtime.tracking.store import open_client
 from tests.contract.imports import ROOT
+from tests.waiting import wait_until
 
 NOBODY = "http://127.0.0.1:9"  # the port of a service that nobody runs
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return a SQLite store that has been migrated once for all tests."""
-    tracking = load_params(ROOT / "params.yaml").tracking
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    tracking = tracking.model_copy(update={"uri": uri})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_client(tracking.model_copy(update={"experiment": "other"}))
-    return tracking
 
 
 @pytest.fixture
@@ -146,7 +133,7 @@ def test_a_run_that_is_deleted_meanwhile_is_told_once(begin, tracking, tmp_path,
     client.delete_run(run.info.run_id)
     for epoch in (2, 3):
         run_logger.log({"loss": 2.0}, epoch)
-        time.sleep(0.2)
+        wait_until(lambda: not run_logger._journal.waiting)
     run_logger.end("FINISHED")
     end_training(run_logger, tmp_path)
     said = capsys.readouterr().err
@@ -249,18 +236,6 @@ def test_a_folder_that_cannot_be_written_ends_no_training(begin, tracking, tmp_p
     assert said.count("\n") == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """The folder of journals, on a file system of 64 KiB."""
-    folder = tmp_path / "journal"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.mark.parametrize("room_at_the_end", [True, False])
 def test_a_full_disk_ends_tracking_and_is_counted(
     begin, tracking, tmp_path, capsys, small_disk, room_at_the_end
@@ -352,10 +327,3 @@ def test_a_stale_run_ends_at_the_next_start(begin, tracking, tmp_path, capsys):
     states = [client.get_run(run).info.status for run in (stale, alive, foreign)]
     assert states == ["KILLED", "RUNNING", "RUNNING"]
     assert f"run {stale} of a process that is gone ends as KILLED" in capsys.readouterr().err
-
-
-def wait_until(true, patience_s=20):
-    deadline_s = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)

@@ -11,6 +11,7 @@ from pipeline.runtime.tracking.journal import Journal
 from pipeline.runtime.tracking.replay import StoreAwayError, StoreBusyError
 from pipeline.runtime.tracking.uploader import Uploader
 from tests.contract.imports import ROOT
+from tests.waiting import wait_until
 
 AWAY, BUSY = StoreAwayError("nobody"), StoreBusyError("not now")
 
@@ -61,13 +62,6 @@ def make(journal, monkeypatch):
         return Uploader(load_params(ROOT / "params.yaml").tracking, journal)
 
     return make
-
-
-def wait_until(true):
-    deadline_s = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_nothing_is_said_where_all_goes_well_or_fails_in_passing(make, journal, capsys):
