@@ -114,13 +114,17 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
+from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from tests.distributed.small_training import few, folder_in, make_job, run
 params = load_params(Path({root!r}) / "params.yaml")
 job = make_job(params, (Path({train!r}), Path({val!r})), **{changes!r})
 if __name__ == "__main__":
-    resources = few(params, checkpoint_interval_s={interval_s})
-    print(run(job, resources, folder_in(Path({folder!r}))))
+    resources = few(params, workers={workers}, checkpoint_interval_s={interval_s})
+    try:
+        print(run(job, resources, folder_in(Path({folder!r}))))
+    except PipelineError as error:  # as the command line has it
+        print(error, file=sys.stderr)
 """
 
 
@@ -130,6 +134,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
         train=str(more[0]),
         val=str(more[1]),
         changes=LASTING,
+        workers=1,
         interval_s=INTERVAL_S,
         folder=str(tmp_path),
     )
@@ -156,6 +161,35 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
     facts = [json.loads(line).get("fact") for line in log.read_text().splitlines()]
     epoch, step = (int(part) for part in saved.split("-"))
     assert ["resumed", f"goes on from epoch {epoch + 1}, step {step + 1}"] in facts
+
+
+@pytest.mark.parametrize(
+    ("name", "when"), [("raylet", "raylet"), ("gcs_server", "TrainController")]
+)
+def test_a_cluster_that_dies_before_the_first_step_is_one_line(params, more, tmp_path, name, when):
+    code = DRIVER.format(
+        root=str(ROOT),
+        train=str(more[0]),
+        val=str(more[1]),
+        changes=LASTING | {"epochs": 2000},
+        workers=2,
+        interval_s=INTERVAL_S,
+        folder=str(tmp_path),
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+    def found(name):
+        assert driver.poll() is None
+        children = psutil.Process(driver.pid).children(recursive=True)
+        return [child for child in children if name in " ".join(child.cmdline()[:3])]
+
+    wait_until(lambda: found(when))
+    victim = found(f"/{name}")[0]
+    victim.kill()
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2
+    assert "Ray's cluster on this machine is gone: " in errors.splitlines()[-1]
+    assert f"{name} died or was killed. Its logs are in /tmp/ray/" in errors.splitlines()[-1]
 
 
 def stop_early(job, resources, folder):

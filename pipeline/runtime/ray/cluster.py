@@ -1,23 +1,31 @@
 """A connection to a Ray cluster, or a cluster of this machine's cores, made in the background."""
 
+import atexit
 import logging
 import os
 import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
 from pipeline.runtime.ray.capacity import Amounts, count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
+from pipeline.runtime.ray.processes import ClusterProcesses
+from pipeline.runtime.session.background import in_daemon
+
+T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 5.0
 _WAIT_FOR_OTHERS_S = 20.0
 _POLL_S = 0.5
+_LOGS = "/tmp/ray/session_latest/logs"  # noqa: S108
 
 
 class Cluster:
@@ -44,9 +52,28 @@ class Cluster:
 
         self._ray = ray
         self._theirs = ray.is_initialized()  # by the caller, who also ends it
-        self._background = ThreadPoolExecutor(1, "ray")
-        self._connected = self._background.submit(self._connect)
-        self._closing: Future[None] | None = None
+        watched = self.private and not self._theirs
+        self._processes = ClusterProcesses() if watched else None
+        self._connected: Future[None] = Future()
+        self._leave = threading.Event()
+        self._left = in_daemon(self._live)
+
+    def _live(self) -> None:
+        """Connect, wait, and disconnect in one thread: Ray's processes end with their parent.
+
+        The parent is the thread that started them, as Linux sees it.
+        """
+        try:
+            self._connect()
+            self._connected.set_result(None)
+        except BaseException as error:
+            self._connected.set_exception(error)
+            return
+        self._leave.wait()
+        if not self._theirs and self.alive:
+            from pipeline.runtime.ray.internals import end_cluster
+
+            end_cluster()
 
     def _connect(self) -> None:
         if self._theirs:
@@ -68,15 +95,34 @@ class Cluster:
     @property
     def alive(self) -> bool:
         """Whether a private cluster's own processes run; of others nothing is known here."""
-        from pipeline.runtime.ray.internals import cluster_died
+        return self._processes is None or not self._processes.dead
 
-        return not self.private or self._theirs or not cluster_died()
+    def check(self) -> None:
+        """Look after the processes of a private cluster.
 
-    def _disconnect(self) -> None:
-        from pipeline.runtime.ray.internals import end_cluster
+        Raises:
+            PipelineError: one of them has died. Ray would end this process some 15 s (raylet) or
+                60 s (gcs_server) later, without a word of what to do.
+        """
+        if self._processes and (dead := self._processes.dead):
+            raise PipelineError(
+                f"Ray's cluster on this machine is gone: {dead} died or was killed. Its logs are in"
+                f" {_LOGS}; where memory ran out, the kernel's log says so. Mend the cause and run"
+                " dvc repro: a training goes on from its last checkpoint"
+            )
 
-        if not self._theirs:
-            end_cluster()
+    def ask(self, question: Callable[[], T]) -> T:
+        """Ask the cluster something in another thread: Ray waits without an end for the dead.
+
+        Raises:
+            PipelineError: see `check`.
+        """
+        return self._await(in_daemon(question))
+
+    def _await(self, answer: "Future[T]") -> T:
+        while not wait([answer], _POLL_S).done:
+            self.check()
+        return answer.result()
 
     @property
     def ray(self) -> Any:
@@ -85,7 +131,7 @@ class Cluster:
         Raises:
             PipelineError: the cluster cannot be joined or started.
         """
-        self._connected.result()
+        self._await(self._connected)
         return self._ray
 
     @property
@@ -116,6 +162,9 @@ class Cluster:
             PipelineError: the cluster will never have it, or others hold it for longer than
                 `patience_s`. Ray would wait for ever.
         """
+        return self.ask(lambda: self._grant(patience_s))
+
+    def _grant(self, patience_s: float) -> Demand:
         demand = state_demand(self.resources, self.nodes)
         deadline_s = time.monotonic() + patience_s
         while count_fitting(self.free, demand.per_worker) < demand.fewest:
@@ -127,18 +176,17 @@ class Cluster:
     @property
     def closing(self) -> bool:
         """Whether it is being left or ended."""
-        return self._closing is not None
+        return self._leave.is_set()
 
     def close(self) -> None:
-        """Start to leave or end the cluster, in the background: it takes a second or two."""
-        if self._closing is None:
-            self._closing = self._background.submit(self._disconnect)
-            self._background.shutdown(wait=False)
-
-    def wait_closed(self) -> None:
-        """Wait until that has happened."""
-        assert self._closing
-        self._closing.result()
+        """Leave or end the cluster. It takes a second or two."""
+        self._leave.set()
+        if self.alive:
+            self._left.result()
+        else:
+            # To leave in order would be to ask the dead, and a thread that still waits for an
+            # answer crashes an interpreter that ends. What is left of it ends with this process.
+            atexit.register(_leave_at_once)
 
 
 @contextmanager
@@ -149,7 +197,6 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
-        cluster.wait_closed()
 
 
 def _set_environment(private: bool) -> None:
@@ -178,6 +225,12 @@ def _set_environment(private: bool) -> None:
         os.environ.setdefault(name, value)
 
 
+def _leave_at_once() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)  # as any PipelineError has it
+
+
 def _show_token() -> None:
     """Have Ray show its token to the cluster, where there is one and nothing else is asked for.
 
@@ -203,7 +256,7 @@ def _no_cluster(address: str | None, error: Exception) -> PipelineError:
     if address is None:
         return PipelineError(
             f"Ray cannot start a cluster on this machine ({type(error).__name__}: {error}); its"
-            " logs are in /tmp/ray/session_latest/logs"
+            f" logs are in {_LOGS}"
         )
     return PipelineError(
         f"no Ray cluster answers at resources.address {address} ({error}); start one with ray"

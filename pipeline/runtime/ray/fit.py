@@ -115,10 +115,9 @@ def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]
             num_gpus=demand.per_worker.get("GPU", 0),
             max_retries=0,
         )
-        answer: tuple[Arithmetic, dict[str, Any]] = cluster.ray.get(
-            task.remote(job, resources, demand, in_actor=True)
-        )
-        return answer
+        answer = task.remote(job, resources, demand, in_actor=True)
+        chosen: tuple[Arithmetic, dict[str, Any]] = cluster.ask(lambda: cluster.ray.get(answer))
+        return chosen
 
 
 def _autotune(
@@ -172,7 +171,7 @@ def _follow(
     sampled = collecting(folder.system, reader.system_metrics) if wanted else nullcontext()
     with sampled, following(folder.events, reader):
         # Ray waits without taking signals, so that the main thread must be free for them.
-        stoppable = run_in_thread if cluster else run_here
+        stoppable = partial(run_in_thread, check=cluster.check) if cluster else run_here
         outcome = stoppable(run, ask=ask, worth_asking=worth_asking)
     if "error" in outcome:
         raise _mistake(outcome["error"], folder)

@@ -128,13 +128,6 @@ def print_no_worker_deaths() -> None:
     ray._private.worker._worker_logs_enabled = False
 
 
-def cluster_died() -> bool:
-    """Whether a process is gone without which the cluster that this process started is none."""
-    node = _node()
-    dead = {kind for kind, _ in node.dead_processes()} if node else set()
-    return bool(dead & {"gcs_server", "raylet"})
-
-
 def logs_folder() -> Path:
     """Return the folder of the cluster's logs on this machine."""
     return Path(_node().get_session_dir_path()) / "logs"

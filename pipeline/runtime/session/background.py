@@ -1,8 +1,12 @@
-"""A thread that lives as long as a block."""
+"""Threads that live as long as a block, or that nobody waits for."""
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -20,3 +24,17 @@ def in_background(work: Callable[[threading.Event], object]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def in_daemon(function: Callable[[], T]) -> "Future[T]":
+    """Run a function in a thread for which the interpreter does not wait, should it hang."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
+
+from pipeline.runtime.session.background import in_daemon
 
 T = TypeVar("T")
 
@@ -91,7 +93,11 @@ def run_here(
 
 
 def run_in_thread(
-    function: Callable[[], T], *, ask: Callable[[], object], worth_asking: Callable[[], bool]
+    function: Callable[[], T],
+    *,
+    ask: Callable[[], object],
+    worth_asking: Callable[[], bool],
+    check: Callable[[], object] = lambda: None,
 ) -> T:
     """Run a function in a thread, so that the main one is free to take signals.
 
@@ -99,6 +105,7 @@ def run_in_thread(
         function: what to run. After a call of `ask` it may run on, but not for long.
         ask: asks it to end in order.
         worth_asking: whether there is anything to lose yet, and anybody to ask.
+        check: called all the while; an error of it ends the wait.
 
     Returns:
         What the function returns.
@@ -107,14 +114,7 @@ def run_in_thread(
         KeyboardInterrupt: there was nothing to lose, the function took too long to end, or a
             second signal came. It may still be running then.
     """
-    future: Future[T] = Future()
     deadline_s = float("inf")
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
 
     def on_signal(*_: object) -> None:
         nonlocal deadline_s
@@ -123,11 +123,10 @@ def run_in_thread(
         deadline_s = time.monotonic() + _PATIENCE_S
         ask()
 
-    # A daemon, for which the interpreter does not wait should it hang.
-    thread = threading.Thread(target=run, daemon=True)
     with _handling(on_signal):
-        thread.start()
+        future = in_daemon(function)
         while not wait([future], _POLL_S).done:
+            check()
             asked = deadline_s < float("inf")
             if asked and (time.monotonic() > deadline_s or not worth_asking()):
                 raise KeyboardInterrupt

@@ -96,18 +96,15 @@ def test_the_node_has_what_is_asked_of_it():
     from ray._private.node import Node
     from ray._private.ray_constants import (
         PROCESS_TYPE_DASHBOARD,
-        PROCESS_TYPE_GCS_SERVER,
         PROCESS_TYPE_LOG_MONITOR,
         PROCESS_TYPE_MONITOR,
-        PROCESS_TYPE_RAYLET,
     )
 
     assert internals._node() is ray._private.worker._global_node
-    for name in ("dead_processes", "all_processes", "get_session_dir_path"):
+    for name in ("all_processes", "get_session_dir_path"):
         assert hasattr(Node, name) or f"self.{name}:" in inspect.getsource(Node.__init__)
     known = {PROCESS_TYPE_MONITOR, PROCESS_TYPE_LOG_MONITOR, PROCESS_TYPE_DASHBOARD}
     assert known == set(internals._HELPERS)
-    assert (PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET) == ("gcs_server", "raylet")
 
 
 def test_no_other_module_reaches_for_private_parts():
