@@ -1,31 +1,35 @@
 """Files that are whole or absent, JSON that diffs well, and where things lie that last."""
 
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
 
+_SUFFIX = ".tmp"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
+    _remove_leftovers(path)
+    descriptor, name = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes files private; a result is as readable as the umask lets any file be.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with _held(descriptor):
+            yield temporary
+            # mkstemp makes files private; a result is as readable as the umask lets any file be.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -33,16 +37,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it replaces `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    _remove_leftovers(path)
+    temporary = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
-        inner = temporary / path.name  # made with the permissions that the umask allows
-        inner.mkdir()
-        yield inner
-        shutil.rmtree(path, ignore_errors=True)
-        inner.replace(path)
+        with _held(os.open(temporary, os.O_RDONLY)):
+            inner = temporary / path.name  # made with the permissions that the umask allows
+            inner.mkdir()
+            yield inner
+            shutil.rmtree(path, ignore_errors=True)
+            inner.replace(path)
     finally:
         shutil.rmtree(temporary)
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    """Lock what is being written until the block ends or the process dies; then close it."""
+    try:
+        with suppress(OSError):  # a file system without locks: nothing is removed there either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Make the folder of `path`, and remove what killed processes left there in place of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????{_SUFFIX}"):
+        with suppress(OSError):  # another process holds or removes it
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def repository() -> Path:

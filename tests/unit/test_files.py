@@ -1,9 +1,12 @@
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path, read_json, write_json
+from pipeline.files import atomic_path, fresh_folder, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -14,6 +17,43 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.files import atomic_path, fresh_folder
+target = Path(sys.argv[1])
+with atomic_path(target / "f.txt") as file, fresh_folder(target / "d") as folder:
+    file.write_text("half")
+    (folder / "half").touch()
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("writes", flush=True)
+    input()
+"""
+
+
+def start_writing(folder, how):
+    command = [sys.executable, "-c", KILLED, str(folder), how]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    with start_writing(tmp_path, "killed") as killed:
+        assert killed.wait() == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with start_writing(tmp_path, "alive") as alive:
+        assert alive.stdout.readline() == "writes\n"
+        assert len(list(tmp_path.iterdir())) == 2  # its own: those of the killed one are gone
+        (tmp_path / ".f.txt.of-mine").touch()
+        with atomic_path(tmp_path / "f.txt") as file, fresh_folder(tmp_path / "d"):
+            file.write_text("whole")
+        alive.communicate("\n")
+    assert alive.returncode == 0  # nobody took its files away
+    assert {path.name for path in tmp_path.iterdir()} == {"f.txt", "d", ".f.txt.of-mine"}
+    assert (tmp_path / "f.txt").read_text() == "half"  # the last to end
+    assert list((tmp_path / "d").iterdir()) == [tmp_path / "d" / "half"]
 
 
 def test_json_comes_back(tmp_path):
