@@ -4,6 +4,7 @@ A mistake of the user becomes one line on stderr and exit code 2. Nothing heavy 
 `convoy --help` shows what there is before torch would have been found.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -210,8 +211,18 @@ def run(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one per kind of end
     except OSError as error:
         # The disk is full, a folder cannot be written, a file stands where a folder should.
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
+        return _fail(f"{where}{error.strerror or error}{_OS_ADVICE.get(error.errno or 0, '')}")
     return code if isinstance(code, int) else 0
+
+
+# What to change, by the number of an operating system's error.
+_OS_ADVICE = {
+    errno.EACCES: "; see by ls -ld who may read and write it",
+    errno.EPERM: "; see by ls -ld who may read and write it",
+    errno.EROFS: "; mount its file system with the right to write, or name a path on another one",
+    errno.ENOSPC: "; free some space: df names the full file system",
+    errno.EDQUOT: "; free some space: quota names the limit",
+}
 
 
 def _fail(message: str, code: int = 2) -> int:

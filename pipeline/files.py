@@ -20,7 +20,8 @@ _SUFFIX = ".tmp"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends well."""
     _remove_leftovers(path)
-    descriptor, name = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
+    with _naming(path):
+        descriptor, name = tempfile.mkstemp(_SUFFIX, f".{path.name}.", path.parent)
     temporary = Path(name)
     try:
         with _held(descriptor):
@@ -38,16 +39,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def fresh_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it replaces `path` when the block ends well."""
     _remove_leftovers(path)
-    temporary = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
+    with _naming(path):
+        temporary = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
         with _held(os.open(temporary, os.O_RDONLY)):
             inner = temporary / path.name  # made with the permissions that the umask allows
             inner.mkdir()
             yield inner
-            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():  # moved as a whole: where it may not be, nothing of it is lost
+                path.replace(temporary / f"{path.name}.before")
             inner.replace(path)
     finally:
         shutil.rmtree(temporary)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error name the path that a person knows."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
