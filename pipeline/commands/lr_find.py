@@ -23,6 +23,7 @@ from pipeline.vision.inspection.lr_range import (
 )
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.trainer import Trainer
 
@@ -83,7 +84,7 @@ def _build(job: Job, resources: Resources) -> Trainer:
         known=tuned_arithmetic(job.stage),
     )
     torch.set_num_threads(compute.threads)
-    return job.build(Share(), device, compute)
+    return build_trainer(job, Share(), device, compute)
 
 
 def _write(stage: str, job: Job, points: Sequence[Point], suggestion: float | None) -> None:

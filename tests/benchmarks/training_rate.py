@@ -42,6 +42,7 @@ from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job
@@ -196,7 +197,7 @@ class Convoy:
 
     def __init__(self, case: Case, job: Job, compute: ComputeConfig, device: torch.device) -> None:
         self.threads = compute.threads
-        self._trainer = job.build(Share(), device, compute)
+        self._trainer = build_trainer(job, Share(), device, compute)
         self._case, self._device = case, device
 
     def rate(self, seconds: float) -> float:

@@ -36,6 +36,7 @@ from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job
@@ -136,7 +137,7 @@ def show_cache(job: Job, compute: ComputeConfig) -> None:
 
 def start(job: Job, compute: ComputeConfig) -> Trainer:
     """Build the trainer of a job."""
-    return job.build(Share(), torch.device("cpu"), compute)
+    return build_trainer(job, Share(), torch.device("cpu"), compute)
 
 
 def run(parts: list[tuple[Job, float]], compute: ComputeConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pipeline.runtime.ray.fit import fit
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.training_state import read_training_state
@@ -83,7 +84,7 @@ def chosen(folder):
 
 def alone(job, compute):
     """Train in this process, without Ray, and return the trainer."""
-    trainer = job.build(Share(), torch.device("cpu"), compute)
+    trainer = build_trainer(job, Share(), torch.device("cpu"), compute)
     while not trainer.done:
         trainer.advance(1000)
     return trainer

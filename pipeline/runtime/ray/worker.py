@@ -29,6 +29,7 @@ from pipeline.runtime.session.system_metrics import sampling
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.autotune import choose_compute
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.memory import keep_freed_memory
@@ -148,7 +149,7 @@ def _build_together(
     """
     trainer, mistakes = None, [""] * share.workers
     try:
-        trainer = job.build(share, device, start.compute)
+        trainer = build_trainer(job, share, device, start.compute)
         if start.checkpoint:
             trainer.restore(config.folder.checkpoints / start.checkpoint)
     except PipelineError as error:

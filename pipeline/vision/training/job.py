@@ -1,31 +1,22 @@
-"""A training as plain values that travel to a worker, and the trainer built from them there.
+"""A training as plain values that travel to a worker, see `building` for what is made of them.
 
-The process that only hands a job on needs no torch: the methods that do import it themselves.
+The process that only hands a job on needs no torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet
-from pipeline.errors import PipelineError, some
+from pipeline.errors import PipelineError
 from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.bundle.digest import values_digest
 from pipeline.vision.training.sampling import count_steps
-
-if TYPE_CHECKING:
-    import torch
-
-    from pipeline.vision.networks import Classifier
-    from pipeline.vision.training.batches import Share
-    from pipeline.vision.training.compute_config import ComputeConfig
-    from pipeline.vision.training.trainer import Trainer
-    from pipeline.vision.weights.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -121,44 +112,6 @@ class Job:
         recipe = self.recipe.model_dump(mode="json")
         return values_digest([described, recipe, dict(versions), code])
 
-    def build_network(self) -> "tuple[Classifier, Loaded | None]":
-        """Build the network with its first weights, seeded.
-
-        Raises:
-            PipelineError: network or weights that are not there or do not fit.
-        """
-        import torch
-
-        from pipeline.vision.networks import build_network
-        from pipeline.vision.weights.loading import load_weights
-
-        torch.manual_seed(self.recipe.seed)
-        shape = self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
-        network = build_network(self.network, self.args, shape, len(self.classes))
-        loaded = load_weights(network, self.weights) if self.weights else None
-        if loaded and "head.weight" in loaded.new:
-            network.silence_head()
-        if loaded and self.recipe.trainable != "all":
-            _check_nothing_random_is_frozen(loaded, self.recipe.trainable)
-        return network, loaded
-
-    def build(self, share: "Share", device: "torch.device", compute: "ComputeConfig") -> "Trainer":
-        """Open the images and build the trainer of one worker.
-
-        Raises:
-            PipelineError: see `build_network`; or images that are not there, or fewer than
-                workers.
-        """
-        from pipeline.vision.training.sync_norm import synchronise_norms
-        from pipeline.vision.training.trainer import Trainer
-        from pipeline.vision.training.worker import Worker
-
-        network, loaded = self.build_network()
-        self.check_shares(share.workers)
-        if share.workers > 1 and self.recipe.sync_batch_norm:
-            synchronise_norms(network)
-        return Trainer(network, self, Worker(share, device, compute.arithmetic), loaded)
-
     def check_shares(self, workers: int) -> None:
         """Refuse batches that cannot be shared out: a part without images would stop the others.
 
@@ -173,12 +126,3 @@ class Job:
                 f" {recipe.accumulate} parts each; raise global_batch_size, or lower accumulate or"
                 " resources.workers"
             )
-
-
-def _check_nothing_random_is_frozen(loaded: "Loaded", trainable: str) -> None:
-    frozen = [name for name in loaded.new if name.startswith("extractor.")]
-    if frozen:
-        raise PipelineError(
-            f"trainable: {trainable} would freeze layers that the weights do not hold"
-            f" ({some(frozen, 3)}); set trainable: all, or give weights for this network"
-        )

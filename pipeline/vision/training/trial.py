@@ -12,6 +12,7 @@ import torch
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, Share
+from pipeline.vision.training.building import build_network
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.error_translation import translate_errors
 from pipeline.vision.training.features import features_suffice
@@ -41,12 +42,12 @@ class Trial:
             part: of each batch's images that are taken, in (0, 1].
 
         Raises:
-            PipelineError: see `Job.build_network`.
+            PipelineError: see `build_network`.
         """
         self._job, self._share, self._device = job, share, device
         size = max(int(batch_rows(job) * part), 1)
         self._recipe = job.recipe.model_copy(update={"global_batch_size": size})
-        self._network, _ = job.build_network()
+        self._network, _ = build_network(job)
 
     def steps(self, compute: ComputeConfig) -> Generator[tuple[float, float]]:
         """Take one step after another on a copy of the network.

@@ -10,6 +10,7 @@ from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training import autotune
 from pipeline.vision.training.autotune import Search, choose_compute, strays
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from tests.contract.imports import ROOT
 from tests.jobs import job_on
@@ -263,7 +264,7 @@ def test_a_trial_takes_the_steps_of_the_training_and_leaves_no_trace(
     assert len(said) == len(record["candidates"])
     assert found.threads in (1, 2)
     if share.workers == 1 and changes == MIXED:
-        trainer = job.build(Share(), CPU, ComputeConfig(FP32, 2))
+        trainer = build_trainer(job, Share(), CPU, ComputeConfig(FP32, 2))
         trainer.advance(3)
         losses = trainer._losses[:3].tolist()
         assert record["candidates"][0]["losses"][:3] == pytest.approx(losses, rel=1e-6)

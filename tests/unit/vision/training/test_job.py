@@ -11,6 +11,7 @@ from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training import versions
 from pipeline.vision.training.batches import Share
+from pipeline.vision.training.building import build_network, build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job, make_trial_job
@@ -50,13 +51,13 @@ def test_sets_are_opened_once_in_each_process(sets, monkeypatch):
     paths = sorted(sets.glob("*/shard-*.arrow"))
     assert sorted(opened) == paths
     job.check_shares(2)
-    job.build(Share(), CPU, ComputeConfig()).advance(1)
+    build_trainer(job, Share(), CPU, ComputeConfig()).advance(1)
     assert sorted(opened) == paths
     # Elsewhere, they are opened by those who need them, once.
     arrived = pickle.loads(pickle.dumps(job))
     assert sorted(opened) == paths
     for _ in range(2):
-        arrived.build(Share(), CPU, ComputeConfig())
+        build_trainer(arrived, Share(), CPU, ComputeConfig())
     assert sorted(opened) == sorted(paths * 2)
 
 
@@ -76,7 +77,7 @@ def test_channel_statistics_are_computed_once(sets, monkeypatch):
         lambda images: counted.append(1) or channel_statistics(images),
     )
     job = make(sets)
-    job.build(Share(), CPU, ComputeConfig()).advance(1)
+    build_trainer(job, Share(), CPU, ComputeConfig()).advance(1)
     assert counted == [1]
 
 
@@ -92,7 +93,7 @@ def test_the_description_of_what_comes_out(sets):
     assert described.origin["data"] == job.images_digest
     assert described.origin["validation"] == job.validation_digest
     assert described.origin["weights"] == "random"
-    network, _ = job.build_network()
+    network, _ = build_network(job)
     assert described.build().state_dict().keys() == network.state_dict().keys()
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
+from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
 from tests.jobs import RECIPE, job_on
 
 recipe = RECIPE.model_copy(update={{"clip_norm": 1.0, "ema_decay": 0.9, "mixup_alpha": 0.3}})
 job = job_on([Path("train"), Path("val")], recipe, "{network}")
-trainer = job.build(Share(), torch.device("cpu"), ComputeConfig(Arithmetic("bf16"), 1))
+trainer = build_trainer(job, Share(), torch.device("cpu"), ComputeConfig(Arithmetic("bf16"), 1))
 while trainer.state.epochs_done < 1:
     trainer.advance(1)
 trainer.save(Path("checkpoint"))
