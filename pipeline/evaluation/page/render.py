@@ -103,6 +103,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        breakable=words.breakable,
+        class_name=words.class_name,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,
