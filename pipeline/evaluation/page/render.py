@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.judging.words import number
-from pipeline.evaluation.page import changes, words
+from pipeline.evaluation.page import changes, names, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
@@ -103,8 +103,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        breakable=words.breakable,
-        class_name=words.class_name,
+        breakable=names.breakable,
+        class_name=names.class_name,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,

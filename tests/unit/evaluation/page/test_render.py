@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.evaluation.judging.gate import AgainstBaseline, judge
 from pipeline.evaluation.page import count_split, find_pictures, render
-from pipeline.evaluation.page.words import class_name
+from pipeline.evaluation.page.names import class_name
 from tests import reports
 
 CLASSES = ("<b>ant</b>", "bee & co")
