@@ -2,8 +2,6 @@
 
 import re
 
-from markupsafe import Markup, escape
-
 _LONG = 16  # letters without a blank; less is never broken
 _BETWEEN_WORDS = r"_\-/.,:;"
 _WORD_ENDS = re.compile(rf"(?<=[{_BETWEEN_WORDS}])(?=[^\s{_BETWEEN_WORDS}])")
@@ -11,19 +9,16 @@ _WORD_ENDS = re.compile(rf"(?<=[{_BETWEEN_WORDS}])(?=[^\s{_BETWEEN_WORDS}])")
 _TOO_LONG_A_WORD = re.compile(rf"[^\s{_BETWEEN_WORDS}\u2e80-\uffff]{{25,}}")
 
 
-def breakable(text: str) -> Markup:
-    """Let a browser break the long names in a text where their words end, if it must."""
-    return Markup("").join(
-        Markup("<wbr>").join(_WORD_ENDS.split(part)) if len(part) > _LONG else escape(part)
-        for part in re.split(r"(\s+)", text)
-    )
+def pieces(text: str) -> list[str]:
+    """Cut a text where a browser may break it beside blanks: where the words of long names end."""
+    found = [""]
+    for part in re.split(r"(\s+)", text):
+        first, *others = _WORD_ENDS.split(part) if len(part) > _LONG else [part]
+        found[-1] += first
+        found += others
+    return found
 
 
-def class_name(name: str) -> Markup:
-    """Write a class name: as `breakable`, and a word that is too long is shortened in its middle.
-
-    A tooltip then says all of it.
-    """
-    short = _TOO_LONG_A_WORD.sub(lambda word: f"{word[0][:12]}…{word[0][-11:]}", name)
-    shown = breakable(short)
-    return shown if short == name else Markup('<span title="{}">{}</span>').format(name, shown)
+def shortened(name: str) -> str:
+    """Shorten the words of a class name that are too long for a phone, in their middle."""
+    return _TOO_LONG_A_WORD.sub(lambda word: f"{word[0][:12]}…{word[0][-11:]}", name)

@@ -10,7 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
-from pipeline.evaluation.page.names import breakable, class_name
+from pipeline.evaluation.page.names import pieces, shortened
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
@@ -104,13 +104,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        breakable=breakable,
-        class_name=class_name,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,
+        pieces=pieces,
+        shortened=shortened,
     )
     return environment
 

@@ -51,8 +51,9 @@ def to_png(figure: Figure) -> bytes:
             return _draw(figure)
     except UserWarning:
         for text in figure.findobj(Text):
-            # A font that is found for its letters need not have a bold face.
-            text.set(fontfamily=families(text.get_text()), fontweight="normal")
+            default, *others = families(text.get_text())
+            if others:  # which need not have a bold face
+                text.set(fontfamily=[default, *others], fontweight="normal")
     with missing_letters("ignore"):
         return _draw(figure)
 
