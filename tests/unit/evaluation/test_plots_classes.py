@@ -100,6 +100,9 @@ def test_dvc_plots_have_the_same_colours():
     colour = template["encoding"]["color"]
     assert colour["scale"]["range"] == list(PALETTE)
     assert colour["sort"] is None  # the order of the classes, which is that of the rows
+    # The names of params become identifiers of Vega's expressions: a JavaScript keyword, such as
+    # class, is an error there, and the plot stays empty.
+    assert [one["name"] for one in template["params"]] == ["chosen"]
 
 
 DRAW = """
