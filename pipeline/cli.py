@@ -74,7 +74,9 @@ def app() -> None:
     help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Also write the answers here: .csv or .json."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Also write the answers here: .csv, .json or .parquet.",
 )
 def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
     """Classify image files or folders of them."""

@@ -7,7 +7,10 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
@@ -28,7 +31,7 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
     Args:
         paths: files, or folders that are searched for files.
         model: a bundle folder, an MLflow run id or a registry URI.
-        output: a .csv or .json file, or None.
+        output: a .csv, .json or .parquet file, or None.
 
     Raises:
         PipelineError: no such path or model, an output that cannot be written, or no usable
@@ -87,7 +90,8 @@ def _check_output(output: Path) -> None:
     """Refuse what cannot be written before hours are spent on it."""
     if output.suffix not in _WRITERS:
         raise PipelineError(
-            f"--output {output}: expected a name that ends in .csv or .json, got '{output.suffix}'"
+            f"--output {output}: expected a name that ends in {', '.join(_WRITERS)}, got"
+            f" '{output.suffix}'"
         )
     reason = None
     try:
@@ -130,14 +134,31 @@ def _line(answer: Answer, classes: Sequence[str]) -> str:
     return f"{as_text(answer.path)}\t{answer.label}\t{shown}"
 
 
+def _table(answers: Sequence[Answer], classes: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    """Return names of columns, those of the classes in their order, and a row for each answer."""
+    names = ["path", "class", "probability", *(f"p_{name}" for name in classes), "problem"]
+    rows = []
+    for answer in answers:
+        posterior = answer.probabilities or [None] * len(classes)
+        best = max(answer.probabilities, default=None)
+        rows.append([as_text(answer.path), answer.label, best, *posterior, answer.problem])
+    return names, rows
+
+
 def _write_csv(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
+    names, rows = _table(answers, classes)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "class", *(f"p_{label}" for label in classes), "problem"])
-        for answer in answers:
-            posterior = answer.probabilities or [""] * len(classes)
-            row = [as_text(answer.path), answer.label or "", *posterior, answer.problem or ""]
-            writer.writerow(row)
+        csv.writer(file).writerows([names, *rows])
+
+
+def _write_parquet(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
+    names, rows = _table(answers, classes)
+    texts = {"path", "class", "problem"}
+    columns = {
+        name: pa.array(column, pa.string() if name in texts else pa.float64())
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    pq.write_table(pa.table(columns), path)
 
 
 def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
@@ -145,6 +166,7 @@ def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -
         {
             "path": as_text(answer.path),
             "class": answer.label,
+            "probability": max(answer.probabilities, default=None),
             "probabilities": dict(zip(classes, answer.probabilities, strict=False)),
             "problem": answer.problem,
         }
@@ -153,4 +175,4 @@ def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -
     path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-_WRITERS = {".csv": _write_csv, ".json": _write_json}
+_WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}

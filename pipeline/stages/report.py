@@ -1,7 +1,5 @@
 """One self-contained page that a person opens."""
 
-import io
-
 import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
@@ -59,6 +57,7 @@ def _disagreements(register: RegisterReport) -> dict[str, bytes]:
     found = register.disagreements
     if not found or not found.listed:
         return {}
+    from pipeline.evaluation.plots import to_png
     from pipeline.evaluation.plots.disagreements import draw_disagreements
 
     images = ImageSet.open(PACKED / "test")
@@ -69,6 +68,4 @@ def _disagreements(register: RegisterReport) -> dict[str, bytes]:
     shown = images.gather(np.array([one.row for one in found.listed], dtype=np.int64))
     total = found.mended + found.spoiled
     figure = draw_disagreements(found.listed, list(shown), total, ("was", "now"))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return {"report/disagreements": buffer.getvalue()}
+    return {"report/disagreements": to_png(figure)}

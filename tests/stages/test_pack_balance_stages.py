@@ -11,20 +11,12 @@ from PIL import Image
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.params import load_params, parse
+from pipeline.params import parse
 from pipeline.params.choices.transforms import Policy
 from pipeline.stages import balance, pack
+from tests.images import params_with
 
-DEFAULTS = load_params(Path(__file__).parents[2] / "params.yaml")
 IMAGES_PER_CLASS = {"circle": 20, "line": 6, "square": 2}
-
-
-def params(**sections):
-    """Return the shipped params with some values of some sections replaced."""
-    changed = {
-        name: getattr(DEFAULTS, name).model_copy(update=values) for name, values in sections.items()
-    }
-    return DEFAULTS.model_copy(update=changed)
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def test_some_deep_images_among_others_are_named(split, capsys):
         [dict(row, bits=16 if n == 3 else 8) for n, row in enumerate(split)]
     )
     pq.write_table(table, "data/split.parquet")
-    pack.run(params())
+    pack.run(params_with())
     said = capsys.readouterr().out.splitlines()
     assert said[0] == (
         f"pack: 1 of {len(split)} images have 16 bits ({split[3]['path']}), so all are packed with"
@@ -70,12 +62,12 @@ def test_some_deep_images_among_others_are_named(split, capsys):
     )
     assert said[-1].endswith("uint16 -> data/packed")
     for depth in (8, 16):
-        pack.run(params(pack={"bit_depth": depth}))
+        pack.run(params_with(pack={"bit_depth": depth}))
         assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_pack_writes_each_split_sorted_by_path(split, capsys):
-    pack.run(params())
+    pack.run(params_with())
     assert capsys.readouterr().out == (
         "pack: train 28, val 3, test 3 images of 28x28x1 uint8 -> data/packed\n"
     )
@@ -89,10 +81,10 @@ def test_pack_writes_each_split_sorted_by_path(split, capsys):
 
 
 def test_pack_again_writes_the_same_bytes_and_leaves_no_stale_shards(split):
-    pack.run(params())
+    pack.run(params_with())
     first = files("data/packed")
     Path("data/packed/train/shard-00009.arrow").write_bytes(b"stale")
-    pack.run(params())
+    pack.run(params_with())
     assert files("data/packed") == first
     assert [path.name for path in Path("data").iterdir() if path.name.startswith(".")] == []
 
@@ -101,34 +93,34 @@ def test_pack_takes_16_bits_when_any_source_has_them(split, capsys):
     table = pq.read_table("data/split.parquet").to_pylist()
     table[0]["bits"] = 16
     pq.write_table(pa.Table.from_pylist(table), "data/split.parquet")
-    pack.run(params())
+    pack.run(params_with())
     assert "28x28x1 uint16" in capsys.readouterr().out
     assert ImageSet.open(Path("data/packed/val")).info.preprocessing.bit_depth == 16
-    pack.run(params(pack={"bit_depth": 8, "channels": 3, "width": 20}))
+    pack.run(params_with(pack={"bit_depth": 8, "channels": 3, "width": 20}))
     assert "28x20x3 uint8" in capsys.readouterr().out
 
 
 def test_the_paths_of_a_manifest_are_relative_to_its_folder(split, capsys):
     Path("data/sample/list.csv").write_text("path,label\n")
-    pack.run(params(data={"root": "data/sample/list.csv"}))
+    pack.run(params_with(data={"root": "data/sample/list.csv"}))
     assert capsys.readouterr().out.startswith("pack: train 28,")
 
 
 def test_a_failed_pack_leaves_the_former_shards(split):
-    pack.run(params())
+    pack.run(params_with())
     first = files("data/packed")
     Path("data/sample/line/01.png").write_bytes(b"changed")
     with pytest.raises(PipelineError, match=r"^data/sample/line/01\.png changed since"):
-        pack.run(params())
+        pack.run(params_with())
     assert files("data/packed") == first
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match=r"^data/split\.parquet is missing; run dvc repro"):
-        pack.run(params())
+        pack.run(params_with())
     with pytest.raises(PipelineError, match=r"^no packed images in data/packed/train; run dvc"):
-        balance.run(params())
+        balance.run(params_with())
 
 
 def test_a_damaged_split_table_is_named(split):
@@ -136,16 +128,16 @@ def test_a_damaged_split_table_is_named(split):
     with pytest.raises(
         PipelineError, match=r"split\.parquet lacks the columns sha256, bits, split;"
     ):
-        pack.run(params())
+        pack.run(params_with())
     Path("data/split.parquet").write_text("junk")
     with pytest.raises(PipelineError, match=r"split\.parquet is damaged \(.*\); delete it and run"):
-        pack.run(params())
+        pack.run(params_with())
 
 
 def test_balance_tops_up_the_rare_classes(split, capsys):
-    pack.run(params())
+    pack.run(params_with())
     capsys.readouterr()
-    balance.run(params())
+    balance.run(params_with())
     assert capsys.readouterr().out == (
         "balance: 32 synthetic images; classes of 2 to 20 images become 20 to 20 -> data/balanced\n"
     )
@@ -164,20 +156,20 @@ def test_balance_tops_up_the_rare_classes(split, capsys):
 
 
 def test_balance_again_writes_the_same_bytes(split):
-    pack.run(params())
+    pack.run(params_with())
     written = []
     for _ in range(2):
-        balance.run(params())
+        balance.run(params_with())
         pictures = [path.read_bytes() for path in sorted(Path("reports").rglob("*.*"))]
         written.append((files("data/balanced"), pictures))
     assert written[0] == written[1]
-    balance.run(params(balance={"seed": 1}))
+    balance.run(params_with(balance={"seed": 1}))
     assert files("data/balanced") != written[0][0]
 
 
 def test_balance_names_the_classes_that_the_cap_keeps_below_target(split, capsys):
-    pack.run(params())
-    balance.run(params(balance={"max_copies_per_image": 3}))
+    pack.run(params_with())
+    balance.run(params_with(balance={"max_copies_per_image": 3}))
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == ("balance: max_copies_per_image 3 keeps below target: square (8 of 20)")
     report = json.loads(Path("reports/balance.json").read_text())
@@ -185,25 +177,25 @@ def test_balance_names_the_classes_that_the_cap_keeps_below_target(split, capsys
 
 
 def test_balance_with_nothing_to_do_writes_an_empty_set(split):
-    pack.run(params())
-    balance.run(params(balance={"max_copies_per_image": 0}))
+    pack.run(params_with())
+    balance.run(params_with(balance={"max_copies_per_image": 0}))
     assert len(ImageSet.open(Path("data/balanced"))) == 0
 
 
 def test_an_unknown_class_with_a_policy_is_an_error(split):
-    pack.run(params())
+    pack.run(params_with())
     message = re.escape(
         "balance.per_class: no class sqare in the data, did you mean square?"
         " (classes: circle, line, square)"
     )
     with pytest.raises(PipelineError, match=message):
-        balance.run(params(balance={"per_class": {"sqare": ()}}))
+        balance.run(params_with(balance={"per_class": {"sqare": ()}}))
 
 
 def test_a_wrong_policy_of_one_class_is_found_before_any_work(split):
-    pack.run(params())
+    pack.run(params_with())
     policy = parse(Policy, [{"ISONoise": {}}])
     message = r"^balance\.per_class\.circle\[0\]\.ISONoise: needs colour, "
     with pytest.raises(PipelineError, match=message):
-        balance.run(params(balance={"per_class": {"circle": policy}}))
+        balance.run(params_with(balance={"per_class": {"circle": policy}}))
     assert not Path("data/balanced").exists()

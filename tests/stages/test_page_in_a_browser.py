@@ -1,6 +1,7 @@
 """The page in Chromium: nothing is fetched, nothing fails, nothing sticks out, all is legible."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,22 @@ CONTRAST = """
     .map(e => light(getComputedStyle(e).color))
     .map(l => (Math.max(l, ground) + 0.05) / (Math.min(l, ground) + 0.05)));
 })()
+"""
+# What stands on each line of the class names in tables, by where their letters stand.
+LINES_OF_NAMES = """
+[...document.querySelectorAll("td.class")].flatMap(cell => {
+  const lines = new Map(), walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    for (let at = 0; at < walker.currentNode.length; at++) {
+      const range = document.createRange();
+      range.setStart(walker.currentNode, at);
+      range.setEnd(walker.currentNode, at + 1);
+      const top = Math.round(range.getBoundingClientRect().top);
+      lines.set(top, (lines.get(top) || "") + range.toString());
+    }
+  }
+  return [...lines.values()];
+})
 """
 
 
@@ -116,6 +133,16 @@ def test_everything_stays_inside_when_all_details_are_open(browser, pages):
     browser.open(pages[100].as_uri(), width=PHONE[0])
     browser.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
     assert browser.ask("document.documentElement.scrollWidth") == PHONE[0]
+
+
+def test_class_names_break_between_words_only(browser, pages):
+    """The narrowest place is a table on a phone: no piece of a name is cut there."""
+    browser.open(pages[100].as_uri(), width=PHONE[0])
+    browser.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    lines = browser.ask(LINES_OF_NAMES)
+    assert "a_class_" in "".join(lines)
+    assert len(lines) > 100
+    assert [line for line in lines if not re.search(r"(_|ends ?|\b\d+)$", line)] == []
 
 
 def test_verdict_and_checks_stand_above_the_fold(browser, pages):

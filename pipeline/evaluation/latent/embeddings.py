@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.evaluation.metrics.rows import Rows, read_rows, write_rows
 
@@ -22,7 +23,10 @@ class Embeddings(Rows):
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     """Write the columns id, path, label (the class's name) and vectors (a list each)."""
-    write_rows(path, embeddings, "vectors")
+    vectors = embeddings.vectors
+    flat = pa.array(np.ascontiguousarray(vectors).ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    write_rows(path, embeddings, {"vectors": column})
 
 
 def read_embeddings(path: Path) -> Embeddings:
@@ -31,4 +35,8 @@ def read_embeddings(path: Path) -> Embeddings:
     Raises:
         PipelineError: the file is missing or damaged, or is something else.
     """
-    return read_rows(path, Embeddings, "vectors")
+    rows, table = read_rows(path, lambda _: ["vectors"])
+    column = table["vectors"].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.reshape(len(table), column.type.list_size)
+    return Embeddings(rows.classes, rows.ids, rows.paths, rows.labels, vectors)

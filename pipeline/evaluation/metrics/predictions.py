@@ -1,10 +1,12 @@
-"""Predictions as Parquet: who said what about which image."""
+"""Predictions as Parquet: what a model answered for which image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.evaluation.metrics.rows import Rows, read_rows, write_rows
 
@@ -21,8 +23,19 @@ class Predictions(Rows):
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write the columns id, path, label (the class's name) and probabilities (a list each)."""
-    write_rows(path, predictions, "probabilities")
+    """Write a row for each image.
+
+    The columns are id, path, label (the class's name), predicted (the most probable class's name),
+    probability (of that class), and p_<class> for each class, in the order of the classes.
+    """
+    classes, posteriors = predictions.classes, predictions.probabilities
+    answers = posteriors.argmax(axis=1)
+    columns = {
+        "predicted": pa.array([classes[i] for i in answers], pa.string()),
+        "probability": pa.array(posteriors[np.arange(len(answers)), answers]),
+    }
+    of_classes = zip(_columns(classes), posteriors.T, strict=True)
+    write_rows(path, predictions, columns | {name: pa.array(column) for name, column in of_classes})
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -31,4 +44,10 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
         PipelineError: the file is missing or damaged, or is something else.
     """
-    return read_rows(path, Predictions, "probabilities")
+    rows, table = read_rows(path, _columns)
+    posteriors = np.stack([column.to_numpy() for column in table.itercolumns()], axis=1)
+    return Predictions(rows.classes, rows.ids, rows.paths, rows.labels, posteriors)
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    return [f"p_{name}" for name in classes]

@@ -1,10 +1,9 @@
-"""Images with a vector each as Parquet: the columns id, path, label and the vector's own."""
+"""Images with figures each as Parquet: the columns id, path, label and further ones."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from pipeline.parquet import read_table
 
 @dataclass(frozen=True)
 class Rows:
-    """n images of k classes; a derived class adds one field, n vectors.
+    """n images of k classes; a derived class adds what is known of each image.
 
     Attributes:
         classes: k names.
@@ -33,34 +32,33 @@ class Rows:
     labels: npt.NDArray[np.int64]
 
 
-R = TypeVar("R", bound=Rows)
+def write_rows(path: Path, rows: Rows, columns: Mapping[str, pa.Array]) -> None:
+    """Write id, path, label (the class's name) and further columns.
 
-
-def write_rows(path: Path, rows: Rows, vectors: str) -> None:
-    """Write id, path, label (the class's name) and the field `vectors` (a list each).
-
-    The names of the classes stand in the schema's metadata.
+    The names of the classes stand in the schema's metadata, in their order.
     """
-    values: npt.NDArray[np.floating] = getattr(rows, vectors)
-    flat = pa.array(np.ascontiguousarray(values).ravel())
-    columns = {
+    table = {
         "id": pa.array(rows.ids, pa.string()),
         "path": pa.array(rows.paths, pa.string()),
         "label": pa.array([rows.classes[i] for i in rows.labels], pa.string()),
-        vectors: pa.FixedSizeListArray.from_arrays(flat, values.shape[1]),
+        **columns,
     }
     metadata = {b"classes": json.dumps(rows.classes, ensure_ascii=False).encode()}
+    whole = pa.table(table).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary)
+        # Figures hardly repeat: a dictionary of them takes time and room.
+        pq.write_table(whole, temporary, use_dictionary=["label", "predicted"])
 
 
-def read_rows(path: Path, kind: Callable[..., R], vectors: str) -> R:
-    """Read what `write_rows` wrote.
+def read_rows(
+    path: Path, columns: Callable[[Sequence[str]], Sequence[str]]
+) -> tuple[Rows, pa.Table]:
+    """Read what `write_rows` wrote, and the columns that `columns` names for these classes.
 
     Raises:
         PipelineError: the file is missing or damaged, or is something else.
     """
-    table = read_table(path, ["id", "path", "label", vectors])
+    table = read_table(path, ["id", "path", "label"])
     metadata = table.schema.metadata or {}
     if b"classes" not in metadata:
         raise PipelineError(f"{path} lacks the names of the classes; delete it and run dvc repro")
@@ -71,6 +69,4 @@ def read_rows(path: Path, kind: Callable[..., R], vectors: str) -> R:
         raise damaged(path, f"no class is named {some(strange, 1)}")
     labels = np.array([number[name] for name in names], np.int64)
     ids, paths = table["id"].to_pylist(), table["path"].to_pylist()
-    column = table[vectors].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return kind(classes, ids, paths, labels, flat.reshape(len(table), column.type.list_size))
+    return Rows(classes, ids, paths, labels), read_table(path, columns(classes))

@@ -10,6 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
+from pipeline.evaluation.page.names import pieces, shortened
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
@@ -108,6 +109,8 @@ def _environment() -> Environment:
         number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,
+        pieces=pieces,
+        shortened=shortened,
     )
     return environment
 

@@ -1,5 +1,8 @@
-"""Pictures. Each function takes plain values and returns a matplotlib figure; `save` writes one."""
+"""Pictures. Each function takes plain values and returns a matplotlib figure.
 
-from pipeline.evaluation.plots._style import save
+`save` writes a figure, `to_png` returns what it would write.
+"""
 
-__all__ = ["save"]
+from pipeline.evaluation.plots._style import save, to_png
+
+__all__ = ["save", "to_png"]

@@ -1,5 +1,6 @@
 """What all pictures share."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from pipeline.evaluation.plots._fonts import families, missing_letters
 from pipeline.files import atomic_path
 
 # Okabe and Ito's palette, which people with colour blindness can distinguish.
@@ -37,7 +40,31 @@ def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
     axes.imshow(flat, cmap="gray", vmin=0.0, vmax=1.0)
 
 
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG, the same bytes for the same picture.
+
+    Letters that the default font lacks are drawn with an installed font that has them, or as boxes
+    where there is none.
+    """
+    try:
+        with missing_letters("error"):
+            return _draw(figure)
+    except UserWarning:
+        for text in figure.findobj(Text):
+            default, *others = families(text.get_text())
+            if others:  # which need not have a bold face
+                text.set(fontfamily=[default, *others], fontweight="normal")
+    with missing_letters("ignore"):
+        return _draw(figure)
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG, the same bytes for the same picture."""
+    """Write the figure as PNG."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        temporary.write_bytes(to_png(figure))
+
+
+def _draw(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

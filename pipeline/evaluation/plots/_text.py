@@ -1,13 +1,18 @@
 """Names and paths of users in pictures: short enough for their place."""
 
+import re
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from pipeline.evaluation.plots._fonts import families, missing_letters
+
 _GAP = "…"
+_BETWEEN_WORDS = " _-/.,\N{EN DASH}\N{EM DASH}"
+_WORDS = re.compile(r"[^\s_\-/.,…]*[\s_\-/.,…]+|[^\s_\-/.,…]+")  # each with what ends it
 
 
 @cache
@@ -18,13 +23,16 @@ def width_of(text: str, size: float) -> float:
         text: as it is drawn, never read as a formula.
         size: of the font, in points.
     """
-    properties = FontProperties(size=size)
-    width, _, _ = text_to_path.get_text_width_height_descent(text, properties, ismath=False)
+    properties = FontProperties(family=families(text), size=size)
+    with missing_letters("ignore"):
+        width, _, _ = text_to_path.get_text_width_height_descent(text, properties, ismath=False)
     return float(width)
 
 
 def named(name: str, width: float, size: float, around: str = "") -> str:
     """Shorten a class name in its middle: names often differ at their ends.
+
+    Whole words are left out, unless that would leave out much more than letters would.
 
     Args:
         name: of a class.
@@ -36,7 +44,30 @@ def named(name: str, width: float, size: float, around: str = "") -> str:
     def cut(kept: int) -> str:
         return name[: kept - kept // 2] + _GAP + name[len(name) - kept // 2 :]
 
-    return _fitting(name, cut, width - width_of(around, size), size)
+    room = width - width_of(around, size)
+    by_letters = _fitting(name, cut, room, size)
+    by_words = _without_middle_words(name, room, size)
+    return by_words if by_letters != name and 2 * len(by_words) > len(by_letters) else by_letters
+
+
+def wrapped(
+    name: str, width: float, size: float, *, before: str = "", after: str = "", most: int = 2
+) -> list[str]:
+    """Write a class name in lines that end where words do; shortened where it needs too many.
+
+    Args:
+        name: of a class.
+        width: of a line, in points.
+        size: of the font, in points.
+        before: what stands before the name, on the first line.
+        after: what stands behind it, on the last.
+        most: lines there may be.
+    """
+    for text in (name, named(name, 0.8 * most * width, size, around=before + after)):
+        lines = _fill(_WORDS.findall(text), width, size, before, after)
+        if len(lines) <= most and all(width_of(line, size) <= width for line in lines):
+            return lines
+    return [before + named(name, width, size, around=before + after) + after]
 
 
 def ending(path: str, width: float, size: float) -> str:
@@ -57,3 +88,32 @@ def _fitting(text: str, cut: Callable[[int], str], width: float, size: float) ->
     lengths = range(3, len(text))
     fit = bisect_right(lengths, width, key=lambda kept: width_of(cut(kept), size))
     return cut(2 + fit) if len(text) > 2 else text
+
+
+def _without_middle_words(name: str, width: float, size: float) -> str:
+    """Return as many words of either end as fit; an empty text where one of each is too much."""
+    words = _WORDS.findall(name)
+    head, tail, chosen = 1, 1, ""
+    while head + tail < len(words):
+        first, last = "".join(words[:head]), "".join(words[-tail:])
+        text = first.rstrip(_BETWEEN_WORDS) + _GAP + last
+        if width_of(text, size) > width:
+            break
+        chosen = text
+        if len(first) < len(last):
+            head += 1
+        else:
+            tail += 1
+    return chosen
+
+
+def _fill(words: Sequence[str], width: float, size: float, before: str, after: str) -> list[str]:
+    """Put words into lines, as many as fit into each."""
+    lines = [before]
+    for place, word in enumerate(words):
+        end = after if place == len(words) - 1 else ""
+        if lines[-1] != before and width_of(lines[-1] + word.rstrip() + end, size) > width:
+            lines.append("")
+        lines[-1] += word
+    lines[-1] += after
+    return [line.rstrip() for line in lines]

@@ -7,19 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from pipeline.evaluation.plots._style import (
-    BLUE,
-    ORANGE,
-    PAGE_WIDTH,
-    new_figure,
-    show_image,
-)
-from pipeline.evaluation.plots._text import named, width_of
+from pipeline.evaluation.plots._classes import lighter, symbol
+from pipeline.evaluation.plots._style import BLUE, GREY, PAGE_WIDTH, new_figure, show_image
+from pipeline.evaluation.plots._text import named, width_of, wrapped
 
 _FONT = 9.0  # points
-_NAME_WIDTH = 110.0  # points
-_WIDEST_NAMES = 560.0  # points, side by side
+_NAME_WIDTH, _NARROW_NAME = 200.0, 110.0  # points
 _LYING_IN_ONE_PANEL = 40
 _NAMES_AT_MOST = 120  # more are no longer read one by one
 
@@ -44,10 +39,10 @@ class SheetRow:
 def histogram(
     classes: Sequence[str], before: npt.NDArray[np.int64], copies: npt.NDArray[np.int64]
 ) -> Figure:
-    """Draw the images of each class, most frequent first, with its copies on top.
+    """Draw the images of each class, most frequent first, with its copies on top, lighter.
 
     Standing bars while names fit beneath them, or where there are too many for names; else lying
-    ones, in two panels where they are many.
+    ones, in two panels where they are many. Bars that have names have the colours of the classes.
 
     Args:
         classes: names.
@@ -57,26 +52,34 @@ def histogram(
     order = np.argsort(-before, kind="stable")
     counts = before[order], copies[order]
     if len(classes) > _NAMES_AT_MOST:
-        figure = _standing(*counts, [], PAGE_WIDTH)
+        figure = _standing(*counts, [], [BLUE] * len(classes), PAGE_WIDTH)
         figure.axes[0].set_xlabel(f"{len(classes)} classes, most frequent first")
     else:
-        names = [named(classes[i], _NAME_WIDTH, _FONT) for i in order]
-        if sum(width_of(name, _FONT) + 8 for name in names) < _WIDEST_NAMES:
-            width = min(max(0.32 * len(names) + 2, 5), PAGE_WIDTH)
-            figure = _standing(*counts, names, width)
+        names, colours = [classes[i] for i in order], [symbol(int(i)).colour for i in order]
+        place = max(width_of(name, _FONT) + 8 for name in names) / 72
+        width = max(0.32 * len(names) + 2, place * (len(names) + 0.5) + 1, 5)
+        if width <= PAGE_WIDTH:
+            figure = _standing(*counts, names, colours, width)
         else:
-            figure = _lying(*counts, names)
-    patches, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(patches, texts, loc="outside upper left", ncols=2, frameon=False)
+            figure = _lying(*counts, names, colours)
+    kinds = (("original", before, GREY), ("synthetic", copies, lighter(GREY)))
+    patches = [
+        Patch(facecolor=colour, edgecolor=GREY, label=f"{kind} ({of.sum():,})")
+        for kind, of, colour in kinds
+    ]
+    figure.legend(handles=patches, loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
-def _standing(before: Counts, copies: Counts, names: Sequence[str], width: float) -> Figure:
+def _standing(
+    before: Counts, copies: Counts, names: Sequence[str], colours: Sequence[str], width: float
+) -> Figure:
     figure = new_figure(width, 4)
     axes = figure.subplots()
     places = np.arange(len(before))
-    axes.bar(places, before, color=BLUE, label=_label("original", before))
-    axes.bar(places, copies, bottom=before, color=ORANGE, label=_label("synthetic", copies))
+    axes.bar(places, before, color=colours)
+    light = list(map(lighter, colours))
+    axes.bar(places, copies, bottom=before, color=light, edgecolor=colours, linewidth=0.6)
     axes.set_ylabel("training images")
     axes.set_xticks(range(len(names)), names, fontsize=_FONT, parse_math=False)
     axes.set_ylim(0, 1.05 * max((before + copies).max(initial=0), 1))
@@ -85,33 +88,34 @@ def _standing(before: Counts, copies: Counts, names: Sequence[str], width: float
     return figure
 
 
-def _lying(before: Counts, copies: Counts, names: Sequence[str]) -> Figure:
+def _lying(before: Counts, copies: Counts, names: Sequence[str], colours: Sequence[str]) -> Figure:
     panels = 1 if len(names) <= _LYING_IN_ONE_PANEL else 2
     height = -(-len(names) // panels)
     size = _FONT if height <= 30 else 7.0
-    figure = new_figure(PAGE_WIDTH if panels == 2 else 5.4, 1.1 + height * 1.45 * size / 72)
+    room = _NAME_WIDTH if panels == 1 else _NARROW_NAME
+    shown = [named(name, room, size) for name in names]
+    widest = max(width_of(name, size) for name in shown) / 72
+    width = PAGE_WIDTH if panels == 2 else 4.4 + widest
+    figure = new_figure(width, 1.1 + height * 1.45 * size / 72)
     longest = 1.05 * max((before + copies).max(initial=0), 1)
     for panel, axes in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
         rows = slice(panel * height, (panel + 1) * height)
-        places = np.arange(len(names[rows]))
-        axes.barh(places, before[rows], color=BLUE, label=_label("original", before))
+        places = np.arange(len(shown[rows]))
+        axes.barh(places, before[rows], color=colours[rows])
         axes.barh(
             places,
             copies[rows],
             left=before[rows],
-            color=ORANGE,
-            label=_label("synthetic", copies),
+            color=list(map(lighter, colours[rows])),
+            edgecolor=colours[rows],
+            linewidth=0.6,
         )
-        axes.set_yticks(places, names[rows], fontsize=size, parse_math=False)
+        axes.set_yticks(places, shown[rows], fontsize=size, parse_math=False)
         axes.set_ylim(height - 0.4, -0.6)
         axes.set_xlim(0, longest)
         axes.set_xlabel("training images")
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _label(kind: str, counts: Counts) -> str:
-    return f"{kind} ({counts.sum():,})"
 
 
 def sheet(rows: Sequence[SheetRow]) -> Figure:
@@ -131,7 +135,7 @@ def sheet(rows: Sequence[SheetRow]) -> Figure:
         axes_of_row[0].text(
             -0.12,
             0.5,
-            named(row.label, _NAME_WIDTH, _FONT),
+            "\n".join(wrapped(row.label, _NARROW_NAME, _FONT, most=4)),
             transform=axes_of_row[0].transAxes,
             ha="right",
             va="center",

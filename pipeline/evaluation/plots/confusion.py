@@ -11,7 +11,7 @@ from pipeline.evaluation.plots._text import named, width_of
 
 # Beyond it a cell is too small for its number.
 _MOST_NUMBERED_CLASSES = 20
-_NAME_WIDTH = 90.0  # points
+_NAME_WIDTH = 120.0  # points
 _POINTS = 72.0  # per inch
 _BAR_WIDTH, _LABEL_HEIGHT = 1.1, 0.3  # inches
 _LEAST_SIDE, _MOST_FOR_LYING = 2.2, 5.0  # inches

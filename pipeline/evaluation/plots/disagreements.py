@@ -17,7 +17,7 @@ from pipeline.evaluation.plots._cells import (
     text_width,
 )
 from pipeline.evaluation.plots._style import GREEN, ORANGE
-from pipeline.evaluation.plots._text import ending, named
+from pipeline.evaluation.plots._text import ending, wrapped
 
 _COLUMNS = 6
 
@@ -53,7 +53,7 @@ def _cell(one: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) ->
         who, said, sure = sides[1], one.second, one.second_probability
     before, after = f"{who}: ", f", {sure:.0%}"
     lines = (
-        mark + named(one.true, width, TITLE_SIZE, around=mark),
-        before + named(said, width, TITLE_SIZE, around=before + after) + after,
+        *wrapped(one.true, width, TITLE_SIZE, before=mark),
+        *wrapped(said, width, TITLE_SIZE, before=before, after=after),
     )
     return Cell(image, lines, (ending(one.path, width, NOTE_SIZE),), colour)

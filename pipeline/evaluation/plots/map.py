@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from pipeline.evaluation.plots._classes import Symbol, symbol
 from pipeline.evaluation.plots._labels import place_labels
 from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH
 from pipeline.evaluation.plots._text import named, width_of
 
-_MARKERS = "osD^vP*X"
 _HEIGHT, _TITLE_HEIGHT, _EDGE = 7.6, 0.3, 0.05  # inches
+_EDGE_COLOUR = "#333333"  # of the points: light colours stand out from white
 _POINTS = 72.0  # per inch
 _MARGIN = 0.04  # of the axes' sides, around the points
-_FEW = 20  # classes, whose names may be larger and longer
+_FEW = 20  # classes, whose names may be larger and longer, and which a legend has room for
+_LEGEND_NAME, _LEGEND_FONT = 170.0, 8.0  # points
 
 
 def draw_map(
@@ -28,16 +30,22 @@ def draw_map(
 ) -> Figure:
     """Draw each image as a point and name each class near its median point.
 
-    Names do not overlap while there is room; a line leads from one that had to move.
+    Names do not overlap while there is room; a line leads from one that had to move. Beside a map
+    of at most 20 classes stands a legend, which has room for longer names.
 
     Args:
         points: n x 2.
         labels: n class numbers.
-        classes: k names. Colours and markers repeat beyond 20 classes; names do not.
+        classes: k names. Colours and markers together repeat beyond 100 classes; names do not.
         title: how the map was made.
     """
     figure = Figure(figsize=(PAGE_WIDTH, _HEIGHT), dpi=DPI)
-    sides = np.array([PAGE_WIDTH - 2 * _EDGE, _HEIGHT - _TITLE_HEIGHT - _EDGE])
+    counts = np.bincount(labels, minlength=len(classes))
+    symbols = [symbol(number) for number in range(len(classes))]
+    legend = 0.0
+    if len(classes) <= _FEW:
+        legend = _draw_legend(figure, symbols, classes, counts)
+    sides = np.array([PAGE_WIDTH - 2 * _EDGE - legend, _HEIGHT - _TITLE_HEIGHT - _EDGE])
     corner = np.array([_EDGE, _EDGE])
     axes = figure.add_axes((*(corner / figure.get_size_inches()), *(sides / (PAGE_WIDTH, _HEIGHT))))
     axes.set_xticks([])
@@ -51,23 +59,40 @@ def draw_map(
     places = area * (_MARGIN + (1 - 2 * _MARGIN) * (points - low) / span)
     axes.set_xlim(0, area[0])
     axes.set_ylim(0, area[1])
-    colours = _scatter(axes, places, labels, len(classes))
-    _name(axes, places, labels, classes, colours)
+    size, edge = (18, 0.3) if len(places) <= 3000 else (5, 0.0)
+    for label, (colour, marker) in enumerate(symbols):
+        x, y = places[labels == label].T
+        drawn = axes.scatter(x, y, size, color=colour, marker=marker, alpha=0.85, linewidths=edge)
+        drawn.set_edgecolor(_EDGE_COLOUR)
+    _name(axes, places, labels, classes, symbols)
     return figure
 
 
-def _scatter(
-    axes: Axes, places: npt.NDArray[np.float64], labels: npt.NDArray[np.integer], k: int
-) -> list[str]:
-    """Draw the points and return the colour of each class."""
-    palette = mpl.colormaps["tab10" if k <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    size = 16 if len(places) <= 3000 else 4
-    for label in range(k):
-        x, y = places[labels == label].T
-        marker = _MARKERS[label // len(palette) % len(_MARKERS)]
-        colour = palette[label % len(palette)]
-        axes.scatter(x, y, size, color=colour, marker=marker, alpha=0.65, linewidths=0)
-    return [palette[label % len(palette)] for label in range(k)]
+def _draw_legend(
+    figure: Figure, symbols: Sequence[Symbol], classes: Sequence[str], counts: npt.NDArray[np.intp]
+) -> float:
+    """List the classes that have points, right of the map; return the width, in inches."""
+    rows, widest = [], 70.0  # of the title, in points
+    for one, name, count in zip(symbols, classes, counts, strict=True):
+        if count:
+            label = f"{named(name, _LEGEND_NAME, _LEGEND_FONT)} ({count})"
+            rows.append(Line2D([], [], color=one.colour, marker=one.marker, ls="", label=label))
+            widest = max(widest, width_of(label, _LEGEND_FONT))
+    legend = figure.legend(
+        handles=rows,
+        loc="upper right",
+        bbox_to_anchor=(1.0, 1 - _TITLE_HEIGHT / _HEIGHT),
+        frameon=False,
+        fontsize=_LEGEND_FONT,
+        markerscale=0.9,
+        borderaxespad=0.0,
+        title="class (images)",
+        title_fontsize=_LEGEND_FONT,
+        alignment="left",
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return (widest + 34.0) / _POINTS
 
 
 def _name(
@@ -75,7 +100,7 @@ def _name(
     places: npt.NDArray[np.float64],
     labels: npt.NDArray[np.integer],
     classes: Sequence[str],
-    colours: Sequence[str],
+    symbols: Sequence[Symbol],
 ) -> None:
     """Write the names of the classes that have points."""
     size, width = (10.0, 120.0) if len(classes) <= _FEW else (7.0, 80.0)  # points
@@ -91,7 +116,9 @@ def _name(
         present, names, anchors, middles, far, strict=True
     ):
         if moved:
-            line = axes.plot(*np.stack([anchor, middle]).T, color=colours[label], linewidth=0.9)
+            line = axes.plot(
+                *np.stack([anchor, middle]).T, color=symbols[label].colour, linewidth=0.9
+            )
             line[0].set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
         axes.text(
             float(middle[0]),

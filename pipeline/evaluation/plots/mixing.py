@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._cells import NOTE_SIZE, TITLE_SIZE, Cell, draw_cells, text_width
-from pipeline.evaluation.plots._text import named
+from pipeline.evaluation.plots._text import wrapped
 from pipeline.evaluation.plots.examples import TrainingExample
 
 _COLUMNS = 6
@@ -24,7 +24,7 @@ def draw_examples(examples: Sequence[TrainingExample]) -> Figure:
     width = text_width(_COLUMNS)
     partners = [_partner(one, width) for one in examples]
     sheet: dict[str, list[Cell | None]] = {
-        "image": [Cell(one.image, (named(one.label, width, TITLE_SIZE),)) for one in examples]
+        "image": [Cell(one.image, wrapped(one.label, width, TITLE_SIZE)) for one in examples]
     }
     if any(partners):  # else what was augmented is what was trained on
         sheet["augmented"] = [
@@ -42,7 +42,7 @@ def _partner(one: TrainingExample, width: float) -> Cell | None:
     if one.partner is None:
         return None
     share = f"{one.partner.how}, {1 - one.partner.weight:.0%} of this"
-    return Cell(one.partner.image, (named(one.partner.label, width, TITLE_SIZE),), (share,))
+    return Cell(one.partner.image, wrapped(one.partner.label, width, TITLE_SIZE), (share,))
 
 
 def _label(one: TrainingExample, width: float) -> list[str]:
@@ -52,7 +52,7 @@ def _label(one: TrainingExample, width: float) -> list[str]:
         if share < _LEAST_SHARE:
             continue
         figure = f": {share:.2f}"
-        lines.append(named(name, width, NOTE_SIZE, around=figure) + figure)
+        lines += wrapped(name, width, NOTE_SIZE, after=figure)
     if rest := one.target[_SHARES_NAMED:]:
         lines.append(f"others: {sum(share for _, share in rest):.2f}")
     return lines

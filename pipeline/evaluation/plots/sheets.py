@@ -19,7 +19,7 @@ from pipeline.evaluation.plots._cells import (
     text_width,
 )
 from pipeline.evaluation.plots._style import GREEN, ORANGE
-from pipeline.evaluation.plots._text import ending, named
+from pipeline.evaluation.plots._text import ending, wrapped
 
 # height x width x channels, uint8 or uint16.
 Image = npt.NDArray[Any]
@@ -82,8 +82,10 @@ def _draw(mistakes: Sequence[Mistake], link: str, heading: str) -> Figure:
     cells = []
     for one in mistakes:
         sure = f", {one.probability:.0%}"
-        said = named(one.predicted, width, TITLE_SIZE, around=link + sure)
-        lines = named(one.true, width, TITLE_SIZE), link + said + sure
+        lines = (
+            *wrapped(one.true, width, TITLE_SIZE),
+            *wrapped(one.predicted, width, TITLE_SIZE, before=link, after=sure),
+        )
         cells.append(Cell(one.image, lines, (ending(one.path, width, NOTE_SIZE),)))
     return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
 
@@ -96,13 +98,13 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
     width = text_width(columns)
     sheet = []
     for query, found in rows:
-        row = [Cell(query.image, (named(query.label, width, TITLE_SIZE),), ("query",))]
+        row = [Cell(query.image, wrapped(query.label, width, TITLE_SIZE), ("query",))]
         for neighbour in found:
             right = neighbour.label == query.label
             row.append(
                 Cell(
                     neighbour.image,
-                    (named(neighbour.label, width, TITLE_SIZE),),
+                    wrapped(neighbour.label, width, TITLE_SIZE),
                     # The mark says it without colours.
                     (f"{'✓' if right else '✗'} {neighbour.similarity:.2f}",),
                     GREEN if right else ORANGE,

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -60,21 +61,49 @@ def test_a_folder_is_classified_in_order(bundle, images, capsys):
         assert ranked.startswith(f"{label} {posterior.max():.3f}")
 
 
-@pytest.mark.parametrize("kind", ["csv", "json"])
-def test_answers_are_written(bundle, images, kind):
+def written(kind):
+    """Return names of columns and rows of answers.<kind>, empty cells as None."""
+    path = Path(f"out/answers.{kind}")
+    if kind == "parquet":
+        table = pq.read_table(path)
+        return table.column_names, [list(row.values()) for row in table.to_pylist()]
+    if kind == "csv":
+        header, *rows = csv.reader(path.read_text().splitlines())
+        numbers = slice(2, -1)
+        for row in rows:
+            row[:] = [cell or None for cell in row]
+            row[numbers] = [cell and float(cell) for cell in row[numbers]]
+        return header, rows
+    rows = json.loads(path.read_text())
+    names = [
+        label
+        for name in rows[0]
+        for label in (
+            [f"p_{label}" for label in rows[0][name]] if name == "probabilities" else [name]
+        )
+    ]
+    flat = [row | {f"p_{label}": p for label, p in row["probabilities"].items()} for row in rows]
+    return names, [[row.get(name) for name in names] for row in flat]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_answers_carry_class_and_probability_and_those_of_all_classes(bundle, images, kind):
+    Path("in/text.png").write_text("not a picture")
     assert run(["predict", "in", "--output", f"out/answers.{kind}"]) == 0
-    text = Path(f"out/answers.{kind}").read_text()
-    if kind == "json":
-        rows = [
-            [row["path"], row["class"], *row["probabilities"].values()] for row in json.loads(text)
-        ]
-    else:
-        header, *rows = csv.reader(text.splitlines())
-        assert header == ["path", "class", "p_big cat", "p_dog", "problem"]
-        rows = [[*row[:2], *map(float, row[2:4])] for row in rows]
+    names, rows = written(kind)
+    assert names == ["path", "class", "probability", "p_big cat", "p_dog", "problem"]
+    assert rows.pop() == [
+        "in/text.png",
+        None,
+        None,
+        None,
+        None,
+        "in/text.png: not an image: no known format",
+    ]
     for row, path, posterior in zip(rows, images, expected(bundle, images), strict=True):
         assert row[:2] == [str(path), CLASSES[posterior.argmax()]]
-        assert row[2:] == pytest.approx(posterior.tolist())
+        assert row[2:5] == pytest.approx([posterior.max(), *posterior])
+        assert row[5] is None
 
 
 def test_a_file_that_cannot_be_used_is_named_and_the_rest_is_classified(bundle, images, capsys):
@@ -144,7 +173,7 @@ def test_what_is_no_file_in_a_folder_is_passed_over(bundle, images, capsys):
         ("in/a.jpg/deep/answers.csv", "in/a.jpg/deep is not a folder"),
         ("folder.csv", "is a folder"),
         ("x" * 5000 + ".csv", "File name too long"),
-        ("answers.txt", "expected a name that ends in .csv or .json, got '.txt'"),
+        ("answers.txt", "expected a name that ends in .csv, .json, .parquet, got '.txt'"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_first(images, output, reason, capsys):

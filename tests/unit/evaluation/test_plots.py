@@ -8,7 +8,7 @@ from pipeline.evaluation.metrics.precision_recall import Curve
 from pipeline.evaluation.metrics.scores import Reliability
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots._labels import place_labels
-from pipeline.evaluation.plots._text import ending, named, width_of
+from pipeline.evaluation.plots._text import ending, named, width_of, wrapped
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves
 from pipeline.evaluation.plots.map import draw_map
@@ -38,6 +38,13 @@ def test_long_names_keep_both_ends():
     longer = named("species of the north 042", 80, 8, around="→ , 64%")
     assert width_of("→ " + longer + ", 64%", 8) <= 81
     assert named("WWWWWWWWWWWW", 1, 8) == "W…W"
+    for name in ("Turdus merula - first winter 12", "Turdus_merula_first_winter_12"):
+        kept = named(name, 90, 8).split("…")
+        assert name.startswith(kept[0])
+        assert name.endswith(kept[1])
+        # Whole words: what is left out begins and ends where words do.
+        assert not name.removeprefix(kept[0])[0].isalnum()
+        assert not name.removesuffix(kept[1])[-1].isalnum()
     path = ending("a/very/deep/path/to/0042.png", 60, 7)
     assert path.startswith("…")
     assert path.endswith("/0042.png")
@@ -47,6 +54,15 @@ def test_long_names_keep_both_ends():
 def test_names_of_one_length_keep_as_much_as_fits():
     """What is kept is measured, not counted: an i is narrower than a W."""
     assert len(named("i" * 100, 60, 8)) > 2 * len(named("W" * 100, 60, 8))
+
+
+def test_names_are_wrapped_between_words():
+    lines = wrapped("bacterial pneumonia of the left lobe", 100, 8)
+    assert lines == ["bacterial pneumonia of", "the left lobe"]
+    assert wrapped("ant", 80, 8, before="→ ", after=", 64%") == ["→ ant, 64%"]
+    long = wrapped("pneumonia_" * 20 + "end", 80, 8, before="→ ", after=", 64%")
+    assert long == ["→ pneumonia…", "end, 64%"]
+    assert all(width_of(line, 8) <= 80 for line in long)
 
 
 def assert_apart(labels, axis):

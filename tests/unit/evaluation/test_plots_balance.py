@@ -91,10 +91,17 @@ def test_names_are_not_read_as_formulas(tmp_path):
 
 def test_a_long_name_keeps_both_ends():
     image = np.zeros((4, 4, 1), np.uint8)
-    figure = sheet([SheetRow("a name with a long middle and an end", image, image[None])])
-    shown = figure.axes[0].texts[0].get_text()
-    assert shown.startswith("a name wi")
-    assert shown.endswith("…and an end")
+    names = [
+        "a name with a long middle and an end",
+        f"a name with {'a long middle and ' * 9}an end",
+    ]
+    figure = sheet([SheetRow(name, image, image[None]) for name in names])
+    whole, shortened = (axes.texts[0].get_text() for axes in figure.axes if axes.texts)
+    assert whole.split() == names[0].split()
+    assert shortened.startswith("a name with")
+    assert "…" in shortened
+    assert shortened.endswith("an end")
+    assert shortened.count("\n") < 4
 
 
 def test_a_sheet_without_rows_says_so():

@@ -31,10 +31,20 @@ def test_the_file_is_plain_parquet_and_repeats(tmp_path):
     write_predictions(tmp_path / "a.parquet", predictions())
     write_predictions(tmp_path / "b.parquet", predictions())
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
-    assert list(rows[0]) == ["id", "path", "label", "probabilities"]
-    assert rows[0]["label"] == "änt"
-    assert sum(rows[0]["probabilities"]) == pytest.approx(1)
+
+
+def test_a_table_carries_the_answer_and_a_column_for_each_class_in_their_order(tmp_path):
+    given = predictions()
+    write_predictions(tmp_path / "a.parquet", given)
+    table = pq.read_table(tmp_path / "a.parquet")
+    order = ["id", "path", "label", "predicted", "probability", "p_änt", "p_bee", "p_cat"]
+    assert table.column_names == order
+    for number, row in enumerate(table.to_pylist()):
+        posterior = [row[f"p_{name}"] for name in CLASSES]
+        assert posterior == given.probabilities[number].tolist()
+        assert row["label"] == CLASSES[number % 3]
+        assert row["predicted"] == CLASSES[int(np.argmax(posterior))]
+        assert row["probability"] == max(posterior)
 
 
 def test_embeddings_come_back_exactly(tmp_path):
@@ -62,9 +72,7 @@ def test_damaged_file(tmp_path):
 
 def test_another_table(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(
-        PipelineError, match=r"lacks the columns id, path, label, probabilities; delete"
-    ):
+    with pytest.raises(PipelineError, match=r"lacks the columns id, path, label; delete"):
         read_predictions(tmp_path / "a.parquet")
 
 
@@ -73,4 +81,12 @@ def test_a_table_without_the_names_of_the_classes(tmp_path):
     table = pq.read_table(tmp_path / "a.parquet").replace_schema_metadata(None)
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(PipelineError, match=r"a\.parquet lacks the names of the classes; delete"):
+        read_predictions(tmp_path / "a.parquet")
+
+
+def test_a_table_without_a_class(tmp_path):
+    write_predictions(tmp_path / "a.parquet", predictions())
+    table = pq.read_table(tmp_path / "a.parquet").drop_columns(["p_bee"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet lacks the columns p_bee; delete"):
         read_predictions(tmp_path / "a.parquet")

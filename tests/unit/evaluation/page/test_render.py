@@ -34,7 +34,7 @@ class Checker(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset")]
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -49,7 +49,7 @@ def parse(html):
 
 
 def text_of(html):
-    body = re.sub(r"<[^>]+>", " ", html.partition("<body>")[2])
+    body = re.sub(r"<[^>]+>", " ", html.partition("<body>")[2].replace("<wbr>", ""))
     return re.sub(r"\s+", " ", unescape(body)).replace(" .", ".")
 
 
@@ -73,10 +73,26 @@ def test_every_link_leads_to_a_section(page):
 def test_names_and_paths_are_text(page):
     rows = [{"path": EVIL, "problem": "truncated"}]
     html = render(changed(page, data=reports.changed(page.data, left_out=rows)))
+    html = html.replace("<wbr>", "")
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<b>ant</b>" not in html
     assert "bee &amp; co" in html
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ant", "ant"),
+        ("Turdus merula, first winter", "Turdus merula, first winter"),
+        ("lower_left_lobe-severe", "lower_<wbr>left_<wbr>lobe-<wbr>severe"),
+        ("\u732b" * 40, "\u732b" * 40),
+        (f"<{'n' * 30}>", f'<span title="&lt;{"n" * 30}&gt;">&lt;{"n" * 11}…{"n" * 10}&gt;</span>'),
+    ],
+)
+def test_class_names_break_between_words_only(name, shown):
+    html = render(reports.make_page(("bee", name), 40, reports.first()))
+    assert f'<td class="class">{shown}</td>' in html
 
 
 def test_from_verdict_to_detail(page):
