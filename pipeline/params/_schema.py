@@ -9,7 +9,7 @@ import os
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.params._types import (
     LISTED,
@@ -85,12 +85,18 @@ class Split(Section):
         return self
 
 
+def _no_bool(value: object) -> object:
+    if value is True:  # which equals 1
+        raise ValueError("got true, need 1 or 3")
+    return value
+
+
 class Pack(Section):
     """How an image file becomes an array."""
 
     height: Count
     width: Count
-    channels: Literal[1, 3]
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
     resize: Literal["stretch", "crop", "pad"]
     background: Annotated[int, Field(ge=0, le=255)]
     bit_depth: Literal["auto", 8, 16]

@@ -28,11 +28,21 @@ _MOST = 2**31 - 1
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+def _on_one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"holds {text!a}, need text without control characters")
+    return text
+
+
+# Beyond it a value says nothing that a smaller one does not, or overflows.
+Bounded = Annotated[float, Field(ge=0.0, le=1e3)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_on_one_line)]
 # Beside a tuple: a list is taken for it, from Python as from JSON.
 LISTED = Strict(False)
 

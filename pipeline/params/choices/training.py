@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 
 from pipeline.params._types import (
     LISTED,
+    Bounded,
     Count,
     Name,
     Named,
     NonNegative,
-    Positive,
     Section,
     Seed,
     Share,
@@ -28,7 +28,7 @@ class _StepRule(Section):
     `layer_decay` multiplies the rate once per depth group below the head.
     """
 
-    lr: Positive
+    lr: Annotated[float, Field(gt=0.0, le=1e3)]
     momentum: Share = 0.9
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
@@ -37,14 +37,14 @@ class Sgd(_StepRule):
     """Stochastic gradient descent with Nesterov's momentum; defaults of He et al. 2016."""
 
     name: Literal["sgd"]
-    weight_decay: NonNegative = 1e-4
+    weight_decay: Bounded = 1e-4
 
 
 class AdamW(_StepRule):
     """AdamW (Loshchilov and Hutter 2019), `momentum` its first beta; defaults of PyTorch."""
 
     name: Literal["adamw"]
-    weight_decay: NonNegative = 0.01
+    weight_decay: Bounded = 0.01
 
 
 Optimizer = Annotated[Sgd | AdamW, Named()]
@@ -187,18 +187,23 @@ class Training(Section):
     label_smoothing: Share
     sampler: Sampler
     augment: Augmentations
-    mixup_alpha: NonNegative
-    cutmix_alpha: NonNegative
+    mixup_alpha: Bounded
+    cutmix_alpha: Bounded
     mix_partners: Literal["any", "other_classes"]
     ema_decay: Share
     clip_norm: NonNegative
     early_stopping: EarlyStopping
 
     @model_validator(mode="after")
-    def _something_is_trained(self) -> Self:
+    def _choices_suit_each_other(self) -> Self:
         if self.trainable != "all" and self.weights is None:
             raise ValueError(
                 f"trainable: {self.trainable} on weights: null would freeze random layers"
+            )
+        if isinstance(self.schedule, _WarmedUp) and self.schedule.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs: {self.schedule.warmup_epochs:g} is more than epochs:"
+                f" {self.epochs}, the peak rate would never be reached"
             )
         if self.accumulate > self.global_batch_size:
             raise ValueError(

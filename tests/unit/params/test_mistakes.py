@@ -53,6 +53,11 @@ def said_of(key, value):
         ("model.name", "lenet", "unknown network lenet, did you mean lenet5? (valid: "),
         ("train.schedule.warmup_epochs", float("inf"), "got Infinity, need a finite number"),
         ("train.schedule.warmup_epochs", -1, "got -1, need at least 0"),
+        ("train.optimizer.lr", 1e300, "got 1e+300, need at most 1000"),
+        ("train.optimizer.weight_decay", 1e20, "got 1e+20, need at most 1000"),
+        ("train.mixup_alpha", 1e20, "got 1e+20, need at most 1000"),
+        ("pack.channels", True, "got true, need 1 or 3"),
+        ("report.title", "a\0b", "holds 'a\\x00b', need text without control characters"),
         ("train.schedule.name", ..., f"missing, add {SCHEDULES}"),
         ("train.optimizer.lr", ..., "missing, add it"),
         ("train.optimizer", None, "got null, need a mapping with name: sgd or adamw"),
@@ -96,6 +101,10 @@ def test_values_that_do_not_go_together_are_told_by_section():
         " position 0), repair it"
     )
     assert said_of("train.trainable", "head").startswith("train: trainable: head on weights: null")
+    assert said_of("train.schedule.warmup_epochs", 31) == (
+        "train: schedule.warmup_epochs: 31 is more than epochs: 30, the peak rate would never be"
+        " reached"
+    )
 
 
 @pytest.mark.parametrize(
