@@ -9,6 +9,7 @@ from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
+from pipeline.evaluation.metrics.table import Scored
 from pipeline.evaluation.metrics.temperature import Temperature, fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
@@ -74,7 +75,9 @@ def test_each_step_on_validation_and_test(sets):
             ("test", step.test.macro_f1.value),
         ):
             mean = mean_posteriors(seen(sets[split], [IDENTITY, SHIFT, TURN])[:count], "arithmetic")
-            expected = measure(sets[split].labels, mean, BARS, PARAMS.evaluate)["macro_f1"]
+            expected = measure(Scored.of(sets[split].labels, mean, PARAMS.evaluate), BARS)[
+                "macro_f1"
+            ]
             assert value == pytest.approx(expected["value"])
     first = found.steps[0]
     for gain in (first.gain, first.validation.gain):
@@ -116,7 +119,10 @@ def test_the_network_that_is_better_on_validation_ships(sets, capsys):
     assert capsys.readouterr().out.startswith(f"tta: base: {found.network.reason}\n")
     # Views are those of the network that ships.
     expected = measure(
-        sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], BARS, PARAMS.evaluate
+        Scored.of(
+            sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], PARAMS.evaluate
+        ),
+        BARS,
     )
     assert found.steps[0].test.macro_f1.value == pytest.approx(expected["macro_f1"]["value"])
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.evaluation.judging.looks import describe_looks
-from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
@@ -22,6 +21,7 @@ from pipeline.evaluation.reports.schema import (
     RetrieveReport,
     TtaReport,
 )
+from pipeline.evaluation.reports.words import number
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.

@@ -71,7 +71,9 @@ def test_models_no_better_than_the_baseline_are_promoted_by_the_point_and_not_by
 
     by_point, by_interval, called_shown = 0, 0, 0
     for _ in range(200):
-        difference = compare(labels, model(), model(), reports.HOW)["macro_f1"]
+        difference = compare(
+            Scored.of(labels, model(), reports.HOW), Scored.of(labels, model(), reports.HOW)
+        )["macro_f1"]
         met = AgainstBaseline(0.9 + difference["value"], 0.9, difference)
         check = check_baseline(met, point, reports.METRIC)
         by_point += check.passed
@@ -97,7 +99,8 @@ def test_models_no_better_than_the_baseline_are_promoted_by_the_point_and_not_by
 def test_what_a_model_is_shipped_by_must_not_fall(value, low, high, passed, shown):
     check = check_loss(figure(value, low, high), 0.01, reports.METRIC, "the champion")
     assert (check.passed, check.shown) == (passed, shown)
-    assert f"macro-F1 {value:+.4f} against the champion, 95 % interval {low:+.4f}" in check.reason
+    said = [number(one, sign=True, digits=4) for one in (value, low)]
+    assert f"macro-F1 {said[0]} against the champion, 95 % interval {said[1]}" in check.reason
     assert bool(check.caveat) == (not shown)
 
 
@@ -115,7 +118,7 @@ class Line:
 
     def difference(self, first, second):
         one, two = (
-            Scored(self.labels, self.posteriors(right), reports.HOW) for right in (first, second)
+            Scored.of(self.labels, self.posteriors(right), reports.HOW) for right in (first, second)
         )
         value = reports.METRIC.value(one) - reports.METRIC.value(two)
         return figure(value, *reports.METRIC.difference(one, two, value))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.metrics.measure import compare
+from pipeline.evaluation.metrics.table import Scored
 from pipeline.evaluation.tta.network import choose_network
 from tests.reports import HOW, posteriors
 
@@ -10,9 +11,12 @@ LABELS = np.repeat([0, 1, 2], [60, 30, 10])
 
 def test_a_network_that_fine_tuning_made_worse_does_not_ship():
     base, tuned = posteriors(LABELS, 3, 3.0, 0), posteriors(LABELS, 3, 1.5, 1)
-    found = choose_network(LABELS, base, tuned, HOW)
+    found = choose_network(Scored.of(LABELS, base, HOW), Scored.of(LABELS, tuned, HOW))
     assert found.name == "base"
-    assert found.difference == compare(LABELS, tuned, base, HOW)["macro_f1"]
+    assert (
+        found.difference
+        == compare(Scored.of(LABELS, tuned, HOW), Scored.of(LABELS, base, HOW))["macro_f1"]
+    )
     assert found.difference["ci95"][1] < 0
     assert found.tuned - found.base == pytest.approx(found.difference["value"])
     low, high = found.difference["ci95"]
@@ -21,13 +25,15 @@ def test_a_network_that_fine_tuning_made_worse_does_not_ship():
         f" tuned, a difference of {found.tuned - found.base:+.3f} (95 % interval {low:+.3f} to"
         f" {high:+.3f})"
     )
-    assert choose_network(LABELS, tuned, base, HOW).name == "tuned"
+    assert (
+        choose_network(Scored.of(LABELS, tuned, HOW), Scored.of(LABELS, base, HOW)).name == "tuned"
+    )
 
 
 def test_a_tie_goes_to_the_later_training():
     base = posteriors(LABELS, 3, 3.0, 0)
     surer = base**2 / (base**2).sum(axis=1, keepdims=True)  # the same answers
-    found = choose_network(LABELS, base, surer, HOW)
+    found = choose_network(Scored.of(LABELS, base, HOW), Scored.of(LABELS, surer, HOW))
     assert found.name == "tuned"
     assert found.reason.endswith("; a tie goes to the later training")
 
@@ -37,7 +43,10 @@ def test_the_metric_decides():
     large = np.eye(3)[np.zeros(100, int)]
     small = np.eye(3)[np.where(LABELS == 0, np.arange(100) % 3, LABELS)]
     by = {
-        metric: choose_network(LABELS, large, small, HOW.model_copy(update={"metric": metric}))
+        metric: choose_network(
+            Scored.of(LABELS, large, HOW.model_copy(update={"metric": metric})),
+            Scored.of(LABELS, small, HOW.model_copy(update={"metric": metric})),
+        )
         for metric in ("accuracy", "balanced_accuracy", "macro_f1")
     }
     assert (by["accuracy"].base, by["accuracy"].tuned) == (0.6, 0.6)
