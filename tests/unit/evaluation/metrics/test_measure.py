@@ -237,6 +237,7 @@ def test_a_model_equals_itself_without_doubt():
     for name in metric_names(2, HOW):
         assert block[name] == {"value": 0.0, "ci95": [0.0, 0.0]}
     assert block["mcnemar"]["p_value"] == 1.0
+    assert block["same_answers"]
 
 
 def test_two_models_that_agree_may_still_differ():
@@ -248,24 +249,24 @@ def test_two_models_that_agree_may_still_differ():
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         low, high = block[name]["ci95"]
         assert low < 0 < high
+    assert block["same_answers"]
+    other = np.eye(2)[np.r_[1, labels[1:]]]
+    assert not compare(Scored.of(labels, np.eye(2)[labels], HOW), Scored.of(labels, other, HOW))[
+        "same_answers"
+    ]
 
 
 def test_the_interval_of_macro_f1_at_other_confidences():
     rng = np.random.default_rng(5)
     labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
     second = world(rng, [60, 40, 20, 10, 6], 2.0)[1]
-    usual = difference_interval(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW), 0.95)
-    assert (
-        usual.tolist()
-        == compare(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW))["macro_f1"][
-            "ci95"
-        ]
-    )
-    surer = difference_interval(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW), 0.99)
+    one, two = (Scored.of(labels, given, HOW) for given in (first, second))
+    usual = difference_interval(one, two, 0.95)
+    assert usual.tolist() == compare(one, two)["macro_f1"]["ci95"]
+    surer = difference_interval(one, two, 0.99)
     assert surer[0] < usual[0] < usual[1] < surer[1]
-    assert difference_interval(
-        Scored.of(labels, first, HOW), Scored.of(labels, first.copy(), HOW), 0.99
-    ).tolist() == [0.0, 0.0]
+    same = Scored.of(labels, first.copy(), HOW)
+    assert difference_interval(one, same, 0.99).tolist() == [0.0, 0.0]
 
 
 def test_the_interval_of_macro_f1_by_hand():
