@@ -107,12 +107,12 @@ def run(params: Params) -> None:
     write_report(REPORTS / "tta.json", report)
     save(draw_views(report.steps, len(taken), report.metric), PICTURES / "tta" / "views.png")
     print(f"tta: {network.name}: {network.reason}")
+    if untried:
+        print(f"tta: not tried: {'; '.join(untried)}: {choice.untried}")
     print(
         f"tta: {'; '.join(taken) if views else 'the image as it is'}: {choice.reason}; temperature"
         f" {temperature['value']:.2f}: {calibration['reason']} -> {FINAL}"
     )
-    if untried:
-        print(f"tta: not tried: {'; '.join(untried)}: {choice.untried}")
 
 
 class _Averaged:
