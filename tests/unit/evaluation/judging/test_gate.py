@@ -8,6 +8,7 @@ from pipeline.evaluation.judging.gate import (
     check_latency,
     check_loss,
     judge,
+    skip_baseline,
 )
 from pipeline.evaluation.metrics.measure import compare
 from pipeline.evaluation.metrics.table import Scored
@@ -216,3 +217,11 @@ def test_every_condition_says_what_was_asked_and_found():
 def test_without_a_champion_there_is_the_baseline_to_beat():
     (check,) = judge(reports.OVER_BASELINE, None, None, reports.RULES, reports.METRIC)
     assert (check.name, check.passed, check.shown) == ("baseline", True, True)
+
+
+def test_without_a_baseline_nothing_is_shown_of_a_first_model():
+    (check,) = judge(None, None, None, reports.RULES, reports.METRIC)
+    assert (check.name, check.passed, check.shown) == ("baseline", True, False)
+    assert check.caveat == "no baseline was fitted (baseline.classifier: none)"
+    later = skip_baseline(reports.METRIC, first=False)
+    assert (later.passed, later.shown, later.finding) == (True, True, "not asked")
