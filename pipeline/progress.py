@@ -1,10 +1,11 @@
 """Progress of long work on stderr: a bar on a terminal, lines in a log."""
 
+import math
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ _LINE_S, _SHARE, _MOST_S = 2.5, 0.05, 30.0
 
 class Bar:
     """Counts what is done, and shows it."""
+
+    shown_s = -math.inf  # when any bar was
 
     def __init__(self, total: int | None, label: str, unit: str) -> None:
         """Begin to count; see `progress_bar`."""
@@ -63,7 +66,7 @@ class Bar:
         # A shorter text than the one before leaves nothing of it.
         drawn = f"\r{text.ljust(columns)}" if columns else f"{text}\n"
         print(drawn, end="", file=sys.stderr, flush=True)
-        self._shown = True
+        self._shown, Bar.shown_s = True, time.monotonic()
         return spent_s
 
 
@@ -78,14 +81,36 @@ def progress_bar(total: int | None, label: str, unit: str = "img") -> Iterator[B
         label: what the work is.
         unit: what is counted.
     """
-    bar, ended = Bar(total, label, unit), threading.Event()
-    clock = threading.Thread(target=bar.show_until, args=[ended], daemon=True)
-    clock.start()
-    try:
+    bar = Bar(total, label, unit)
+    with _in_thread(bar.show_until):
         yield bar
+
+
+@contextmanager
+def command_clock(label: str) -> Iterator[None]:
+    """Show how long a command has taken, whenever no bar shows anything."""
+    begin, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
+
+    def show_until(ended: threading.Event) -> None:
+        while not ended.wait(_LINE_S):
+            now = time.monotonic()
+            if now - Bar.shown_s > _LINE_S:
+                print(f"{label}: {now - begin:.0f} s", end=end, file=sys.stderr, flush=True)
+
+    with _in_thread(show_until):
+        yield
+
+
+@contextmanager
+def _in_thread(show_until: Callable[[threading.Event], None]) -> Iterator[None]:
+    ended = threading.Event()
+    thread = threading.Thread(target=show_until, args=[ended], daemon=True)
+    thread.start()
+    try:
+        yield
     finally:
         ended.set()
-        clock.join()
+        thread.join()
 
 
 def watched(batches: Iterable[S], total: int, label: str, unit: str = "img") -> Iterator[S]:

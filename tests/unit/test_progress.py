@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import progress
-from pipeline.progress import progress_bar, watched
+from pipeline.progress import command_clock, progress_bar, watched
 
 
 class Console(io.StringIO):
@@ -97,3 +97,9 @@ def test_lines_of_long_work_stand_further_apart(monkeypatch):
     begins = [sum(waits[:place]) for place in range(len(waits))]
     for begin, wait in zip(begins[20:], waits[20:], strict=True):
         assert wait == pytest.approx(min(max(2.5, 0.05 * begin), 30.0))
+
+
+def test_a_command_shows_its_clock_while_no_bar_shows_anything(console):
+    stderr = console(terminal=False)
+    with command_clock("evaluate"):
+        stderr.wait_for(r"evaluate: 0 s\n", times=2)

@@ -12,8 +12,8 @@ from pipeline.evaluation.reports.words import interval_text, number
 Block = dict[str, Any]
 
 _Z = float(ndtri(0.975))
-# What chance hides of a gain: more than this many standard errors in one of ten validation sets.
-_HIDDEN = float(ndtri(0.9))
+# What chance hides of a gain: more than this many standard errors in one of twenty validation sets.
+_HIDDEN = float(ndtri(0.95))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ViewSearch:
     The search ends with the first such gain, or where none is to be expected. The mean of c views
     is free of a share of 1 - 1 / c of the variance in which the views differ. So all v views are
     taken to gain at most (1 - 1 / v) / (1 - 1 / c) times as much as c of them. Where the gain of c
-    views, with what chance hides once in ten times added, would even so not be beyond chance, no
+    views, with what chance hides once in twenty times added, would even so not be beyond chance, no
     further view is tried.
 
     Attributes:
