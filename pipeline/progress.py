@@ -1,6 +1,5 @@
 """Progress of long work on stderr: a bar on a terminal, lines in a log."""
 
-import math
 import shutil
 import sys
 import threading
@@ -22,7 +21,7 @@ _LINE_S, _SHARE, _MOST_S = 2.5, 0.05, 30.0
 class Bar:
     """Counts what is done, and shows it."""
 
-    shown_s = -math.inf  # when any bar was
+    next_s = 0.0  # by the clock, when a bar shows something again
 
     def __init__(self, total: int | None, label: str, unit: str) -> None:
         """Begin to count; see `progress_bar`."""
@@ -45,7 +44,8 @@ class Bar:
         wait_s = _FIRST_S
         while not ended.wait(wait_s):
             spent_s = self._show()
-            wait_s = _DRAWN_S if self._terminal else min(max(_LINE_S, _SHARE * spent_s), _MOST_S)
+            wait_s = _DRAWN_S if self._terminal else _between_lines(spent_s)
+            Bar.next_s = time.monotonic() + max(wait_s, _LINE_S)
         if self._shown:
             self._show()
             if self._terminal:
@@ -66,8 +66,12 @@ class Bar:
         # A shorter text than the one before leaves nothing of it.
         drawn = f"\r{text.ljust(columns)}" if columns else f"{text}\n"
         print(drawn, end="", file=sys.stderr, flush=True)
-        self._shown, Bar.shown_s = True, time.monotonic()
+        self._shown, Bar.next_s = True, time.monotonic() + _LINE_S
         return spent_s
+
+
+def _between_lines(spent_s: float) -> float:
+    return min(max(_LINE_S, _SHARE * spent_s), _MOST_S)
 
 
 @contextmanager
@@ -92,10 +96,11 @@ def command_clock(label: str) -> Iterator[None]:
     begin, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
 
     def show_until(ended: threading.Event) -> None:
-        while not ended.wait(_LINE_S):
-            now = time.monotonic()
-            if now - Bar.shown_s > _LINE_S:
+        Bar.next_s = begin + _LINE_S
+        while not ended.wait(_DRAWN_S):
+            if (now := time.monotonic()) >= Bar.next_s:
                 print(f"{label}: {now - begin:.0f} s", end=end, file=sys.stderr, flush=True)
+                Bar.next_s = now + _between_lines(now - begin)
 
     with _in_thread(show_until):
         yield
