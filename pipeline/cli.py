@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -183,7 +184,11 @@ def _add_stage(name: str, summary: str) -> None:
 
         # Params first: their mistakes are reported before the stage's libraries are imported.
         params = load_params()
-        importlib.import_module(f"pipeline.stages.{name}").run(params)
+        from pipeline.progress import command_clock
+
+        # A training has a bar of its own.
+        with nullcontext() if name in ("train", "finetune") else command_clock(name):
+            importlib.import_module(f"pipeline.stages.{name}").run(params)
 
 
 for _name, _summary in STAGES.items():

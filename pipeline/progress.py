@@ -1,28 +1,126 @@
-"""Progress bars on long work."""
+"""Progress of long work on stderr: a bar on a terminal, lines in a log."""
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sized
-from typing import Any, TypeVar
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
 
 from tqdm import tqdm
 
 S = TypeVar("S", bound=Sized)
 
+_FIRST_S = 1.0  # work that ends sooner is not shown
+_DRAWN_S = 0.2  # between two states of a bar
+# Between two lines of a log; those of long work stand further apart, by this share of its time.
+_LINE_S, _SHARE, _MOST_S = 2.5, 0.05, 30.0
 
-def progress_bar(total: int | None, label: str, unit: str = "img") -> "tqdm[Any]":
-    """Make a bar over `total` images, or whatever `unit` names; None counts without an end.
 
-    For work that ends within a second it is never drawn; in a log, one line each 30 s is enough.
+class Bar:
+    """Counts what is done, and shows it."""
+
+    next_s = 0.0  # by the clock, when a bar shows something again
+
+    def __init__(self, total: int | None, label: str, unit: str) -> None:
+        """Begin to count; see `progress_bar`."""
+        self._total, self._label, self._unit = total, label, unit
+        self._begin, self._done, self._shown = time.monotonic(), 0, False
+        self._terminal = sys.stderr.isatty()
+
+    def update(self, n: int = 1) -> None:
+        """Count `n` more."""
+        self._done += n
+
+    def say(self, text: str) -> None:
+        """Write a line above the bar, and count it."""
+        self.update()
+        columns = shutil.get_terminal_size().columns - 1
+        print(f"\r{text.ljust(columns)}" if self._terminal else text, file=sys.stderr, flush=True)
+
+    def show_until(self, ended: threading.Event) -> None:
+        """Show how far the work is, again and again, until it has ended."""
+        wait_s = _FIRST_S
+        while not ended.wait(wait_s):
+            spent_s = self._show()
+            wait_s = _DRAWN_S if self._terminal else _between_lines(spent_s)
+            Bar.next_s = time.monotonic() + max(wait_s, _LINE_S)
+        if self._shown:
+            self._show()
+            if self._terminal:
+                print(file=sys.stderr)
+
+    def _show(self) -> float:
+        spent_s = time.monotonic() - self._begin
+        columns = shutil.get_terminal_size().columns - 1 if self._terminal else None
+        text = tqdm.format_meter(
+            self._done,
+            self._total or 0,  # which counts without an end
+            spent_s,
+            ncols=columns,
+            prefix=self._label,
+            unit=self._unit,
+            ascii=not self._terminal,
+        )
+        # A shorter text than the one before leaves nothing of it.
+        drawn = f"\r{text.ljust(columns)}" if columns else f"{text}\n"
+        print(drawn, end="", file=sys.stderr, flush=True)
+        self._shown, Bar.next_s = True, time.monotonic() + _LINE_S
+        return spent_s
+
+
+def _between_lines(spent_s: float) -> float:
+    return min(max(_LINE_S, _SHARE * spent_s), _MOST_S)
+
+
+@contextmanager
+def progress_bar(total: int | None, label: str, unit: str = "img") -> Iterator[Bar]:
+    """Show how far work is, and how long the rest takes, until the block ends.
+
+    The clock goes on within a step, so that a long one does not look like a stop.
+
+    Args:
+        total: of the work; None where it is not known.
+        label: what the work is.
+        unit: what is counted.
     """
-    interval_s = 0.1 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        total=total, desc=label, unit=unit, delay=1.0, mininterval=interval_s, file=sys.stderr
-    )
+    bar = Bar(total, label, unit)
+    with _in_thread(bar.show_until):
+        yield bar
 
 
-def watched(batches: Iterable[S], total: int, label: str) -> Iterator[S]:
-    """Yield the batches of `total` images while a bar follows."""
-    with progress_bar(total, label) as bar:
+@contextmanager
+def command_clock(label: str) -> Iterator[None]:
+    """Show how long a command has taken, whenever no bar shows anything."""
+    begin, end = time.monotonic(), "\r" if sys.stderr.isatty() else "\n"
+
+    def show_until(ended: threading.Event) -> None:
+        Bar.next_s = begin + _LINE_S
+        while not ended.wait(_DRAWN_S):
+            if (now := time.monotonic()) >= Bar.next_s:
+                print(f"{label}: {now - begin:.0f} s", end=end, file=sys.stderr, flush=True)
+                Bar.next_s = now + _between_lines(now - begin)
+
+    with _in_thread(show_until):
+        yield
+
+
+@contextmanager
+def _in_thread(show_until: Callable[[threading.Event], None]) -> Iterator[None]:
+    ended = threading.Event()
+    thread = threading.Thread(target=show_until, args=[ended], daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def watched(batches: Iterable[S], total: int, label: str, unit: str = "img") -> Iterator[S]:
+    """Yield the batches of `total` images, or what `unit` names, while a bar follows."""
+    with progress_bar(total, label, unit) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))

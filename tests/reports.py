@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.scores import Floats, answers
-from pipeline.evaluation.metrics.table import metric_named, metrics_of
+from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.page import Page
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
@@ -84,12 +84,14 @@ def evaluate_report(classes: Sequence[str], images: int) -> EvaluateReport:
     labels, given = four_models(classes, images)
     report: dict[str, Any] = {"metrics": metrics(classes)}
     for name, values in given.items():
-        calibration = calibrate((labels, values), (labels, values), classes, HOW)
-        block = measure(labels, values, classes, HOW)
+        calibration = calibrate((labels, values), values, Scored.of(labels, values, HOW), classes)
+        block = measure(Scored.of(labels, values, HOW), classes)
         report[name] = {"test": block, "calibration": calibration}
     report["final"]["confusions"] = confusions(answers(labels, given["final"]), classes)
     report["comparisons"] = {
-        f"{later}_minus_{earlier}": compare(labels, given[later], given[earlier], HOW)
+        f"{later}_minus_{earlier}": compare(
+            Scored.of(labels, given[later], HOW), Scored.of(labels, given[earlier], HOW)
+        )
         for earlier, later in combinations(MODELS, 2)
     }
     return EvaluateReport.model_validate(report)
@@ -101,13 +103,14 @@ def tta_report(classes: Sequence[str], images: int) -> TtaReport:
     plain, final = given["tuned"], given["final"]
     steps = []
     for views, values in ((["identity"], plain), (["identity", "hflip"], final)):
-        block = measure(labels, values, classes, HOW)
-        gain = {"gain": compare(labels, values, plain, HOW), "mended": 2, "spoiled": 1}
+        block = measure(Scored.of(labels, values, HOW), classes)
+        gain = {
+            "gain": compare(Scored.of(labels, values, HOW), Scored.of(labels, plain, HOW)),
+            "mended": 2,
+            "spoiled": 1,
+        }
         cost = {"views_per_image": len(views), "images_per_s": 1234.5}
-        validation = {"macro_f1": block["macro_f1"], **gain}
-        steps.append(
-            {"views": views, "validation": validation, "test": block, **gain, "cost": cost}
-        )
+        steps.append({"views": views, "validation": gain, "test": block, **gain, "cost": cost})
     return TtaReport.model_validate(
         {
             "metric": vars(METRIC),
@@ -127,7 +130,13 @@ def tta_report(classes: Sequence[str], images: int) -> TtaReport:
                 "change": -0.02,
                 "reason": "it lowers the NLL",
             },
-            "chosen": {"count": 2, "views": ["identity", "hflip"], "reason": "the gain is real"},
+            "chosen": {
+                "count": 2,
+                "views": ["identity", "hflip"],
+                "reason": "the gain is real",
+                "untried": ["vflip"],
+                "why_untried": "two are enough",
+            },
             "temperature": {"value": 1.2, "ci95": [1.1, 1.3]},
             "steps": steps,
         }
@@ -205,7 +214,7 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
     old = posteriors(labels, len(classes), champion, 11)
     # Most images look alike to both, as they do to two trainings on the same data.
     new = 0.5 * old + 0.5 * posteriors(labels, len(classes), candidate, 12)
-    comparison = compare(labels, new, old, HOW)
+    comparison = compare(Scored.of(labels, new, HOW), Scored.of(labels, old, HOW))
     recalls = compare_recalls(labels, new, old, classes, RULES.max_class_recall_loss)
     against = AgainstChampion(comparison, recalls, 1.08)
     checks = judge(OVER_BASELINE, against, None, RULES, METRIC)
@@ -214,7 +223,7 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
     decision, alias = ("promoted", "champion") if passed else ("refused", "challenger")
     return changed(
         _registration(decision, [alias], checks, version="4"),
-        champion=CHAMPION | {"test": measure(labels, old, classes, HOW)},
+        champion=CHAMPION | {"test": measure(Scored.of(labels, old, HOW), classes)},
         metrics=metrics(classes),
         comparison=comparison,
         classes=recalls.classes,

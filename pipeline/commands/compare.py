@@ -15,8 +15,10 @@ from pipeline.evaluation.judging.disagreements import find_disagreements
 from pipeline.evaluation.judging.findings import Disagreement
 from pipeline.evaluation.judging.recalls import compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.table import Scored
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.disagreements import draw_disagreements
+from pipeline.evaluation.reports.words import number
 from pipeline.files import as_text, write_json
 from pipeline.params import Params
 from pipeline.runtime.registry.versions import find_bundle
@@ -82,15 +84,15 @@ def _judge(pair: PairedEvaluation, sides: dict[str, Block], params: Params) -> B
     """Measure each side and the differences."""
     how = params.evaluate
     labels, classes = pair.labels, pair.classes
-    posteriors = pair.first, pair.second
-    for side, given, seconds in zip(sides.values(), posteriors, pair.seconds, strict=True):
+    first, second = (Scored.of(labels, given, how) for given in (pair.first, pair.second))
+    for side, model, seconds in zip(sides.values(), (first, second), pair.seconds, strict=True):
         side["ms_per_image"] = 1000 * seconds
-        side["test"] = measure(labels, given, classes, how)
+        side["test"] = measure(model, classes)
     margin = params.register_.max_class_recall_loss
     recalls = compare_recalls(labels, pair.second, pair.first, classes, margin).classes
     return {
         **sides,
-        "b_minus_a": compare(labels, pair.second, pair.first, how),
+        "b_minus_a": compare(second, first),
         "classes": {
             name: {
                 "support": change.support,
@@ -112,12 +114,14 @@ def _table(result: Block) -> Iterator[str]:
     yield f"{a['test']['images']:,} images of {result['images']}"
     yield f"{'':<20}{'A':>9}{'B':>9}{'B - A':>9}  95 % interval"
     for name, figure in difference.items():
-        if figure.get("value") is not None:
-            low, high = figure["ci95"]
+        if isinstance(figure, dict) and figure.get("value") is not None:
+            change, low, high = (
+                number(one, sign=True, digits=4) for one in (figure["value"], *figure["ci95"])
+            )
             values = (a["test"][name]["value"], b["test"][name]["value"])
             yield (
                 f"{name.replace('_', ' '):<20}{values[0]:>9.4f}{values[1]:>9.4f}"
-                f"{figure['value']:>+9.4f}  [{low:+.4f}, {high:+.4f}]"
+                f"{change:>9}  [{low}, {high}]"
             )
     times = a["ms_per_image"], b["ms_per_image"]
     yield f"{'ms per image':<20}{times[0]:>9.3f}{times[1]:>9.3f}{times[1] - times[0]:>+9.3f}"

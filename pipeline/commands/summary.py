@@ -1,9 +1,9 @@
 """`convoy summary`: the models side by side, and where the results are."""
 
-from pipeline.evaluation.judging.words import interval_text, number
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import EvaluateReport, Figure, TtaReport
+from pipeline.evaluation.reports.words import interval_text, number
 from pipeline.params import Params
 from pipeline.runtime.tracking.store import store_file, tracking_uri
 from pipeline.stages._paths import REPORTS

@@ -115,10 +115,10 @@ class Balance(Section):
 
 
 class Baseline(Section):
-    """The classical classifier on hand-crafted features."""
+    """The classical classifier on hand-crafted features; none is fitted with `none`."""
 
     seed: Seed
-    classifier: Literal["logistic_regression", "random_forest", "svm"]
+    classifier: Literal["logistic_regression", "random_forest", "svm", "none"]
     class_weight: Literal["balanced", "none"]
 
 

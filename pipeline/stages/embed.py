@@ -33,7 +33,7 @@ def run(params: Params) -> None:
     """Embed packed/train and packed/test with models/final; search train for each test image."""
     sets = {name: ImageSet.open(PACKED / name) for name in ("train", "test")}
     bundle = load_matching(FINAL, sets["test"].info)
-    embedded = {name: _embed(images, bundle) for name, images in sets.items()}
+    embedded = {name: _embed(name, images, bundle) for name, images in sets.items()}
     for name, one in embedded.items():
         write_embeddings(EMBEDDINGS / f"{name}.parquet", one)
 
@@ -60,8 +60,8 @@ def run(params: Params) -> None:
     print(f"embed: {test.vectors.shape[1]} dimensions, recall@{first} {value:.3f}")
 
 
-def _embed(images: ImageSet, bundle: Bundle) -> Embeddings:
-    vectors = embeddings(bundle, watched(images.batches(BATCH_SIZE), len(images), "embed"))
+def _embed(name: str, images: ImageSet, bundle: Bundle) -> Embeddings:
+    vectors = embeddings(bundle, watched(images.batches(BATCH_SIZE), len(images), f"embed: {name}"))
     labels = images.labels.astype(np.int64)
     return Embeddings(images.info.classes, images.ids, images.paths, labels, vectors)
 

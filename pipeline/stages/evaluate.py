@@ -9,20 +9,20 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.calibration import calibrate, calibrate_at
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
 from pipeline.evaluation.metrics.suspicious import SuspiciousLabels, suspicious_labels
-from pipeline.evaluation.metrics.table import metric_named, metrics_of
+from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.metrics.temperature import Prior
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.reliability import draw_reliability, tempered_series
 from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.images import SuspiciousReport
 from pipeline.evaluation.reports.schema import EvaluateReport, Model
+from pipeline.evaluation.reports.words import number
 from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
 from pipeline.progress import watched
@@ -43,30 +43,52 @@ Given = dict[str, Predictions]  # by split
 
 
 def run(params: Params) -> None:
-    """Predict packed/test and packed/val with each network; compare them and the baseline."""
+    """Predict packed/test and packed/val with each network; compare them and the baseline.
+
+    The posteriors of one model are held at a time. What comparisons need of it is some numbers
+    per image.
+    """
     how = params.evaluate
     sets = {name: ImageSet.open(PACKED / name) for name in ("val", "test")}
-    models = {"baseline": _read_baseline(sets)}
-    for name, folder in (("base", BASE), ("tuned", TUNED)):
-        models[name] = _predict(sets, load_matching(folder, sets["test"].info))
     prior: Prior = "natural" if params.tta.calibrate == "off" else params.tta.calibrate
-    judged = {name: _judge(given, how, prior) for name, given in models.items()}
+    judged: dict[str, Block | None] = {"baseline": None}
+    scored: dict[str, Scored] = {}
+    if given := _read_baseline(sets):
+        judged["baseline"], scored["baseline"] = _judge(given, how, prior)
+    for name, folder in (("base", BASE), ("tuned", TUNED)):
+        given = _predict(sets, load_matching(folder, sets["test"].info), name)
+        judged[name], scored[name] = _judge(given, how, prior)
+        write_predictions(PREDICTIONS / f"{name}.parquet", given["test"])
+    given = {}  # before the final model needs the room
     bundle = load_matching(FINAL, sets["test"].info)
     temperature = bundle.description.temperature
-    untempered = _predict(sets, _untempered(bundle))
-    final = models["final"] = {name: _at(temperature, it) for name, it in untempered.items()}
-    judged["final"] = _judge_final(untempered, final, temperature, how, prior)
+    final = _predict(sets, _untempered(bundle), "final")
+    untempered = _scored(final["test"], how)
+    validation = final["val"].labels, final["val"].probabilities
+    final = {name: _at(temperature, one) for name, one in final.items()}
+    shipped = untempered if temperature == 1.0 else _scored(final["test"], how)
+    judged["final"] = {
+        "test": measure(shipped, bundle.classes),
+        "calibration": calibrate_at(
+            temperature, validation, shipped, untempered, bundle.classes, prior=prior
+        ),
+        "confusions": confusions(shipped.answers, bundle.classes),
+    }
+    del validation
+    scored["final"] = shipped
+    write_predictions(PREDICTIONS / "final.parquet", final["test"])
     report = EvaluateReport.model_validate(
         {
             "metrics": [vars(one) for one in metrics_of(len(bundle.classes), how)],
             **judged,
-            "comparisons": _compare(models, how),
+            "comparisons": {
+                f"{later}_minus_{earlier}": compare(scored[later], scored[earlier])
+                for earlier, later in combinations(scored, 2)
+            },
         }
     )
     suspicious = suspicious_labels(final, how.suspicious_images)
 
-    for name in ("base", "tuned", "final"):
-        write_predictions(PREDICTIONS / f"{name}.parquet", models[name]["test"])
     write_report(REPORTS / "evaluate.json", report)
     headlines = {name: _headline(model) for name, model in report.models.items()}
     write_json(REPORTS / "metrics.json", headlines)
@@ -77,31 +99,31 @@ def run(params: Params) -> None:
     draw_trainings()
     draw_inputs({"train": params.train, "finetune": params.finetune})
     draw_answers(sets["test"], final["test"], report.final.test)
-    series = tempered_series(untempered["test"], final["test"], temperature, how.calibration_bins)
+    series = tempered_series(untempered.answers, shipped.answers, temperature, how.calibration_bins)
     save(draw_reliability(series), FOLDER / "reliability.png")
     draw_suspicious(sets, suspicious)
-    figures = ", ".join(
-        f"{name} {model.test.macro_f1.value:.3f}" for name, model in report.models.items()
-    )
-    print(f"evaluate: {len(sets['test'])} test images, macro-F1: {figures}")
+    metric = metric_named(how.metric)
+    figures = ", ".join(f"{name} {number(metric.value(one))}" for name, one in scored.items())
+    print(f"evaluate: {len(sets['test'])} test images, {metric.noun}: {figures}")
 
 
-def _read_baseline(sets: Mapping[str, ImageSet]) -> Given:
+def _read_baseline(sets: Mapping[str, ImageSet]) -> Given | None:
+    """Return what the baseline says; None where `baseline.classifier` is none."""
     found = {}
     for split, name in (("val", "baseline_val"), ("test", "baseline")):
         path = PREDICTIONS / f"{name}.parquet"
         found[split] = read_predictions(path)
-        if found[split].ids != sets[split].ids:
+        if found[split].ids and found[split].ids != sets[split].ids:
             raise PipelineError(
                 f"{path} is about other images than {PACKED / split}; run dvc repro baseline"
             )
-    return found
+    return found if found["test"].ids else None
 
 
-def _predict(sets: Mapping[str, ImageSet], bundle: Bundle) -> Given:
+def _predict(sets: Mapping[str, ImageSet], bundle: Bundle, name: str) -> Given:
     found = {}
     for split, images in sets.items():
-        batches = watched(images.batches(BATCH_SIZE), len(images), "evaluate")
+        batches = watched(images.batches(BATCH_SIZE), len(images), f"evaluate: {name} on {split}")
         labels = images.labels.astype(np.int64)
         found[split] = Predictions(
             images.info.classes, images.ids, images.paths, labels, probabilities(bundle, batches)
@@ -120,50 +142,20 @@ def _at(temperature: float, given: Predictions) -> Predictions:
     return replace(given, probabilities=temper(given.probabilities, temperature))
 
 
-def _judge(given: Given, how: Evaluate, prior: Prior) -> Block:
-    """Return what evaluate.json holds of a model, and what a temperature would make of it."""
+def _scored(given: Predictions, how: Evaluate) -> Scored:
+    return Scored.of(given.labels, given.probabilities, how)
+
+
+def _judge(given: Given, how: Evaluate, prior: Prior) -> tuple[Block, Scored]:
+    """Return what evaluate.json holds of a model, with what a temperature would make of it."""
     val, test = given["val"], given["test"]
-    return {
-        "test": measure(test.labels, test.probabilities, test.classes, how),
-        "calibration": calibrate(
-            (val.labels, val.probabilities),
-            (test.labels, test.probabilities),
-            test.classes,
-            how,
-            prior,
-        ),
+    plain = _scored(test, how)
+    validation = val.labels, val.probabilities
+    block = {
+        "test": measure(plain, test.classes),
+        "calibration": calibrate(validation, test.probabilities, plain, test.classes, prior),
     }
-
-
-def _judge_final(
-    untempered: Given, final: Given, temperature: float, how: Evaluate, prior: Prior
-) -> Block:
-    """Return what evaluate.json holds of the model that is shipped, which has a temperature."""
-    val, test = untempered["val"], untempered["test"]
-    shipped = final["test"]
-    answers = scores.answers(shipped.labels, shipped.probabilities)
-    return {
-        "test": measure(shipped.labels, shipped.probabilities, shipped.classes, how),
-        "calibration": calibrate_at(
-            temperature,
-            (val.labels, val.probabilities),
-            (test.labels, test.probabilities),
-            test.classes,
-            how,
-            prior=prior,
-        ),
-        "confusions": confusions(answers, shipped.classes),
-    }
-
-
-def _compare(models: Mapping[str, Given], how: Evaluate) -> Block:
-    """Compare each model with each earlier one."""
-    posteriors = {name: given["test"].probabilities for name, given in models.items()}
-    labels = models["baseline"]["test"].labels
-    return {
-        f"{later}_minus_{earlier}": compare(labels, posteriors[later], posteriors[earlier], how)
-        for earlier, later in combinations(models, 2)
-    }
+    return block, plain
 
 
 def _headline(model: Model) -> dict[str, dict[str, float | None]]:
@@ -177,18 +169,24 @@ def _headline(model: Model) -> dict[str, dict[str, float | None]]:
 def _why_withheld(report: EvaluateReport, how: Evaluate) -> str:
     """Say why the share of wrong labels is no estimate; empty where it is one.
 
-    Confident learning takes the model's answers for hints of the truth. One that hand-crafted
-    features beat tells more of its own mistakes.
+    Confident learning takes the model's answers for hints of the truth. Those of a model that
+    hand-crafted features beat are hints of its own mistakes.
     """
+    if report.baseline is None:
+        return (
+            "baseline.classifier is none, so that nothing shows whether what the model calls wrong"
+            " is its own mistake"
+        )
     gain = report.comparisons["final_minus_baseline"].figures[how.metric]
     if gain.value is not None and gain.value > 0:
         return ""
     final, baseline = (
-        one.test.figures[how.metric].value for one in (report.final, report.baseline)
+        one.test.figures[how.metric].value or 0.0 for one in (report.final, report.baseline)
     )
     return (
-        f"the final model does not beat the baseline ({metric_named(how.metric).noun} {final:.3f}"
-        f" against {baseline:.3f}), so that what it calls wrong is as likely its own mistake"
+        f"the final model does not beat the baseline ({metric_named(how.metric).noun}"
+        f" {number(final)} against {number(baseline)}), so that what it calls wrong is as likely"
+        " its own mistake"
     )
 
 

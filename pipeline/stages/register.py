@@ -29,13 +29,14 @@ def run(params: Params) -> None:
     """Write reports/register.json: the decision, what it rests on, and the version."""
     evaluate = read_report(REPORTS / "evaluate.json", EvaluateReport)
     judged = judged_models(params, evaluate)
+    gain = _over_baseline(evaluate, params)
     asked = {
         "model": params.register_.name,
         "alias": params.register_.alias,
         "bundle": bundle_digest(FINAL),
         "candidate": _values(evaluate.final),
-        "baseline": _values(evaluate.baseline),
-        "over_baseline": _over_baseline(evaluate, params).model_dump(mode="json"),
+        "baseline": _values(evaluate.baseline) if evaluate.baseline else None,
+        "over_baseline": gain.model_dump(mode="json") if gain else None,
     }
     # The figures to their last digit stand for the test images that they were measured on.
     sections = {"register": params.register_, "evaluate": params.evaluate}
@@ -58,7 +59,9 @@ def _values(model: Model) -> dict[str, float]:
     return {name: one.value for name, one in figures.items() if one.value is not None}
 
 
-def _over_baseline(evaluate: EvaluateReport, params: Params) -> Figure:
+def _over_baseline(evaluate: EvaluateReport, params: Params) -> Figure | None:
+    if evaluate.baseline is None:
+        return None
     return evaluate.comparisons["final_minus_baseline"].figures[params.evaluate.metric]
 
 
@@ -79,13 +82,15 @@ def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outco
     from pipeline.runtime.registry.promotion import Candidate, Registry, register_and_judge
 
     metric = params.evaluate.metric
+    met = None
+    if evaluate.baseline and (gain := _over_baseline(evaluate, params)):
+        candidate_value, value = (
+            _values(model)[metric] for model in (evaluate.final, evaluate.baseline)
+        )
+        met = AgainstBaseline(candidate_value, value, gain.model_dump())
     candidate = Candidate(
         bundle=FINAL,
-        over_baseline=AgainstBaseline(
-            _values(evaluate.final)[metric],
-            _values(evaluate.baseline)[metric],
-            _over_baseline(evaluate, params).model_dump(),
-        ),
+        over_baseline=met,
         images=PACKED / "test",
         source=open_source(params.data.root),
         result=result,

@@ -1,6 +1,6 @@
 """The final model: which network, in how many views, at which temperature."""
 
-from collections.abc import Sequence
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -8,14 +8,18 @@ import numpy as np
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.intervals import figure
-from pipeline.evaluation.metrics.table import metric_named
+from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.posteriors import MeanPosteriors
+from pipeline.evaluation.metrics.scores import Floats, Ints
+from pipeline.evaluation.metrics.table import Scored, metric_named
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.views import draw_views
 from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import TtaReport
+from pipeline.evaluation.reports.words import number
 from pipeline.evaluation.tta.network import NetworkChoice, choose_network
-from pipeline.evaluation.tta.search import Choice, ViewPosteriors, choose_views, search_views
+from pipeline.evaluation.tta.search import ViewSearch
 from pipeline.params import Params
 from pipeline.params.choices.views import Identity, View
 from pipeline.progress import watched
@@ -23,7 +27,7 @@ from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import BASE, FINAL, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle.description import Views, rewrite_bundle
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, probabilities, view_posteriors
+from pipeline.vision.inference.predict import BATCH_SIZE, view_posteriors
 from pipeline.vision.inference.views import build_views, expand, view_names
 
 _AS_IT_IS = Identity()
@@ -47,77 +51,148 @@ def run(params: Params) -> None:
             "expected validation images to choose views by, found none; raise split.val or add"
             " images"
         )
-    network = _choose_network(val, params)
+    network, plain = _choose_network(val, params)
     folder = _FOLDERS[network.name]
     bundle, items = load_matching(folder, test.info), expand(how.views)
-    # Validation images come first: they warm up threads and caches before times are taken.
-    validation, _ = _predict(val, bundle, items, params)
-    on_test, seconds = _predict(test, bundle, items, params)
-    steps = search_views(validation, on_test, bundle.classes, params.evaluate)
-    choice = _choose(validation, steps, params)
+    names = view_names(items)
+    # Validation images came first: they warm up threads and caches before times are taken.
+    validation = _Averaged("validation", val, bundle, params, plain)
+    on_test = _Averaged("test", test, bundle, params)
+    search = ViewSearch(validation.as_it_is, len(items), how.choose)
+    steps: list[Block] = []
+    while (choice := search.choice) is None:
+        item, name = items[len(steps)], names[len(steps)]
+        gain = search.add(validation.with_view(item, name))
+        averaged = on_test.with_view(item, name)
+        steps.append(
+            {
+                "views": names[: len(steps) + 1],
+                "validation": _gain(gain),
+                "test": measure(averaged, bundle.classes),
+                **_gain(compare(averaged, on_test.as_it_is)),
+                "cost": {
+                    "views_per_image": len(steps) + 1,
+                    "images_per_s": round(len(test) / max(on_test.seconds, 1e-9), 1),
+                },
+            }
+        )
     chosen = items[: choice.count or int(items[0] == _AS_IT_IS)]
     views = None if chosen in ([], [_AS_IT_IS]) else Views(tuple(chosen), how.mean, how.seed)
-    temperature, calibration = _calibrate(validation, choice.count, how.calibrate)
+    temperature, calibration = _calibrate(
+        validation.labels, validation.mean.value() if choice.count else plain, how.calibrate
+    )
     rewrite_bundle(folder, FINAL, views, temperature["value"])
 
-    names = view_names(chosen)
+    metric = metric_named(params.evaluate.metric)
+    taken, untried = names[: len(chosen)], names[len(steps) :]
     report = TtaReport.model_validate(
         {
-            "metric": vars(metric_named(params.evaluate.metric)),
+            "metric": vars(metric),
             "network": vars(network),
             "mean": how.mean,
             "seed": how.seed,
             "choose": how.choose,
             "calibration": calibration,
-            "chosen": {"count": len(chosen), "views": names, "reason": choice.reason},
+            "chosen": {
+                "count": len(chosen),
+                "views": taken,
+                "reason": choice.reason,
+                "untried": untried,
+                "why_untried": choice.untried,
+            },
             "temperature": temperature,
-            "steps": _with_costs(steps, view_names(items), seconds, len(test)),
+            "steps": steps,
         }
     )
     write_report(REPORTS / "tta.json", report)
-    save(draw_views(report.steps, len(chosen)), PICTURES / "tta" / "views.png")
-    taken = "; ".join(names) if views else "the image as it is"
+    save(draw_views(report.steps, len(taken), report.metric), PICTURES / "tta" / "views.png")
     print(f"tta: {network.name}: {network.reason}")
+    if untried:
+        print(f"tta: not tried: {'; '.join(untried)}: {choice.untried}")
     print(
-        f"tta: {taken}: {choice.reason}; temperature {temperature['value']:.2f}:"
-        f" {calibration['reason']} -> {FINAL}"
+        f"tta: {'; '.join(taken) if views else 'the image as it is'}: {choice.reason}; temperature"
+        f" {temperature['value']:.2f}: {calibration['reason']} -> {FINAL}"
     )
 
 
-def _choose_network(val: ImageSet, params: Params) -> NetworkChoice:
-    posteriors = {}
-    for name, folder in _FOLDERS.items():
-        batches = watched(val.batches(BATCH_SIZE), len(val), "tta")
-        posteriors[name] = probabilities(load_matching(folder, val.info), batches)
+class _Averaged:
+    """What a model says of one set of images as they are, and in the mean of more and more views.
+
+    Attributes:
+        labels: n class numbers.
+        as_it_is: the model on the images as they are.
+        mean: of the posteriors in all views so far.
+        seconds: that these views took.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        images: ImageSet,
+        bundle: Bundle,
+        params: Params,
+        plain: Floats | None = None,
+    ) -> None:
+        """Begin with the images as they are.
+
+        Args:
+            title: of the images, for progress bars.
+            images: packed.
+            bundle: the model.
+            params: the metric, the mean and the seed.
+            plain: what the model says of the images as they are; None asks it.
+        """
+        self._title, self._images, self._bundle = title, images, bundle
+        self._how, self._seed = params.evaluate, params.tta.seed
+        self.labels = images.labels.astype(np.int64)
+        self.mean = MeanPosteriors(params.tta.mean)
+        self.seconds = 0.0
+        if plain is None:
+            plain = self._see(_AS_IT_IS, "the images as they are")
+        self.as_it_is = Scored.of(self.labels, plain, self._how)
+
+    def with_view(self, view: View, name: str) -> Scored:
+        """Take in a further view, and return the model on the mean of all so far."""
+        begin = time.perf_counter()
+        self.mean.add(self._see(view, name))
+        self.seconds += time.perf_counter() - begin
+        return Scored.of(self.labels, self.mean.value(), self._how)
+
+    def _see(self, view: View, name: str) -> Floats:
+        (function,) = build_views([view], self._seed, self._images.info.shape)
+        label = f"tta: {name}, {self._title} images"
+        batches = watched(self._images.batches(BATCH_SIZE), len(self._images), label)
+        return view_posteriors(self._bundle, batches, function)
+
+
+def _gain(compared: Block) -> Block:
+    only = compared["mcnemar"]
+    return {"gain": compared, "mended": only["only_first"], "spoiled": only["only_second"]}
+
+
+def _choose_network(val: ImageSet, params: Params) -> tuple[NetworkChoice, Floats]:
+    """Return the network that ships, and what it says of the validation images as they are."""
+    (as_it_is,) = build_views([_AS_IT_IS], 0, val.info.shape)
     labels = val.labels.astype(np.int64)
-    return choose_network(labels, posteriors["base"], posteriors["tuned"], params.evaluate)
-
-
-def _predict(
-    images: ImageSet, bundle: Bundle, items: Sequence[View], params: Params
-) -> tuple[ViewPosteriors, Sequence[float]]:
-    """Return the posteriors of the images view by view, and the seconds of each view."""
-    # The images as they are come last where they are no view: reading counts with the first.
-    seen = items if _AS_IT_IS in items else [*items, _AS_IT_IS]
-    views = build_views(seen, params.tta.seed, images.info.shape)
-    batches = watched(images.batches(BATCH_SIZE), len(images), "tta")
-    posteriors, seconds = view_posteriors(bundle, batches, views)
-    plain, labels = posteriors[seen.index(_AS_IT_IS)], images.labels.astype(np.int64)
-    count = len(items)
-    return ViewPosteriors.of(labels, plain, posteriors[:count], params.tta.mean), seconds[:count]
-
-
-def _choose(validation: ViewPosteriors, steps: Sequence[Block], params: Params) -> Choice:
-    asked = params.tta.choose
-    if asked == "auto":
-        return choose_views(validation, steps, params.evaluate)
-    return Choice(asked, f"tta.choose asks for {asked}")
+    posteriors, scored = {}, {}
+    for name, folder in _FOLDERS.items():
+        bundle = load_matching(folder, val.info)
+        batches = watched(val.batches(BATCH_SIZE), len(val), f"tta: {name}, validation images")
+        posteriors[name] = view_posteriors(bundle, batches, as_it_is)
+        scored[name] = Scored.of(labels, posteriors[name], params.evaluate)
+    choice = choose_network(scored["base"], scored["tuned"])
+    return choice, posteriors[choice.name]
 
 
 def _calibrate(
-    validation: ViewPosteriors, count: int, prior: Literal["natural", "balanced", "off"]
+    labels: Ints, posteriors: Floats, prior: Literal["natural", "balanced", "off"]
 ) -> tuple[Block, Block]:
-    """Fit the temperature of the mean of `count` views, or of the images as they are at 0.
+    """Fit the temperature of the final model on validation images.
+
+    Args:
+        labels: n class numbers.
+        posteriors: n x k, in the views that are taken.
+        prior: what it is fitted for.
 
     Returns:
         The temperature that ships, 1 for none, and what `FittedTemperature` holds.
@@ -126,29 +201,14 @@ def _calibrate(
     block: Block = {"prior": prior, "ships": False, "change": None}
     if prior == "off":
         return none, block | {"reason": "tta.calibrate is off"}
-    posteriors = validation.steps[count - 1] if count else validation.plain
-    found = fit_temperature(validation.labels, posteriors, prior)
+    found = fit_temperature(labels, posteriors, prior)
     ships = found.change < 0
     reason = (
-        f"{found.value:.2f}, fitted on {len(validation.labels)} validation images, is expected"
-        f" {'' if ships else 'not '}to lower the NLL of others ({found.change:+.4f} nats)"
+        f"{found.value:.2f}, fitted on {len(labels)} validation images, is expected"
+        f" {'' if ships else 'not '}to lower the NLL of others"
+        f" ({number(found.change, sign=True, digits=4)} nats)"
     )
     block |= {"ships": ships, "change": found.change, "reason": reason}
     if not ships:
         return none, block
     return figure(found.value, np.asarray([found.low, found.high])), block
-
-
-def _with_costs(
-    steps: Sequence[Block], names: Sequence[str], seconds: Sequence[float], images: int
-) -> list[Block]:
-    """Add to each step its views, and what it cost on the test images."""
-    speeds = images / np.maximum(np.cumsum(seconds), 1e-9)
-    return [
-        {
-            "views": list(names[:count]),
-            **step,
-            "cost": {"views_per_image": count, "images_per_s": round(float(speed), 1)},
-        }
-        for count, (step, speed) in enumerate(zip(steps, speeds, strict=True), 1)
-    ]

@@ -23,7 +23,7 @@ from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.precision_recall import average_precision
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import Scored, metrics_of
 from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.params import Evaluate
 
@@ -106,8 +106,8 @@ def coverage(population: Population, trials: int) -> dict[str, float]:
         labels, logits = population.draw(rng, sum(population.sizes))
         one, two = first_model(population, logits), second_model(population, logits)
         names = [str(row) for row in range(len(population.sizes))]
-        block = measure(labels, one, names, HOW)
-        difference = compare(labels, one, two, HOW)
+        first = Scored.of(labels, one, HOW)
+        block, difference = measure(first, names), compare(first, Scored.of(labels, two, HOW))
         for name in (metric.name for metric in metrics_of(len(names), HOW)):
             held[name].append(holds(block[name], truth[name]))
             held[f"difference of {name}"].append(
@@ -119,7 +119,7 @@ def coverage(population: Population, trials: int) -> dict[str, float]:
                 held[f"{key} of a class"].append(holds(block["per_class"][name][key], wanted))
         fitted_on = population.draw(rng, sum(population.sizes))
         calibration = calibrate(
-            (fitted_on[0], first_model(population, fitted_on[1])), (labels, one), names, HOW
+            (fitted_on[0], first_model(population, fitted_on[1])), one, first, names
         )
         held["temperature"].append(holds(calibration["temperature"], best))
         # The truth for this temperature, which the intervals take as given.

@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.table import Scored
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params, parse
 from pipeline.params.choices.networks import AnyModel
@@ -183,12 +184,16 @@ def predict(job: Job, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     return {"labels": test.labels, "posteriors": posteriors, "classes": info.classes}
 
 
+def _scored(result: dict[str, Any], params: Params) -> Scored:
+    return Scored.of(result["labels"], result["posteriors"], params.evaluate)
+
+
 def table(found: dict[str, dict[str, Any]], params: Params) -> None:
     """Print figures with intervals, and the paired difference to training from scratch."""
     names = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
     print(f"{'':16}{'seconds':>8}  {'epochs':10}" + "".join(f"{name:24}" for name in names))
     for way, result in found.items():
-        block = measure(result["labels"], result["posteriors"], result["classes"], params.evaluate)
+        block = measure(_scored(result, params), result["classes"])
         print(
             f"{way:16}{result['seconds']:8.0f}  {'+'.join(map(str, result['epochs'])):10}"
             + "".join(f"{figure(block[name]):24}" for name in names)
@@ -198,9 +203,7 @@ def table(found: dict[str, dict[str, Any]], params: Params) -> None:
         return
     for way, result in found.items():
         assert np.array_equal(result["labels"], scratch["labels"])
-        block = compare(
-            result["labels"], result["posteriors"], scratch["posteriors"], params.evaluate
-        )
+        block = compare(_scored(result, params), _scored(scratch, params))
         print(
             f"{way} minus scratch: accuracy {figure(block['accuracy'])},"
             f" macro-F1 {figure(block['macro_f1'])}, McNemar p {block['mcnemar']['p_value']:.2g}"

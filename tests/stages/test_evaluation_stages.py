@@ -194,6 +194,37 @@ def test_a_model_that_loses_to_the_baseline_estimates_no_share_of_wrong_labels(
     assert found["withheld"] == ""
 
 
+def test_without_a_baseline_the_reports_and_the_page_say_so(inside, tmp_path, monkeypatch, capsys):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    none = PARAMS.baseline.model_copy(update={"classifier": "none"})
+    params = PARAMS.model_copy(update={"baseline": none})
+    for stage in (baseline, evaluate, report):
+        stage.run(params)
+    assert "baseline: none is fitted, since baseline.classifier is none" in capsys.readouterr().out
+    assert read_predictions(Path("data/predictions/baseline.parquet")).ids == []
+    found, before = (
+        read("reports/evaluate.json"),
+        json.loads((inside / "reports/evaluate.json").read_text()),
+    )
+    assert found["baseline"] is None
+    assert list(found["comparisons"]) == [
+        "tuned_minus_base",
+        "final_minus_base",
+        "final_minus_tuned",
+    ]
+    for name in ("base", "tuned", "final"):
+        assert found[name] == before[name]
+    assert list(read("reports/metrics.json")) == ["base", "tuned", "final"]
+    suspicious = read("reports/suspicious.json")
+    assert suspicious["share_of_wrong_labels"] is None
+    assert suspicious["withheld"].startswith("baseline.classifier is none")
+    html = Path("reports/index.html").read_text()
+    assert "No hand-crafted classifier was fitted (baseline.classifier: none)." in html
+    assert "There is no baseline (baseline.classifier: none)." in html
+    assert "that of hand-crafted features" not in html
+
+
 def test_confusions_agree_with_the_plot_data(inside):
     with Path("reports/plots/confusion.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

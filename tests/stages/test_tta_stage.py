@@ -1,14 +1,17 @@
 """tta on small packed sets: what it measures, what it chooses, and the model that it writes."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import gmean
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.measure import measure
 from pipeline.evaluation.metrics.posteriors import mean_posteriors, temper
+from pipeline.evaluation.metrics.table import Scored
 from pipeline.evaluation.metrics.temperature import Temperature, fit_temperature
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import Figure, TtaReport
@@ -57,31 +60,80 @@ def searched(*views, choose="auto", mean="arithmetic", calibrate="natural"):
 
 def seen(images, views, folder="models/tuned"):
     """Return what the network says in each view."""
-    batches = images.batches(256)
     functions = build_views(expand(parse(tuple[ViewItem, ...], list(views))), 5, images.info.shape)
-    return view_posteriors(load_bundle(Path(folder)), batches, functions)[0]
+    bundle = load_bundle(Path(folder))
+    return [view_posteriors(bundle, images.batches(256), function) for function in functions]
 
 
-def test_each_step_on_validation_and_test(sets):
-    found = searched(IDENTITY, SHIFT, TURN)
+def measured(images, posteriors):
+    return measure(Scored.of(images.labels, posteriors, PARAMS.evaluate), BARS)
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_each_step_on_validation_and_test(sets, mean):
+    found = searched(IDENTITY, SHIFT, TURN, choose=3, mean=mean)
     names = ["identity", "shift 0.1, 0", "rotate 90"]
+    assert len(found.steps) == 3
+    by_view = {split: seen(sets[split], [IDENTITY, SHIFT, TURN]) for split in ("val", "test")}
     for count, step in enumerate(found.steps, 1):
         assert step.views == tuple(names[:count])
         assert step.cost.views_per_image == count
         assert step.cost.images_per_s > 0
-        for split, value in (
-            ("val", step.validation.macro_f1.value),
-            ("test", step.test.macro_f1.value),
-        ):
-            mean = mean_posteriors(seen(sets[split], [IDENTITY, SHIFT, TURN])[:count], "arithmetic")
-            expected = measure(sets[split].labels, mean, BARS, PARAMS.evaluate)["macro_f1"]
-            assert value == pytest.approx(expected["value"])
+        averaged = {}
+        for split, views in by_view.items():
+            # Computed directly, from all views at once.
+            stacked = np.stack(views[:count])
+            if mean == "arithmetic":
+                averaged[split] = stacked.mean(axis=0)
+            else:
+                averaged[split] = gmean(stacked, axis=0)
+                averaged[split] /= averaged[split].sum(axis=1, keepdims=True)
+        for name, figure in step.test.figures.items():
+            expected = measured(sets["test"], averaged["test"])[name]
+            assert figure.value == pytest.approx(expected["value"], abs=1e-9)
+            assert figure.ci95 == pytest.approx(expected["ci95"], abs=1e-9)
+        for split, gain in (("val", step.validation.gain), ("test", step.gain)):
+            plain = measured(sets[split], by_view[split][0])
+            for name, figure in gain.figures.items():
+                expected = measured(sets[split], averaged[split])[name]["value"]
+                expected -= plain[name]["value"]
+                assert figure.value == pytest.approx(expected, abs=1e-9)
     first = found.steps[0]
     for gain in (first.gain, first.validation.gain):
         assert gain.macro_f1 == gain.figures["nll"] == Figure(value=0.0, ci95=(0.0, 0.0))
     speeds = [step.cost.images_per_s for step in found.steps]
     assert speeds == sorted(speeds, reverse=True)
     assert Path("reports/pictures/tta/views.png").stat().st_size > 0
+
+
+def test_views_that_cannot_pay_are_not_tried(sets, capsys):
+    fit_bundle(Path("models/tuned"), sets["val"])  # makes no mistake on validation images
+    found = searched(IDENTITY, SHIFT, TURN)
+    assert [step.views[-1] for step in found.steps] == ["identity", "shift 0.1, 0"]
+    assert found.chosen.untried == ("rotate 90",)
+    assert found.chosen.why_untried.startswith("2 views gain ")
+    said = capsys.readouterr().out
+    assert f"\ntta: not tried: rotate 90: {found.chosen.why_untried}\n" in said
+
+
+def test_the_memory_does_not_grow_with_the_views():
+    """tracemalloc counts NumPy's arrays: those of images x classes, of which each has 3.2 MB."""
+    classes = tuple(f"class {number:02d}" for number in range(100))
+    images = np.random.default_rng(0).integers(0, 256, (4000, 8, 8, 1)).astype(np.uint8)
+    for name in ("val", "test"):
+        labels = (np.arange(4000) % 100).tolist()
+        written = write_set(Path("data/packed") / name, images, labels, classes)
+    for name in ("base", "tuned"):
+        fit_bundle(Path("models") / name, written)
+
+    def arrays(choose):
+        tracemalloc.start()
+        searched(IDENTITY, {"hflip": {}}, {"vflip": {}}, *[SHIFT, TURN] * 2, choose=choose)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak / (4000 * 100 * 8)
+
+    assert arrays(7) < arrays(2) + 0.5
 
 
 def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
@@ -100,7 +152,10 @@ def test_the_fewest_views_with_a_real_gain_become_the_final_model(sets, capsys):
     np.testing.assert_allclose(answered, temper(on_test, temperature.value))
     network, said = capsys.readouterr().out.split("\n", 1)
     assert network == f"tta: tuned: {found.network.reason}"
-    assert said.startswith("tta: rotate 90: the first of 2 steps")
+    assert said.startswith(
+        "tta: not tried: identity: the fewest views with a gain are taken\n"
+        "tta: rotate 90: the first of 2 steps"
+    )
     assert said.endswith("-> models/final\n")
 
 
@@ -116,7 +171,10 @@ def test_the_network_that_is_better_on_validation_ships(sets, capsys):
     assert capsys.readouterr().out.startswith(f"tta: base: {found.network.reason}\n")
     # Views are those of the network that ships.
     expected = measure(
-        sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], BARS, PARAMS.evaluate
+        Scored.of(
+            sets["test"].labels, seen(sets["test"], [IDENTITY], "models/base")[0], PARAMS.evaluate
+        ),
+        BARS,
     )
     assert found.steps[0].test.macro_f1.value == pytest.approx(expected["macro_f1"]["value"])
 

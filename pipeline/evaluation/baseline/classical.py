@@ -16,10 +16,11 @@ from sklearn.svm import SVC
 
 from pipeline.errors import PipelineError
 from pipeline.params import Baseline
+from pipeline.progress import progress_bar
 
 Features = npt.NDArray[np.float32]
 
-_TREES = 300
+_TREES, _TREES_AT_ONCE = 300, 10
 # Each node of a tree holds a float64 per class: at 40,000 images of 100 classes, 8 GB in all.
 _FOREST_BYTES = 2**30
 _CALIBRATION_FOLDS = 5
@@ -52,11 +53,26 @@ def fit(
             "baseline: expected training images of at least 2 classes, found"
             f" {np.count_nonzero(counts)}; add images or lower split.val and split.test"
         )
-    model = make_pipeline(StandardScaler(), _classifier(counts, classes, how, jobs))
-    model.fit(features, labels)
-    # A forest's threads add up its trees' votes in the order in which they finish.
-    model[-1].set_params(n_jobs=None)
-    return model
+    scaler, classifier = StandardScaler(), _classifier(counts, classes, how, jobs)
+    scaled, title = scaler.fit_transform(features), how.classifier.replace("_", " ")
+    if isinstance(classifier, RandomForestClassifier):
+        _grow(classifier, scaled, labels)
+    else:
+        with progress_bar(None, f"{title} on {len(labels)} images", "step"):
+            classifier.fit(scaled, labels)
+    return make_pipeline(scaler, classifier)
+
+
+def _grow(
+    forest: RandomForestClassifier, features: Features, labels: npt.NDArray[np.integer]
+) -> None:
+    """Grow all trees, some at a time: the same as at once."""
+    with progress_bar(_TREES, f"random forest on {len(labels)} images", "tree") as bar:
+        for trees in range(_TREES_AT_ONCE, _TREES + 1, _TREES_AT_ONCE):
+            forest.set_params(n_estimators=trees).fit(features, labels)
+            bar.update(_TREES_AT_ONCE)
+    # Its threads add up its trees' votes in the order in which they finish.
+    forest.set_params(n_jobs=None, warm_start=False)
 
 
 def posteriors(model: Pipeline, features: Features, class_count: int) -> npt.NDArray[np.float64]:
@@ -81,9 +97,10 @@ def importances(
     if isinstance(last, LogisticRegression):
         return np.asarray(np.abs(last.coef_).mean(axis=0))
     rows = np.random.default_rng(seed).permutation(len(labels))[:_IMPORTANCE_ROWS]
-    shuffled = permutation_importance(
-        model, features[rows], labels[rows], n_repeats=1, random_state=seed
-    )
+    with progress_bar(None, "importance of the features", "step"):
+        shuffled = permutation_importance(
+            model, features[rows], labels[rows], n_repeats=1, random_state=seed
+        )
     return np.asarray(shuffled.importances_mean)
 
 
@@ -100,8 +117,17 @@ def _classifier(
     weight = "balanced" if how.class_weight == "balanced" else None
     if how.classifier == "random_forest":
         leaves = _most_leaves(int(counts.sum()), len(counts))
+        # As 'balanced', which scikit-learn does not want for trees that are grown some at a time.
+        present = np.flatnonzero(counts)
+        weights = dict(
+            zip(present.tolist(), counts.sum() / (len(present) * counts[present]), strict=True)
+        )
         return RandomForestClassifier(
-            _TREES, class_weight=weight, random_state=how.seed, n_jobs=jobs, max_leaf_nodes=leaves
+            class_weight=weights if weight else None,
+            random_state=how.seed,
+            n_jobs=jobs,
+            max_leaf_nodes=leaves,
+            warm_start=True,
         )
     if how.classifier == "logistic_regression":
         return LogisticRegression(max_iter=2000, class_weight=weight, random_state=how.seed)

@@ -19,8 +19,8 @@ from typing import Any
 from pipeline.errors import some
 from pipeline.evaluation.judging.findings import Check, RecallChange, RecallGroup
 from pipeline.evaluation.judging.recalls import POWER, Recalls
-from pipeline.evaluation.judging.words import interval_text, number
 from pipeline.evaluation.metrics.table import Metric
+from pipeline.evaluation.reports.words import interval_text, number
 from pipeline.params import Register
 
 Block = Mapping[str, Any]
@@ -70,7 +70,7 @@ class AgainstBest:
 
 
 def judge(
-    baseline: AgainstBaseline,
+    baseline: AgainstBaseline | None,
     champion: AgainstChampion | None,
     best: AgainstBest | None,
     rules: Register,
@@ -79,13 +79,16 @@ def judge(
     """Check each condition of the gate.
 
     Args:
-        baseline: the comparison with the hand-crafted classifier.
+        baseline: the comparison with the hand-crafted classifier; None where none was fitted.
         champion: that with the champion; None where there is none.
         best: that with the best champion so far; None where it is the champion itself.
         rules: the limits.
         metric: that models are shipped by.
     """
-    checks = [check_baseline(baseline, rules, metric)]
+    if baseline:
+        checks = [check_baseline(baseline, rules, metric)]
+    else:
+        checks = [skip_baseline(metric, first=champion is None)]
     if champion:
         lost = champion.comparison[metric.name]
         checks.append(check_loss(lost, rules.max_loss, metric, "the champion"))
@@ -135,14 +138,31 @@ def check_baseline(met: AgainstBaseline, rules: Register, metric: Metric) -> Che
         passed=passed,
         reason=(
             f"{metric.noun} {met.candidate:.4f} against the baseline's"
-            f" {met.baseline:.4f}: a gain of {gain:+.4f}, 95 % interval {low:+.4f} to {high:+.4f},"
-            f" {verdict} ({asked}, register.baseline: {rules.baseline}; at least"
+            f" {met.baseline:.4f}: a gain of {_signed(gain)}, 95 % interval {_signed(low)} to"
+            f" {_signed(high)}, {verdict} ({asked}, register.baseline: {rules.baseline}; at least"
             f" register.min_gain_over_baseline, {least:g})"
         ),
         shown=shown,
         caveat=""
         if shown
         else f"better than the baseline is not shown: {number(gain, sign=True)} {interval}",
+    )
+
+
+def skip_baseline(metric: Metric, *, first: bool) -> Check:
+    """Pass a candidate without a baseline; of a first model nothing is shown then."""
+    missing = "no baseline was fitted (baseline.classifier: none)"
+    return Check(
+        name="baseline",
+        title=f"{metric.title} above the baseline's",
+        value=0.0,
+        finding="not asked",
+        detail="",
+        limit="none",
+        passed=True,
+        reason=f"skipped: {missing}",
+        shown=not first,
+        caveat=missing,
     )
 
 
@@ -181,8 +201,8 @@ def check_loss(
         limit=f"interval above \N{MINUS SIGN}{max_loss:g} and not below 0, or no loss",
         passed=high >= 0 and (ruled_out or value >= 0),
         reason=(
-            f"{metric.noun} {value:+.4f} against {against}, 95 % interval {low:+.4f} to"
-            f" {high:+.4f}; register.max_loss is {max_loss:g}: {verdict}"
+            f"{metric.noun} {_signed(value)} against {against}, 95 % interval {_signed(low)} to"
+            f" {_signed(high)}; register.max_loss is {max_loss:g}: {verdict}"
         ),
         shown=ruled_out,
         caveat=""
@@ -297,8 +317,8 @@ def check_calibration(difference: Block, max_gain: float) -> Check:
         limit=f"no rise above {max_gain:g} beyond chance",
         passed=not failed,
         reason=(
-            f"calibration error {value:+.4f} against the champion's, 95 % interval {low:+.4f} to"
-            f" {high:+.4f}: {verdict} register.max_ece_gain, {max_gain:g}"
+            f"calibration error {_signed(value)} against the champion's, 95 % interval"
+            f" {_signed(low)} to {_signed(high)}: {verdict} register.max_ece_gain, {max_gain:g}"
         ),
     )
 
@@ -319,3 +339,7 @@ def check_latency(ratio: float, max_ratio: float) -> Check:
             f" {'within' if passed else 'more than'} register.max_latency_ratio, {max_ratio:g}"
         ),
     )
+
+
+def _signed(value: float) -> str:
+    return number(value, sign=True, digits=4)

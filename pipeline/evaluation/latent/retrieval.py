@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.intervals import wilson
+from pipeline.progress import watched
 
 Vectors = npt.NDArray[np.float32]
 
@@ -48,9 +49,13 @@ def nearest(base: Vectors, queries: Vectors, k: int) -> Neighbours:
             " lower embed.recall_at"
         )
     base, queries = _unit(base), _unit(queries)
-    found = [
-        _nearest_of_block(base, queries[start : start + _QUERIES_AT_ONCE], k)
+    blocks = (
+        queries[start : start + _QUERIES_AT_ONCE]
         for start in range(0, len(queries), _QUERIES_AT_ONCE)
+    )
+    found = [
+        _nearest_of_block(base, block, k)
+        for block in watched(blocks, len(queries), "nearest neighbours")
     ]
     return Neighbours(
         np.concatenate([np.empty((0, k), np.intp), *(rows for rows, _ in found)]),

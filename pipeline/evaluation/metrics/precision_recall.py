@@ -13,6 +13,7 @@ from scipy.special import expit, logit, ndtri
 
 from pipeline.evaluation.metrics import intervals
 from pipeline.evaluation.metrics.scores import Floats, Ints
+from pipeline.progress import progress_bar
 
 _Z = float(ndtri(0.975))
 
@@ -67,10 +68,13 @@ def average_precision(labels: npt.NDArray[np.integer], probabilities: Floats) ->
     support = np.bincount(truth, minlength=probabilities.shape[1])
     value, error = np.full((2, len(support)), np.nan)
     total = np.zeros(len(truth))
-    for row in np.flatnonzero(support):
-        value[row], influence = _one_class(truth == row, probabilities[:, row])
-        error[row] = standard_error(influence, truth)
-        total += influence
+    present = np.flatnonzero(support)
+    with progress_bar(len(present), "average precision", "class") as bar:
+        for row in present:
+            value[row], influence = _one_class(truth == row, probabilities[:, row])
+            error[row] = standard_error(influence, truth)
+            total += influence
+            bar.update()
     return AveragePrecision(truth, support, value, error, total / np.count_nonzero(support))
 
 

@@ -85,7 +85,7 @@ def answers(labels: npt.NDArray[np.integer], probabilities: Floats) -> Answers:
         predicted=predicted,
         confidence=probabilities[rows, predicted],
         loss=-np.log(np.clip(of_truth[:, 0], SMALLEST_PROBABILITY, 1.0)),
-        brier=(error**2).sum(axis=1),
+        brier=np.square(error, out=error).sum(axis=1),
         place=place,
         class_count=probabilities.shape[1],
     )

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import intervals, precision_recall, scores
 from pipeline.evaluation.metrics.precision_recall import AveragePrecision, average_precision
 from pipeline.evaluation.metrics.scores import Answers, Floats, Ints
 from pipeline.params import Evaluate
+from pipeline.progress import watched
 
 _CALIBRATED_DRAWS = 500
 _Z = float(ndtri(0.975))
@@ -25,27 +27,49 @@ _BOTH_KINDS = (intervals.percentile_interval, intervals.basic_interval)
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One model's answers on one set of images, with what several metrics are computed from.
+    """A model on n images of k classes, reduced to what all metrics are computed from.
+
+    It holds some vectors of n values and no posteriors, so that many models can be kept for
+    comparison. Its bootstrap is drawn once, however many comparisons it is part of.
 
     Attributes:
-        labels: n class numbers.
-        probabilities: n x k posteriors.
+        answers: what the metrics of counts and means are made of.
+        curves: average precision of each class.
         how: seed, resamples and bins.
     """
 
-    labels: npt.NDArray[np.integer]
-    probabilities: Floats
+    answers: Answers
+    curves: AveragePrecision
     how: Evaluate
 
-    @cached_property
-    def answers(self) -> Answers:
-        """What the metrics of counts and means are made of."""
-        return scores.answers(self.labels, self.probabilities)
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.integer], probabilities: Floats, how: Evaluate) -> "Scored":
+        """Reduce n class numbers and n x k posteriors.
 
-    @cached_property
-    def curves(self) -> AveragePrecision:
-        """Average precision of each class."""
-        return average_precision(self.labels, self.probabilities)
+        Raises:
+            PipelineError: there are no rows, or a posterior is not a number.
+        """
+        if len(labels) == 0:
+            raise PipelineError(
+                "expected test images to judge by, found none; raise split.test or add images"
+            )
+        bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+        if bad:
+            raise PipelineError(
+                f"expected probabilities, found NaN or infinity for {bad} of {len(labels)} test"
+                " images; the training diverged, lower its optimizer.lr"
+            )
+        return cls(
+            scores.answers(labels, probabilities), average_precision(labels, probabilities), how
+        )
+
+    def equals(self, other: "Scored") -> bool:
+        """Whether no metric can distinguish the two, on these images or on resamples of them."""
+        parts = ("predicted", "confidence", "loss", "brier", "place")
+        return all(
+            np.array_equal(getattr(self.answers, part), getattr(other.answers, part))
+            for part in parts
+        ) and np.array_equal(self.curves.influence, other.curves.influence)
 
     @cached_property
     def resampled(self) -> dict[str, Floats]:
@@ -53,9 +77,10 @@ class Scored:
         statistics = {one.name: one.resampled for one in METRICS if one.resampled}
         parts: dict[str, list[Floats]] = {name: [] for name in statistics}
         how = self.how
-        for rows in intervals.stratified_resamples(
+        resamples = intervals.stratified_resamples(
             self.answers.labels, how.bootstrap_resamples, how.seed
-        ):
+        )
+        for rows in watched(resamples, how.bootstrap_resamples, "bootstrap", "resample"):
             block = Resamples(self.answers, rows, how.calibration_bins)
             for name, statistic in statistics.items():
                 parts[name].append(statistic(block))

@@ -15,6 +15,7 @@ from scipy.special import log_softmax, ndtri, softmax
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
+from pipeline.progress import progress_bar
 
 # Beyond these, posteriors are all but one-hot, or all alike.
 _LOWEST, _HIGHEST = 0.1, 50.0
@@ -90,19 +91,22 @@ def fit_temperature(
     rows = np.arange(len(labels))
 
     def nll(log_temperature: float) -> float:
+        bar.update()
         losses = -log_softmax(scores / np.exp(log_temperature), axis=1)[rows, labels]
         return float((weights * losses).mean())
 
     flawless = bool((scores.argmax(axis=1) == labels).all())
     bounds = (float(np.log(1.0 if flawless else _LOWEST)), float(np.log(_HIGHEST)))
-    found = float(minimize_scalar(nll, bounds=bounds, method="bounded").x)
+    with progress_bar(None, "temperature", "step") as bar:
+        found = float(minimize_scalar(nll, bounds=bounds, method="bounded").x)
+        change = nll(found) - nll(0.0)
     error, penalty = _error(scores, labels, weights, float(np.exp(found)))
     low, high = np.clip(np.exp([found - _Z * error, found + _Z * error]), _LOWEST, _HIGHEST)
     return Temperature(
         value=float(np.exp(found)),
         low=_LOWEST if flawless else float(low),
         high=float(high),
-        change=nll(found) - nll(0.0) + penalty,
+        change=change + penalty,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.evaluation.judging.looks import describe_looks
-from pipeline.evaluation.judging.words import number
 from pipeline.evaluation.page import changes, words
 from pipeline.evaluation.page.names import pieces, shortened
 from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
@@ -23,6 +22,7 @@ from pipeline.evaluation.reports.schema import (
     RetrieveReport,
     TtaReport,
 )
+from pipeline.evaluation.reports.words import number
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.

@@ -1,7 +1,7 @@
 """How the page writes what the reports hold."""
 
-from pipeline.evaluation.judging.words import interval_text, number
 from pipeline.evaluation.reports.schema import Figure
+from pipeline.evaluation.reports.words import interval_text, number
 
 
 def figure_text(figure: Figure, sign: bool = False) -> tuple[str, str]:

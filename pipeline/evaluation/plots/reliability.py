@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.metrics.intervals import wilson
-from pipeline.evaluation.metrics.predictions import Predictions
 from pipeline.evaluation.metrics.scores import (
+    Answers,
     Reliability,
-    answers,
     expected_calibration_error,
     reliability,
 )
@@ -36,7 +35,7 @@ class Series:
 
 
 def tempered_series(
-    untempered: Predictions, shipped: Predictions, temperature: float, bins: int
+    untempered: Answers, shipped: Answers, temperature: float, bins: int
 ) -> list[Series]:
     """Describe how far a model's confidence can be trusted, without and with its temperature.
 
@@ -53,10 +52,9 @@ def tempered_series(
     return series
 
 
-def _series(name: str, given: Predictions, bins: int, colour: str, marker: str) -> Series:
-    found = answers(given.labels, given.probabilities)
-    error = expected_calibration_error(found, bins)
-    return Series(f"{name}, error {error:.3f}", reliability(found, bins), colour, marker)
+def _series(name: str, given: Answers, bins: int, colour: str, marker: str) -> Series:
+    error = expected_calibration_error(given, bins)
+    return Series(f"{name}, error {error:.3f}", reliability(given, bins), colour, marker)
 
 
 def draw_reliability(series: Sequence[Series]) -> Figure:

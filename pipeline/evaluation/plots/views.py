@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pipeline.evaluation.plots._style import BLUE, GREY, ORANGE, calm, new_figure
-from pipeline.evaluation.reports.schema import Gain, Step
+from pipeline.evaluation.reports.schema import Figure as Value
+from pipeline.evaluation.reports.schema import Gain, MetricInfo, Step
 
 _APART = 0.17  # of a row: how far validation is drawn above its middle, and test below
 _CHOSEN = "#fdf1d7"
 
 
-def draw_views(steps: Sequence[Step], chosen: int) -> Figure:
-    """Draw the gain in macro-F1 and the images mended and spoiled, as views are added.
+def draw_views(steps: Sequence[Step], chosen: int, metric: MetricInfo) -> Figure:
+    """Draw the gain in the metric that decides, and the images mended and spoiled, step by step.
 
     What a step costs is its number: so many times an image goes through the network. Seconds
     would draw another picture each time.
@@ -24,6 +25,7 @@ def draw_views(steps: Sequence[Step], chosen: int) -> Figure:
     Args:
         steps: as in tta.json.
         chosen: how many views are taken; 0 is the image as it is, the dashed line.
+        metric: that decides.
     """
     figure = new_figure(9.0, 1.5 + 0.36 * len(steps))
     gains, changes = figure.subplots(1, 2, sharey=True, width_ratios=[5, 3])
@@ -34,11 +36,12 @@ def draw_views(steps: Sequence[Step], chosen: int) -> Figure:
         (steps, -_APART, ORANGE, "s", "test"),
     ):
         at = rows - up  # rows are counted downwards
-        _draw_gains(gains, blocks, at, color=colour, marker=marker, label=name)
+        found = [block.gain.figures[metric.name] for block in blocks]
+        _draw_gains(gains, found, at, color=colour, marker=marker, label=name)
         _draw_changes(changes, blocks, at, colour)
     as_it_is = "the image as it is" if chosen else "the image as it is, chosen"
     gains.axvline(0, color=GREY, linewidth=1, linestyle="--", label=as_it_is)
-    gains.set_title("gain in macro-F1, with 95 % intervals", loc="left", fontsize=10)
+    gains.set_title(f"gain in {metric.noun}, with 95 % intervals", loc="left", fontsize=10)
     changes.axvline(0, color=GREY, linewidth=1)
     # Both sides are shown, even where one is empty.
     both = (*steps, *on_validation)
@@ -78,10 +81,9 @@ def _name_steps(axes: Axes, views: Sequence[str], chosen: int) -> None:
 
 
 def _draw_gains(
-    axes: Axes, blocks: Sequence[Gain], at: Any, *, color: str, marker: str, label: str
+    axes: Axes, found: Sequence[Value], at: Any, *, color: str, marker: str, label: str
 ) -> None:
     """Draw a point and its interval per step."""
-    found = [block.gain.macro_f1 for block in blocks]
     value = np.array([figure.value for figure in found])
     low, high = np.array([figure.ci95 for figure in found]).T
     arms = [value - low, high - value]

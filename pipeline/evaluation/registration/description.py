@@ -1,6 +1,7 @@
 """A decision as Markdown, for people who look at the version in MLflow."""
 
 from pipeline.evaluation.registration.outcome import Decision
+from pipeline.evaluation.reports.words import number
 
 
 def as_markdown(decision: Decision, alias: str) -> str:
@@ -30,9 +31,8 @@ def _table(decision: Decision) -> list[str]:
         before = champion.test.figures[metric.name].value
         difference = comparison.figures[metric.name]
         if before is not None and difference.value is not None:
-            low, high = difference.ci95
-            lines.append(
-                f"| {metric.name} | {before:.4f} | {difference.value:+.4f}"
-                f" | {low:+.4f} to {high:+.4f} |"
+            change, low, high = (
+                number(one, sign=True, digits=4) for one in (difference.value, *difference.ci95)
             )
+            lines.append(f"| {metric.name} | {before:.4f} | {change} | {low} to {high} |")
     return ["\n".join(lines)]

@@ -91,8 +91,8 @@ class _Asked(Part):
     alias: str
     bundle: str
     candidate: dict[str, float]
-    baseline: dict[str, float]
-    over_baseline: Figure
+    baseline: dict[str, float] | None
+    over_baseline: Figure | None
 
 
 class RegisterReport(Outcome, _Asked):
@@ -103,6 +103,6 @@ class RegisterReport(Outcome, _Asked):
         alias: that was asked for.
         bundle: digest of the candidate.
         candidate: its test metrics.
-        baseline: those of the hand-crafted classifier.
+        baseline: those of the hand-crafted classifier; None, as the next, without one.
         over_baseline: candidate minus baseline, by the metric that models are shipped by.
     """

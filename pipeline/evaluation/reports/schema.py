@@ -43,6 +43,11 @@ class MetricInfo(Part):
     judges: Literal["answers", "confidence"]
     lower_is_better: bool
 
+    @property
+    def noun(self) -> str:
+        """The title within a sentence."""
+        return self.title[0].lower() + self.title[1:]
+
 
 class _Figures(Part):
     """Figures by the names of their metrics, whichever there are, beside other fields."""
@@ -114,9 +119,14 @@ class McNemar(Part):
 
 
 class Comparison(_Figures):
-    """First minus second model, on the same images: each metric of the table."""
+    """First minus second model, on the same images: each metric of the table.
+
+    Attributes:
+        same_answers: whether both name the same class for each image.
+    """
 
     macro_f1: Figure
+    same_answers: bool
     mcnemar: McNemar
     _last = "mcnemar"
 
@@ -157,10 +167,11 @@ class EvaluateReport(Part):
 
     Attributes:
         metrics: what each model is judged by, in order.
+        baseline: None where `baseline.classifier` is none.
     """
 
     metrics: tuple[MetricInfo, ...]
-    baseline: Model
+    baseline: Model | None
     base: Model
     tuned: Model
     final: FinalModel
@@ -169,12 +180,8 @@ class EvaluateReport(Part):
     @property
     def models(self) -> dict[str, Model]:
         """The models by name, the simplest first; the last is the one that is shipped."""
-        return {
-            "baseline": self.baseline,
-            "base": self.base,
-            "tuned": self.tuned,
-            "final": self.final,
-        }
+        models = {"baseline": self.baseline} if self.baseline else {}
+        return models | {"base": self.base, "tuned": self.tuned, "final": self.final}
 
     @model_validator(mode="after")
     def _has_each_metric(self) -> Self:
@@ -201,11 +208,11 @@ class Importance(Part):
 
 
 class BaselineReport(Part):
-    """baseline.json: the hand-crafted classifier."""
+    """baseline.json: the hand-crafted classifier; with the classifier 'none', no `test`."""
 
     classifier: str
     features: int
-    test: Measured
+    test: Measured | None
     most_important: tuple[Importance, ...]
 
 
@@ -215,12 +222,6 @@ class Gain(Part):
     gain: Comparison
     mended: int
     spoiled: int
-
-
-class ValidationGain(Gain):
-    """The same on the images that views are chosen by."""
-
-    macro_f1: Figure
 
 
 class Cost(Part):
@@ -234,17 +235,24 @@ class Step(Gain):
     """The views so far, averaged, on test images and on validation images."""
 
     views: tuple[str, ...] = Field(min_length=1)
-    validation: ValidationGain
+    validation: Gain
     test: Measured
     cost: Cost
 
 
 class ChosenViews(Part):
-    """The views of the final model; none where it takes images as they are."""
+    """The views of the final model; none where it takes images as they are.
+
+    Attributes:
+        untried: of `tta.views`, those that were not tried.
+        why_untried: a clause; empty where all were tried.
+    """
 
     count: int
     views: tuple[str, ...]
     reason: str
+    untried: tuple[str, ...]
+    why_untried: str
 
 
 class FittedTemperature(Part):

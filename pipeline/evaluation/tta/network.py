@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.evaluation.metrics.measure import compare
-from pipeline.evaluation.metrics.scores import Floats
 from pipeline.evaluation.metrics.table import Scored, metric_named
-from pipeline.params import Evaluate
+from pipeline.evaluation.reports.words import number
 
 Name = Literal["base", "tuned"]
 
@@ -33,30 +29,34 @@ class NetworkChoice:
     reason: str
 
 
-def choose_network(
-    labels: npt.NDArray[np.integer], base: Floats, tuned: Floats, how: Evaluate
-) -> NetworkChoice:
+def choose_network(base: Scored, tuned: Scored) -> NetworkChoice:
     """Take the network with the higher `how.metric` on validation images; of equals, the tuned one.
 
     A tie goes to the later training, which is what the recipe asks for. Both networks kept the
     epoch that was best on the same images, so that neither is flattered more than the other.
 
     Args:
-        labels: n class numbers.
-        base: n x k posteriors of the images as they are.
-        tuned: n x k posteriors, likewise.
-        how: the metric, seed and resamples.
+        base: the first training, on the images as they are.
+        tuned: the fine-tuned one, likewise.
     """
-    metric = metric_named(how.metric)
-    of_base, of_tuned = (metric.value(Scored(labels, given, how)) for given in (base, tuned))
-    difference = compare(labels, tuned, base, how)[metric.name]
-    low, high = difference["ci95"]
+    metric = metric_named(base.how.metric)
+    of_base, of_tuned = metric.value(base), metric.value(tuned)
+    compared = compare(tuned, base)
+    difference = compared[metric.name]
     name: Name = "base" if of_base > of_tuned else "tuned"
-    reason = (
-        f"{metric.noun} on {len(labels)} validation images is {of_base:.3f} for base and"
-        f" {of_tuned:.3f} for tuned, a difference of {difference['value']:+.3f} (95 % interval"
-        f" {low:+.3f} to {high:+.3f})"
-    )
+    count = len(base.answers.labels)
+    if compared["same_answers"]:
+        reason = (
+            f"base and tuned give the same answers on all {count} validation images,"
+            f" {metric.noun} {number(of_base)}"
+        )
+    else:
+        low, high = (number(end, sign=True) for end in difference["ci95"])
+        reason = (
+            f"{metric.noun} on {count} validation images is {number(of_base)} for base and"
+            f" {number(of_tuned)} for tuned, a difference of"
+            f" {number(difference['value'], sign=True)} (95 % interval {low} to {high})"
+        )
     if of_base == of_tuned:
         reason += "; a tie goes to the later training"
     return NetworkChoice(name, of_base, of_tuned, difference, reason)

@@ -1,46 +1,19 @@
-"""What each further view gains when posteriors are averaged, and how many views to take."""
+"""How many views are taken, and which are not tried because they would not be chosen."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+from scipy.special import ndtri
 
-from pipeline.evaluation.metrics.measure import compare, difference_interval, measure
-from pipeline.evaluation.metrics.posteriors import mean_posteriors
-from pipeline.evaluation.metrics.scores import Floats
-from pipeline.evaluation.metrics.table import metric_named
-from pipeline.params import Evaluate
+from pipeline.evaluation.metrics.measure import compare, difference_interval
+from pipeline.evaluation.metrics.table import Scored, metric_named
+from pipeline.evaluation.reports.words import interval_text, number
 
 Block = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class ViewPosteriors:
-    """What a model says of one set of images with more and more views.
-
-    Attributes:
-        labels: n class numbers.
-        plain: n x k posteriors of the images as they are.
-        steps: n x k posteriors each: of the first view, the mean of the first two, and so on.
-    """
-
-    labels: npt.NDArray[np.integer]
-    plain: Floats
-    steps: Sequence[Floats]
-
-    @classmethod
-    def of(
-        cls,
-        labels: npt.NDArray[np.integer],
-        plain: Floats,
-        views: Sequence[Floats],
-        mean: Literal["arithmetic", "geometric"],
-    ) -> Self:
-        """Average the first 1, 2, ... of `views`, n x k posteriors each."""
-        steps = [mean_posteriors(views[:count], mean) for count in range(1, len(views) + 1)]
-        return cls(labels, plain, steps)
+_Z = float(ndtri(0.975))
+# What chance hides of a gain: more than this many standard errors in one of twenty validation sets.
+_HIDDEN = float(ndtri(0.95))
 
 
 @dataclass(frozen=True)
@@ -50,90 +23,99 @@ class Choice:
     Attributes:
         count: of views; 0 is the image as it is.
         reason: why, a clause.
+        untried: why the views left were not tried, a clause; empty where none are left.
     """
 
     count: int
     reason: str
+    untried: str
 
 
-def search_views(
-    validation: ViewPosteriors, test: ViewPosteriors, classes: Sequence[str], how: Evaluate
-) -> list[Block]:
-    """Judge each number of views on validation and test images.
+class ViewSearch:
+    """Takes the fewest views whose gain over the images as they are is beyond chance.
 
-    Args:
-        validation: what views are chosen by.
-        test: the same views of other images.
-        classes: k names.
-        how: seed, resamples and bins.
+    A step is the mean of the first view, of the first two, and so on; its gain is that of
+    `how.metric` on validation images. It is beyond chance where its paired interval lies above 0,
+    at a confidence at which the intervals of all steps together hold the truth in 95 % of
+    validation sets (Bonferroni, over the steps that are not tried too): of eight steps one often
+    looks good by chance. Where no step has such a gain, the image is taken as it is.
 
-    Returns:
-        one step per view: {"validation": {"macro_f1": figure, "gain": metrics minus those of the
-        images as they are with paired intervals, "mended": images that only the averaged views
-        get right, "spoiled": images that only they get wrong}, "test": metric block, and of the
-        test images too "gain", "mended", "spoiled"}.
+    The search ends with the first such gain, or where none is to be expected. The mean of c views
+    is free of a share of 1 - 1 / c of the variance in which the views differ. So all v views are
+    taken to gain at most (1 - 1 / v) / (1 - 1 / c) times as much as c of them. Where the gain of c
+    views, with what chance hides once in twenty times added, would even so not be beyond chance, no
+    further view is tried.
+
+    Attributes:
+        choice: None while a further view is to be tried.
     """
-    return [
-        {
-            "validation": {
-                "macro_f1": measure(validation.labels, on_validation, classes, how)["macro_f1"],
-                **_gain(validation, on_validation, how),
-            },
-            "test": measure(test.labels, on_test, classes, how),
-            **_gain(test, on_test, how),
-        }
-        for on_validation, on_test in zip(validation.steps, test.steps, strict=True)
-    ]
 
+    def __init__(self, plain: Scored, views: int, asked: int | Literal["auto"]) -> None:
+        """Begin a search.
 
-def _gain(given: ViewPosteriors, averaged: Floats, how: Evaluate) -> Block:
-    difference = compare(given.labels, averaged, given.plain, how)
-    only = difference["mcnemar"]
-    return {
-        "gain": difference,
-        "mended": only["only_first"],
-        "spoiled": only["only_second"],
-    }
+        Args:
+            plain: the images as they are.
+            views: how many there are to try.
+            asked: 'auto', or how many to take, whatever they gain.
+        """
+        self._plain, self._views, self._asked = plain, views, asked
+        self._tried = 0
+        self._metric = metric_named(plain.how.metric)
+        self._confidence = 1 - 0.05 / views
+        self.choice: Choice | None = None
 
+    def add(self, averaged: Scored) -> Block:
+        """Take in the next step, and return its gain: see `compare`."""
+        self._tried += 1
+        compared = compare(averaged, self._plain)
+        if self._asked == "auto":
+            self.choice = self._judge(averaged, compared[self._metric.name])
+        elif self._tried == self._asked:
+            reason = f"tta.choose asks for {self._asked}"
+            self.choice = Choice(self._asked, reason, self._unless_all(reason))
+        return compared
 
-def choose_views(
-    validation: ViewPosteriors, steps: Sequence[Mapping[str, Any]], how: Evaluate
-) -> Choice:
-    """Take the fewest views whose gain over the images as they are is beyond chance.
-
-    The gain is that of `how.metric`.
-
-    That is where the paired interval of the gain on validation images lies above 0, at a
-    confidence at which the intervals of all steps together hold the truth in 95 % of validation
-    sets (Bonferroni): of eight steps one often looks good by chance. Where no step does, the
-    image is taken as it is.
-
-    Args:
-        validation: posteriors of each step.
-        steps: what `search_views` found.
-        how: the metric, seed and resamples.
-    """
-    title = metric_named(how.metric).noun
-    tried = len(validation.steps)
-    confidence = 1 - 0.05 / tried
-    level = f"{100 * confidence:.4g} %"
-    images = f"{len(validation.labels)} validation images"
-    for count, averaged in enumerate(validation.steps, 1):
-        gain = steps[count - 1]["validation"]["gain"][how.metric]
-        if gain["ci95"][0] <= 0:
-            continue  # a wider interval would do no better
-        low, high = difference_interval(
-            validation.labels, averaged, validation.plain, how, confidence
+    def _judge(self, averaged: Scored, gain: Block) -> Choice | None:
+        count = self._tried
+        title = self._metric.noun
+        images = f"{len(self._plain.answers.labels)} validation images"
+        level = f"{100 * self._confidence:.4g} %"
+        if gain["ci95"][0] > 0:  # where it does not, a wider interval would do no better
+            low, high = difference_interval(averaged, self._plain, self._confidence)
+            if low > 0:
+                return Choice(
+                    count,
+                    f"the first of {_steps(self._views)} whose gain in {title} on {images} is"
+                    f" beyond chance, {number(gain['value'], sign=True)} ({level} interval"
+                    f" {number(low, sign=True)} to {number(high, sign=True)})",
+                    self._unless_all("the fewest views with a gain are taken"),
+                )
+        if count < self._views and self._may_gain(gain):
+            return None
+        shown = f"{number(gain['value'], sign=True)} {interval_text(gain['ci95'], sign=True)}"
+        return Choice(
+            0,
+            f"of {_steps(count)}{' tried' * (count < self._views)} none has a gain in {title} on"
+            f" {images} beyond chance ({level} intervals)",
+            self._unless_all(
+                f"{count} views gain {shown} on them, from which no gain beyond chance is to be"
+                f" expected of {self._views}"
+            ),
         )
-        if low > 0:
-            return Choice(
-                count,
-                f"the first of {tried} step{'s' if tried > 1 else ''} whose gain in {title} on"
-                f" {images} is beyond chance, {gain['value']:+.3f} ({level} interval {low:+.3f} to"
-                f" {high:+.3f})",
-            )
-    return Choice(
-        0,
-        f"of {tried} step{'s' if tried > 1 else ''} none has a gain in {title} on {images} beyond"
-        f" chance ({level} intervals)",
-    )
+
+    def _may_gain(self, gain: Block) -> bool:
+        """Whether all views may have a gain beyond chance, going by that of the views so far."""
+        if self._tried == 1:
+            return True  # nothing has been averaged
+        low, high = gain["ci95"]
+        error = (high - low) / (2 * _Z)
+        growth = (1 - 1 / self._views) / (1 - 1 / self._tried)
+        needed = float(ndtri((1 + self._confidence) / 2)) * error
+        return bool((gain["value"] + _HIDDEN * error) * growth > needed)
+
+    def _unless_all(self, reason: str) -> str:
+        return reason if self._tried < self._views else ""
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' if count > 1 else ''}"

@@ -1,6 +1,5 @@
 """What runs in each worker: build the trainer, go on from the newest checkpoint, train."""
 
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from torch.backends.cpu import get_cpu_capability
 
 from pipeline.errors import PipelineError
 from pipeline.params import Resources
+from pipeline.progress import progress_bar
 from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.group import loopback_group
 from pipeline.runtime.ray.worker_config import WorkerConfig
@@ -82,14 +82,15 @@ def tune(
         in_actor: whether Ray chooses the GPU.
     """
     keep_freed_memory()
-    chosen, trial = choose_compute(
-        job,
-        Share(0, demand.most),
-        _device("GPU" in demand.per_worker, in_actor, 0),
-        threads=resources.threads,
-        most_threads=int(demand.per_worker["CPU"]),
-        report=lambda text: print(f"autotune: {job.stage}: {text}", file=sys.stderr, flush=True),
-    )
+    with progress_bar(None, f"autotune: {job.stage}", "trial") as bar:
+        chosen, trial = choose_compute(
+            job,
+            Share(0, demand.most),
+            _device("GPU" in demand.per_worker, in_actor, 0),
+            threads=resources.threads,
+            most_threads=int(demand.per_worker["CPU"]),
+            report=lambda text: bar.say(f"autotune: {job.stage}: {text}"),
+        )
     return chosen.arithmetic, trial
 
 
@@ -176,14 +177,16 @@ def _choose_compute(
     }
 
     def choose() -> ComputeConfig:
-        chosen, _ = choose_compute(
-            job,
-            share,
-            device,
-            threads=config.threads,
-            most_threads=config.cores,
-            known=config.arithmetic,
-        )
+        with progress_bar(None, f"{job.stage}: number of threads", "trial") as bar:
+            chosen, _ = choose_compute(
+                job,
+                share,
+                device,
+                threads=config.threads,
+                most_threads=config.cores,
+                known=config.arithmetic,
+                report=lambda _: bar.update(),
+            )
         return chosen
 
     return cached_compute(config.folder.compute, question, choose)

@@ -20,7 +20,7 @@ from pipeline.evaluation.judging.gate import (
 )
 from pipeline.evaluation.judging.recalls import Recalls, compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
-from pipeline.evaluation.metrics.table import metric_named, metrics_of
+from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.registration.description import as_markdown
 from pipeline.evaluation.registration.outcome import Decision, Outcome
 from pipeline.params import Evaluate, Register, Tracking
@@ -59,14 +59,15 @@ class Candidate:
 
     Attributes:
         bundle: its folder.
-        over_baseline: what it and the hand-crafted classifier reach on the test images.
+        over_baseline: what it and the hand-crafted classifier reach on the test images; None
+            where that was not fitted.
         images: packed folder of the test images.
         source: of the image files.
         result: what goes onto the run that trained it.
     """
 
     bundle: Path
-    over_baseline: AgainstBaseline
+    over_baseline: AgainstBaseline | None
     images: Path
     source: ImageSource
     result: Result
@@ -190,7 +191,7 @@ def _decide(
                     f"{error}; version {best.version} of {rules.name} is the best champion so far,"
                     " from which losses count; delete the version if its files are lost"
                 ) from error
-            compared = compare(pair.labels, pair.first, pair.second, how)[metric.name]
+            compared = compare(*_scored(pair, how))[metric.name]
             against_best = AgainstBest(best.version, compared)
             differences[best] = compared["value"]
     checks = judge(candidate.over_baseline, met, against_best, rules, metric)
@@ -246,6 +247,10 @@ def _evaluate_pair(
     )
 
 
+def _scored(pair: PairedEvaluation, how: Evaluate) -> tuple[Scored, Scored]:
+    return Scored.of(pair.labels, pair.first, how), Scored.of(pair.labels, pair.second, how)
+
+
 def _compare(
     pair: PairedEvaluation,
     champion: Champion,
@@ -258,11 +263,12 @@ def _compare(
     seconds_new, seconds_old = pair.seconds
     paths = ImageSet.open(candidate.images).paths
     disagreements = find_disagreements(labels, old, new, pair.classes, paths)
+    candidate_scored, champion_scored = _scored(pair, how)
     recalls = compare_recalls(labels, new, old, pair.classes, rules.max_class_recall_loss)
     found = {
-        "champion": {**asdict(champion), "test": measure(labels, old, pair.classes, how)},
+        "champion": {**asdict(champion), "test": measure(champion_scored, pair.classes)},
         "metrics": [vars(metric) for metric in metrics_of(len(pair.classes), how)],
-        "comparison": compare(labels, new, old, how),
+        "comparison": compare(candidate_scored, champion_scored),
         "classes": recalls.classes,
         "groups": recalls.groups,
         "disagreements": Disagreements.of(disagreements, _DISAGREEMENTS_LISTED),

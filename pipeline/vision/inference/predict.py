@@ -1,6 +1,5 @@
 """From images to posteriors and latent vectors."""
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ def probabilities(bundle: Bundle, batches: Iterable[Pixels]) -> Posteriors:
         n x classes, rows sum to 1.
 
     Raises:
-        PipelineError: see `vision.tta.build_views`.
+        PipelineError: see `build_views`.
     """
     mean = bundle.description.views.mean if bundle.description.views else "arithmetic"
     temperature = bundle.description.temperature
@@ -46,32 +45,23 @@ def probabilities(bundle: Bundle, batches: Iterable[Pixels]) -> Posteriors:
 
 
 @torch.inference_mode()
-def view_posteriors(
-    bundle: Bundle, batches: Iterable[Pixels], views: Sequence[View]
-) -> tuple[list[Posteriors], list[float]]:
-    """Return what the network itself says of the images in each view.
+def view_posteriors(bundle: Bundle, batches: Iterable[Pixels], view: View) -> Posteriors:
+    """Return what the network itself says of the images in one view.
 
     Neither the bundle's own views nor its temperature are used.
 
     Args:
         bundle: the model.
         batches: arrays of n x height x width x channels, uint8 or uint16, already prepared.
-        views: see `vision.tta.build_views`.
+        view: see `build_views`.
 
     Returns:
-        For each view, n x classes, rows sum to 1; and for each view the seconds that it took, the
-        reading of the images counted with the first.
+        n x classes, rows sum to 1.
     """
-    found: list[list[Posteriors]] = [[] for _ in views]
-    seconds = [0.0] * len(views)
-    clock = time.perf_counter()
+    found: list[Posteriors] = []
     for images in batches:
-        batch = Batch(images, bundle.normalize)
-        for number, view in enumerate(views):
-            found[number] += _seen(bundle, batch, [view])
-            seconds[number] += (now := time.perf_counter()) - clock
-            clock = now
-    return [_joined(posteriors, bundle) for posteriors in found], seconds
+        found += _seen(bundle, Batch(images, bundle.normalize), [view])
+    return _joined(found, bundle)
 
 
 @torch.inference_mode()

@@ -66,7 +66,7 @@ def test_two_bundles_side_by_side(images, capsys):
 def test_a_model_and_itself(images, capsys):
     assert run(["compare", "good", "good", "--sheet", "a.png"]) == 0
     out = capsys.readouterr().out
-    assert "+0.0000  [+0.0000, +0.0000]" in out
+    assert "0.0000  [0.0000, 0.0000]" in out
     assert "McNemar p = 1" in out
     assert Path("a.png").exists()
 

@@ -8,9 +8,9 @@ from tests.contract.imports import MODULES, own_imports
 ALLOWED = {
     "metrics": set(),
     "latent": {"metrics"},
-    "tta": {"metrics"},
+    "tta": {"metrics", "reports"},
     "baseline": {"metrics"},
-    "judging": {"metrics"},
+    "judging": {"metrics", "reports"},
     "reports": set(),
     "registration": {"judging", "reports"},
     "plots": {"metrics", "judging", "reports"},

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.evaluation.metrics import intervals, table
 from pipeline.evaluation.metrics.measure import compare, measure
-from pipeline.evaluation.metrics.table import Metric, mean_loss, proportion
+from pipeline.evaluation.metrics.table import Metric, Scored, mean_loss, proportion
 from pipeline.evaluation.page import render
 from pipeline.evaluation.registration.description import as_markdown
 from pipeline.evaluation.registration.run_metrics import final_metrics, network_metrics
@@ -53,8 +53,8 @@ def larger_table(monkeypatch):
 def test_it_is_measured_and_compared():
     labels, given = reports.four_models(CLASSES, IMAGES)
     one, two = given["final"], given["base"]
-    block = measure(labels, one, CLASSES, reports.HOW)
-    change = compare(labels, one, two, reports.HOW)
+    block = measure(Scored.of(labels, one, reports.HOW), CLASSES)
+    change = compare(Scored.of(labels, one, reports.HOW), Scored.of(labels, two, reports.HOW))
     expected = [(1.0 - posteriors.max(axis=1)).mean() for posteriors in (one, two)]
     for name in ("spread", "doubt"):
         assert block[name]["value"] == pytest.approx(expected[0])
@@ -113,5 +113,8 @@ def test_it_is_on_the_page_and_on_the_version():
 
 def test_of_equal_posteriors_it_does_not_differ():
     labels, given = reports.four_models(CLASSES, IMAGES)
-    change = compare(labels, given["base"], np.array(given["base"]), reports.HOW)
+    change = compare(
+        Scored.of(labels, given["base"], reports.HOW),
+        Scored.of(labels, np.array(given["base"]), reports.HOW),
+    )
     assert [change[name] for name in NAMES] == [{"value": 0.0, "ci95": [0.0, 0.0]}] * 3

@@ -22,8 +22,8 @@ WORSE = {"accuracy": 0.8, "balanced_accuracy": 0.75, "macro_f1": 0.74, "nll": 0.
 RESULT = Path("reports/register.json")
 
 
-def prepare(final=BETTER, baseline=WORSE, **model):
-    """Lay out what the stage reads, in the current folder."""
+def prepare(final=BETTER, baseline=WORSE, *, fitted=True, **model):
+    """Lay out what the stage reads, in the current folder; `fitted`: whether a baseline was."""
     report = reports.evaluate_report(BARS, 9).model_dump(mode="json")
     for name, given in {"final": final, "baseline": baseline}.items():
         report[name]["test"] |= {key: {"value": v, "ci95": [v, v]} for key, v in given.items()}
@@ -34,6 +34,10 @@ def prepare(final=BETTER, baseline=WORSE, **model):
     }
     for name in ("base", "tuned"):
         report[name]["test"]["macro_f1"]["value"] = 0.5
+    if not fitted:
+        report["baseline"] = None
+        for name in ("base", "tuned", "final"):
+            del report["comparisons"][f"{name}_minus_baseline"]
     write_json(Path("reports/evaluate.json"), report)
     write_report(Path("reports/tta.json"), reports.tta_report(BARS, 9))
     images = write_set(Path("data/packed/test"), *bars(60), BARS)
@@ -163,6 +167,21 @@ def test_a_coin_toss_is_promoted_by_its_point_and_refused_by_its_interval(params
     assert (check["passed"], check["shown"]) == (True, False)
     assert "2 decisions have read these test images" in capsys.readouterr().out
     assert result["looks"] == 2
+
+
+def test_without_a_baseline_the_gate_skips_it_and_says_so(params, capsys):
+    prepare(fitted=False)
+    result = registered(params)
+    assert (result["decision"], result["baseline"], result["over_baseline"]) == (
+        "promoted",
+        None,
+        None,
+    )
+    (check,) = result["checks"]
+    assert (check["name"], check["passed"], check["shown"]) == ("baseline", True, False)
+    said = "skipped: no baseline was fitted (baseline.classifier: none)"
+    assert check["reason"] == said
+    assert f"  passed: {said}\n" in capsys.readouterr().out
 
 
 def test_other_limits_are_another_question(params):

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.baseline import classical
@@ -46,6 +48,23 @@ def test_informative_features_matter_most(data, classifier):
     weights = classical.importances(model, features, labels, seed=0)
     assert weights.shape == (8,)
     assert weights[:3].min() > weights[3:].max()
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "none"])
+def test_a_forest_that_grows_in_parts_is_the_one_of_scikit_learn(data, class_weight):
+    features, labels = data
+    rows = np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 2)[:9]]  # class 1 has none
+    given = how("random_forest", class_weight, seed=3)
+    model = classical.fit(features[rows], labels[rows], NAMES, given, 2)
+    whole = RandomForestClassifier(
+        300, class_weight={"none": None}.get(class_weight, class_weight), random_state=3
+    )
+    scaled = StandardScaler().fit(features[rows])
+    whole.fit(scaled.transform(features[rows]), labels[rows])
+    expected = whole.predict_proba(scaled.transform(features))
+    np.testing.assert_allclose(
+        classical.posteriors(model, features, 3)[:, [0, 2]], expected, atol=1e-12
+    )
 
 
 def test_balanced_weights_help_the_rare_class():

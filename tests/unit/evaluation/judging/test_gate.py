@@ -8,9 +8,11 @@ from pipeline.evaluation.judging.gate import (
     check_latency,
     check_loss,
     judge,
+    skip_baseline,
 )
 from pipeline.evaluation.metrics.measure import compare
 from pipeline.evaluation.metrics.table import Scored
+from pipeline.evaluation.reports.words import number
 from tests import reports
 
 MINUS = "\N{MINUS SIGN}"
@@ -71,7 +73,8 @@ def test_models_no_better_than_the_baseline_are_promoted_by_the_point_and_not_by
 
     by_point, by_interval, called_shown = 0, 0, 0
     for _ in range(200):
-        difference = compare(labels, model(), model(), reports.HOW)["macro_f1"]
+        one, two = (Scored.of(labels, model(), reports.HOW) for _ in range(2))
+        difference = compare(one, two)["macro_f1"]
         met = AgainstBaseline(0.9 + difference["value"], 0.9, difference)
         check = check_baseline(met, point, reports.METRIC)
         by_point += check.passed
@@ -97,7 +100,8 @@ def test_models_no_better_than_the_baseline_are_promoted_by_the_point_and_not_by
 def test_what_a_model_is_shipped_by_must_not_fall(value, low, high, passed, shown):
     check = check_loss(figure(value, low, high), 0.01, reports.METRIC, "the champion")
     assert (check.passed, check.shown) == (passed, shown)
-    assert f"macro-F1 {value:+.4f} against the champion, 95 % interval {low:+.4f}" in check.reason
+    said = [number(one, sign=True, digits=4) for one in (value, low)]
+    assert f"macro-F1 {said[0]} against the champion, 95 % interval {said[1]}" in check.reason
     assert bool(check.caveat) == (not shown)
 
 
@@ -115,7 +119,7 @@ class Line:
 
     def difference(self, first, second):
         one, two = (
-            Scored(self.labels, self.posteriors(right), reports.HOW) for right in (first, second)
+            Scored.of(self.labels, self.posteriors(right), reports.HOW) for right in (first, second)
         )
         value = reports.METRIC.value(one) - reports.METRIC.value(two)
         return figure(value, *reports.METRIC.difference(one, two, value))
@@ -213,3 +217,11 @@ def test_every_condition_says_what_was_asked_and_found():
 def test_without_a_champion_there_is_the_baseline_to_beat():
     (check,) = judge(reports.OVER_BASELINE, None, None, reports.RULES, reports.METRIC)
     assert (check.name, check.passed, check.shown) == ("baseline", True, True)
+
+
+def test_without_a_baseline_nothing_is_shown_of_a_first_model():
+    (check,) = judge(None, None, None, reports.RULES, reports.METRIC)
+    assert (check.name, check.passed, check.shown) == ("baseline", True, False)
+    assert check.caveat == "no baseline was fitted (baseline.classifier: none)"
+    later = skip_baseline(reports.METRIC, first=False)
+    assert (later.passed, later.shown, later.finding) == (True, True, "not asked")

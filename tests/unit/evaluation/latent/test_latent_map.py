@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from pipeline import progress
 from pipeline.evaluation.latent import latent_map
 from pipeline.evaluation.latent.latent_map import project
 
@@ -18,6 +21,17 @@ def test_clusters_stay_apart_and_the_map_repeats():
     assert (points.shape, method) == ((90, 2), "t-SNE")
     assert KNeighborsClassifier(5).fit(points, labels).score(points, labels) == 1.0
     np.testing.assert_array_equal(points, project(vectors, seed=0)[0])
+
+
+def test_the_bar_shows_how_far_it_is(monkeypatch, capsys):
+    for name in ("_FIRST_S", "_LINE_S"):
+        monkeypatch.setattr(progress, name, 0.001)
+    project(clusters()[0], seed=0)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    done = [int(found) for found in re.findall(r"t-SNE of 90 images: .* (\d+)/1000 ", shown.err)]
+    assert done == sorted(done)
+    assert len(set(done)) > 2
 
 
 def test_many_points_are_mapped_by_pca(monkeypatch):

@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics.measure import (
     measure,
 )
 from pipeline.evaluation.metrics.precision_recall import average_precision
-from pipeline.evaluation.metrics.table import metrics_of
+from pipeline.evaluation.metrics.table import Scored, metrics_of
 from pipeline.params import Evaluate
 
 HOW = Evaluate(
@@ -47,7 +47,7 @@ def world(rng, sizes, skill):
 
 def test_values_equal_scikit_learn():
     labels, probabilities = world(np.random.default_rng(0), [60, 40, 20, 10, 6], 2.0)
-    block = measure(labels, probabilities, NAMES, HOW)
+    block = measure(Scored.of(labels, probabilities, HOW), NAMES)
     predicted = probabilities.argmax(axis=1)
     expected = {
         "accuracy": reference.accuracy_score(labels, predicted),
@@ -75,7 +75,7 @@ def test_top_k_is_left_out_where_it_would_be_1():
 
 def test_every_interval_holds_its_value_and_is_no_point():
     labels, probabilities = world(np.random.default_rng(1), [60, 40, 20, 10, 6], 2.0)
-    block = measure(labels, probabilities, NAMES, HOW)
+    block = measure(Scored.of(labels, probabilities, HOW), NAMES)
     figures = [block[name] for name in METRICS]
     for entry in block["per_class"].values():
         figures += [entry[key] for key in ("precision", "recall", "f1")]
@@ -87,7 +87,7 @@ def test_every_interval_holds_its_value_and_is_no_point():
 
 def test_intervals_of_a_perfect_result_are_no_points():
     labels = np.repeat(np.arange(5), [60, 40, 20, 10, 6])
-    block = measure(labels, np.eye(5)[labels], NAMES, HOW)
+    block = measure(Scored.of(labels, np.eye(5)[labels], HOW), NAMES)
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         assert block[name]["value"] == 1.0
         assert block[name]["ci95"][1] == 1.0
@@ -115,7 +115,7 @@ def test_intervals_hold_the_truth_in_about_95_of_100_test_sets(skill):
     held = dict.fromkeys(truth, 0)
     trials = 200
     for _ in range(trials):
-        block = measure(*world(rng, sizes, skill), NAMES, HOW)
+        block = measure(Scored.of(*world(rng, sizes, skill), HOW), NAMES)
         for name, value in truth.items():
             low, high = block[name]["ci95"]
             held[name] += low <= value <= high
@@ -133,7 +133,7 @@ def test_calibrated_models_may_show_zero_calibration_error():
         confidence = rng.uniform(0.5, 1.0, 150)
         labels = (rng.random(150) >= confidence).astype(int)
         probabilities = np.stack([confidence, 1 - confidence], axis=1)
-        block = measure(labels, probabilities, ("yes", "no"), HOW)
+        block = measure(Scored.of(labels, probabilities, HOW), ("yes", "no"))
         reached += block["ece"]["ci95"][0] == 0.0
     assert reached >= 36
 
@@ -145,7 +145,7 @@ def test_the_interval_of_a_calibration_error_does_not_end_at_the_figure(seed):
     logits = np.random.default_rng(seed).normal(size=(40, 2))
     logits[np.arange(40), labels] += 1.5
     posteriors = softmax(logits, axis=1)
-    block = measure(labels, posteriors, ("yes", "no"), HOW)
+    block = measure(Scored.of(labels, posteriors, HOW), ("yes", "no"))
     value, (low, high) = block["ece"]["value"], block["ece"]["ci95"]
     assert low == 0.0
     given = scores.answers(labels, posteriors)
@@ -159,14 +159,16 @@ def test_the_interval_of_a_calibration_error_does_not_end_at_the_figure(seed):
 def test_an_overconfident_model_does_not_reach_zero():
     labels = np.arange(200) % 2
     said = np.arange(200) // 2 % 2
-    block = measure(labels, np.where(np.eye(2, dtype=bool)[said], 0.9, 0.1), ("yes", "no"), HOW)
+    block = measure(
+        Scored.of(labels, np.where(np.eye(2, dtype=bool)[said], 0.9, 0.1), HOW), ("yes", "no")
+    )
     assert block["ece"]["value"] == pytest.approx(0.4)
     low, high = block["ece"]["ci95"]
     assert 0.25 < low < 0.4 < high < 0.55
 
 
 def test_undefined_figures_are_none():
-    block = measure(np.array([0, 0]), np.eye(3)[[0, 1]], ("ant", "bee", "cat"), HOW)
+    block = measure(Scored.of(np.array([0, 0]), np.eye(3)[[0, 1]], HOW), ("ant", "bee", "cat"))
     assert block["per_class"]["cat"]["precision"] == {"value": None, "ci95": [0.0, 1.0]}
     assert block["per_class"]["bee"]["recall"]["value"] is None
     assert block["per_class"]["bee"]["support"] == 0
@@ -174,14 +176,17 @@ def test_undefined_figures_are_none():
 
 def test_same_seed_same_block():
     labels, probabilities = world(np.random.default_rng(0), [20, 10, 6], 2.0)
-    first = measure(labels, probabilities, NAMES[:3], HOW)
-    assert measure(labels, probabilities, NAMES[:3], HOW) == first
+    first = measure(Scored.of(labels, probabilities, HOW), NAMES[:3])
+    assert measure(Scored.of(labels, probabilities, HOW), NAMES[:3]) == first
 
 
 def test_2000_resamples_of_10000_rows_take_seconds():
     labels, probabilities = world(np.random.default_rng(0), [2000] * 5, 2.0)
     start = time.perf_counter()
-    measure(labels, probabilities, NAMES, HOW.model_copy(update={"bootstrap_resamples": 2000}))
+    measure(
+        Scored.of(labels, probabilities, HOW.model_copy(update={"bootstrap_resamples": 2000})),
+        NAMES,
+    )
     assert time.perf_counter() - start < 10
 
 
@@ -189,7 +194,7 @@ def test_compare_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     first = np.eye(2)[[0, 0, 0, 0, 1, 1, 1, 0]]
     second = np.eye(2)[[0, 0, 1, 1, 1, 1, 0, 1]]
-    block = compare(labels, first, second, HOW)
+    block = compare(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW))
     assert block["accuracy"]["value"] == pytest.approx(2 / 8)
     assert block["balanced_accuracy"]["value"] == pytest.approx(2 / 8)
     assert block["mcnemar"] == {"only_first": 3, "only_second": 1, "p_value": 0.625}
@@ -202,8 +207,11 @@ def test_compare_subtracts_metrics_and_changes_sign():
     rng = np.random.default_rng(5)
     labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
     _, second = world(rng, [60, 40, 20, 10, 6], 2.0)
-    block, back = compare(labels, first, second, HOW), compare(labels, second, first, HOW)
-    one, two = (measure(labels, p, NAMES, HOW) for p in (first, second))
+    block, back = (
+        compare(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW)),
+        compare(Scored.of(labels, second, HOW), Scored.of(labels, first, HOW)),
+    )
+    one, two = (measure(Scored.of(labels, p, HOW), NAMES) for p in (first, second))
     for name in METRICS:
         difference = one[name]["value"] - two[name]["value"]
         assert block[name]["value"] == pytest.approx(difference)
@@ -216,36 +224,49 @@ def test_paired_intervals_are_narrower_than_unpaired_ones():
     labels, first = world(rng, [200, 200], 2.0)
     second = first.copy()
     second[:5] = second[:5, ::-1]
-    block = compare(labels, first, second, HOW)
+    block = compare(Scored.of(labels, first, HOW), Scored.of(labels, second, HOW))
     paired = np.ptp(block["accuracy"]["ci95"])
-    assert paired < np.ptp(measure(labels, first, NAMES[:2], HOW)["accuracy"]["ci95"])
+    assert paired < np.ptp(measure(Scored.of(labels, first, HOW), NAMES[:2])["accuracy"]["ci95"])
 
 
 def test_a_model_equals_itself_without_doubt():
     labels, probabilities = world(np.random.default_rng(5), [20, 20], 1.0)
-    block = compare(labels, probabilities, probabilities.copy(), HOW)
+    block = compare(
+        Scored.of(labels, probabilities, HOW), Scored.of(labels, probabilities.copy(), HOW)
+    )
     for name in metric_names(2, HOW):
         assert block[name] == {"value": 0.0, "ci95": [0.0, 0.0]}
     assert block["mcnemar"]["p_value"] == 1.0
+    assert block["same_answers"]
 
 
 def test_two_models_that_agree_may_still_differ():
     labels = np.repeat([0, 1], 30)
-    block = compare(labels, np.eye(2)[labels], np.eye(2)[labels] * 0.8 + 0.1, HOW)
+    block = compare(
+        Scored.of(labels, np.eye(2)[labels], HOW),
+        Scored.of(labels, np.eye(2)[labels] * 0.8 + 0.1, HOW),
+    )
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         low, high = block[name]["ci95"]
         assert low < 0 < high
+    assert block["same_answers"]
+    other = np.eye(2)[np.r_[1, labels[1:]]]
+    assert not compare(Scored.of(labels, np.eye(2)[labels], HOW), Scored.of(labels, other, HOW))[
+        "same_answers"
+    ]
 
 
 def test_the_interval_of_macro_f1_at_other_confidences():
     rng = np.random.default_rng(5)
     labels, first = world(rng, [60, 40, 20, 10, 6], 3.0)
     second = world(rng, [60, 40, 20, 10, 6], 2.0)[1]
-    usual = difference_interval(labels, first, second, HOW, 0.95)
-    assert usual.tolist() == compare(labels, first, second, HOW)["macro_f1"]["ci95"]
-    surer = difference_interval(labels, first, second, HOW, 0.99)
+    one, two = (Scored.of(labels, given, HOW) for given in (first, second))
+    usual = difference_interval(one, two, 0.95)
+    assert usual.tolist() == compare(one, two)["macro_f1"]["ci95"]
+    surer = difference_interval(one, two, 0.99)
     assert surer[0] < usual[0] < usual[1] < surer[1]
-    assert difference_interval(labels, first, first.copy(), HOW, 0.99).tolist() == [0.0, 0.0]
+    same = Scored.of(labels, first.copy(), HOW)
+    assert difference_interval(one, same, 0.99).tolist() == [0.0, 0.0]
 
 
 def test_the_interval_of_macro_f1_by_hand():
@@ -255,7 +276,9 @@ def test_the_interval_of_macro_f1_by_hand():
     """
     labels = np.repeat([0, 1], 20)
     first, second = np.eye(2)[labels], np.eye(2)[np.repeat([0, 1, 0], [20, 10, 10])]
-    low, _ = difference_interval(labels, first, second, HOW, 0.99)
+    low, _ = difference_interval(
+        Scored.of(labels, first, HOW), Scored.of(labels, second, HOW), 0.99
+    )
     arm = 2.5758293 * np.sqrt((12 / 42 - (10 / 42) ** 2) / 42)
     f1 = (2 * 20 / (20 + 30) + 2 * 10 / (20 + 10)) / 2
     assert low == pytest.approx((1 - f1) + (10 / 42 - arm) - 10 / 40)
@@ -269,10 +292,10 @@ def test_mcnemar_equals_scipy(first, second):
 
 def test_no_test_images():
     with pytest.raises(PipelineError, match=r"^expected test images .* found none; raise split"):
-        measure(np.empty(0, int), np.empty((0, 2)), ("yes", "no"), HOW)
+        measure(Scored.of(np.empty(0, int), np.empty((0, 2)), HOW), ("yes", "no"))
 
 
 def test_probabilities_that_are_no_numbers():
     probabilities = np.array([[0.5, 0.5], [np.nan, np.nan]])
     with pytest.raises(PipelineError, match=r"found NaN or infinity for 1 of 2 test images"):
-        measure(np.array([0, 1]), probabilities, ("yes", "no"), HOW)
+        measure(Scored.of(np.array([0, 1]), probabilities, HOW), ("yes", "no"))

@@ -195,10 +195,14 @@ def test_the_chosen_views_and_why(page):
     assert "the gain is real" in text
     assert text.count("✓ chosen") == 1
     chosen = {"count": 1, "views": ["identity"], "reason": "no gain is real"}
+    chosen |= {"untried": ["hflip", "rotate 7"], "why_untried": "it would not help"}
     off = {"prior": "off", "ships": False, "change": None, "reason": "tta.calibrate is off"}
     tta = reports.changed(page.tta, chosen=chosen, calibration=off)
     text = text_of(render(changed(page, tta=tta)))
-    assert "The final model takes each image as it is: no gain is real." in text
+    assert (
+        "The final model takes each image as it is: no gain is real. Not tried: hflip; rotate 7:"
+        " it would not help." in text
+    )
     assert "final, as shipped none" in text
     assert "The final model carries none: tta.calibrate is off." in text
 

@@ -1,4 +1,5 @@
 from pipeline.evaluation.registration.description import as_markdown
+from pipeline.evaluation.reports.words import number
 from tests import reports
 
 CLASSES = ("ant", "bee")
@@ -12,7 +13,10 @@ def test_a_version_carries_the_checks_and_the_comparison():
         assert f"- {'passed' if check.passed else 'failed'}: {check.reason}\n" in text
     assert "| test metric | champion, version 3 | candidate - champion | 95 % |" in text
     difference, before = register.comparison.macro_f1, register.champion.test.macro_f1
-    assert f"| macro_f1 | {before.value:.4f} | {difference.value:+.4f} | " in text
+    assert (
+        f"| macro_f1 | {before.value:.4f} | {number(difference.value, sign=True, digits=4)} | "
+        in text
+    )
 
 
 def test_a_first_version_was_compared_with_the_baseline_alone():

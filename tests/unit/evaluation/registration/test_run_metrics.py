@@ -48,7 +48,7 @@ def test_the_final_models_figures():
     evaluate["final"] = model(nll=figure(0.3, 0.2, 0.4)) | {"confusions": []}
     evaluate["comparisons"]["final_minus_tuned"]["macro_f1"] = figure(0.05, 0.01, 0.1)
     evaluate = EvaluateReport.model_validate(evaluate)
-    chosen = {"count": 3, "views": ["a", "b", "c"], "reason": ""}
+    chosen = {"count": 3, "views": ["a", "b", "c"], "reason": "", "untried": [], "why_untried": ""}
     tta = reports.changed(
         reports.tta_report(CLASSES, 8), temperature=figure(1.25, 1.0, 1.5), chosen=chosen
     )

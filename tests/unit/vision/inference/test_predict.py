@@ -93,9 +93,8 @@ def test_each_view_by_itself(tmp_path):
     plain, images = make(tmp_path / "a"), integers(7, 16, 16, 1)
     shipped = make(tmp_path / "b", views=Views(ITEMS, "arithmetic", 3), temperature=2.0)
     views = build_views(ITEMS, 3, (16, 16, 1))
-    found, seconds = view_posteriors(shipped, [images[:4], images[4:]], views)
-    assert len(found) == len(seconds) == len(ITEMS)
-    assert min(seconds) > 0
+    found = [view_posteriors(shipped, [images[:4], images[4:]], view) for view in views]
+    assert len(found) == len(ITEMS)
     np.testing.assert_allclose(found[0], probabilities(plain, [images]), atol=1e-6)
     for number, item in enumerate(ITEMS):
         one = make(tmp_path / "c", views=Views((item,), "geometric", 3))
@@ -154,9 +153,8 @@ def test_no_images_give_no_rows(tmp_path, items):
     bundle = make(tmp_path / "m", views=views, temperature=2.0)
     assert probabilities(bundle, []).shape == (0, 3)
     assert embeddings(bundle, []).shape == (0, 84)
-    (rows,), seconds = view_posteriors(bundle, [], build_views(ITEMS[:1], 0, (16, 16, 1)))
-    assert rows.shape == (0, 3)
-    assert seconds == [0.0]
+    (view,) = build_views(ITEMS[:1], 0, (16, 16, 1))
+    assert view_posteriors(bundle, [], view).shape == (0, 3)
 
 
 def test_embeddings_are_of_the_image_as_it_is(tmp_path):
