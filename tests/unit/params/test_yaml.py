@@ -58,7 +58,8 @@ def test_what_dvc_does_not_read_as_this_number_is_none(number):
     [("1_000", 1000), ("0", 0), ("+2", 2), ("2.", 2), (".5", 0.5), ("1e3", 1000), ("0x10", 16)],
 )
 def test_what_is_a_number(text, value):
-    Path("p.yaml").write_text(TEXT.replace("warmup_epochs: 1}", f"warmup_epochs: {text}}}"))
+    long = TEXT.replace("epochs: 30", "epochs: 1000")
+    Path("p.yaml").write_text(long.replace("warmup_epochs: 1}", f"warmup_epochs: {text}}}"))
     assert load_params(Path("p.yaml")).train.schedule.warmup_epochs == value
 
 
