@@ -84,7 +84,9 @@ def test_what_the_disk_refuses_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr("pipeline.params.load_params", full)
     assert run(["index"]) == 2
-    assert capsys.readouterr().err == "convoy: data/x: No space left on device\n"
+    assert capsys.readouterr().err == (
+        "convoy: data/x: No space left on device; free some space: df names the full file system\n"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():

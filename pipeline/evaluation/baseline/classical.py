@@ -1,5 +1,6 @@
 """A classical classifier on features: what any network must beat."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,10 @@ from pipeline.progress import progress_bar
 
 Features = npt.NDArray[np.float32]
 
-_TREES, _TREES_AT_ONCE = 300, 10
+_MOST_TREES, _FEWEST_TREES, _TREES_AT_ONCE = 300, 10, 10
+# Sums over classes for all trees: about a minute of two cores. 300 trees for 20,000 images of 3,000
+# classes would take an hour.
+_FOREST_SUMS = 1e11
 # Each node of a tree holds a float64 per class: at 40,000 images of 100 classes, 8 GB in all.
 _FOREST_BYTES = 2**30
 _CALIBRATION_FOLDS = 5
@@ -53,7 +57,10 @@ def fit(
             "baseline: expected training images of at least 2 classes, found"
             f" {np.count_nonzero(counts)}; add images or lower split.val and split.test"
         )
-    scaler, classifier = StandardScaler(), _classifier(counts, classes, how, jobs)
+    scaler, classifier = (
+        StandardScaler(),
+        _classifier(counts, features.shape[1], classes, how, jobs),
+    )
     scaled, title = scaler.fit_transform(features), how.classifier.replace("_", " ")
     if isinstance(classifier, RandomForestClassifier):
         _grow(classifier, scaled, labels)
@@ -67,8 +74,9 @@ def _grow(
     forest: RandomForestClassifier, features: Features, labels: npt.NDArray[np.integer]
 ) -> None:
     """Grow all trees, some at a time: the same as at once."""
-    with progress_bar(_TREES, f"random forest on {len(labels)} images", "tree") as bar:
-        for trees in range(_TREES_AT_ONCE, _TREES + 1, _TREES_AT_ONCE):
+    whole = forest.n_estimators
+    with progress_bar(whole, f"random forest on {len(labels)} images", "tree") as bar:
+        for trees in range(_TREES_AT_ONCE, whole + 1, _TREES_AT_ONCE):
             forest.set_params(n_estimators=trees).fit(features, labels)
             bar.update(_TREES_AT_ONCE)
     # Its threads add up its trees' votes in the order in which they finish.
@@ -104,29 +112,43 @@ def importances(
     return np.asarray(shuffled.importances_mean)
 
 
-def _most_leaves(images: int, classes: int) -> int | None:
+def _count_trees(images: int, features: int, classes: int) -> int:
+    """Return how many trees a forest may have to be grown in minutes, 10 to 300."""
+    # At each level of a tree all images are split at each place, by sums over all classes.
+    sums = images * math.log2(images) * math.sqrt(features) * classes
+    affordable = int(_FOREST_SUMS / sums) // _TREES_AT_ONCE * _TREES_AT_ONCE
+    return min(max(affordable, _FEWEST_TREES), _MOST_TREES)
+
+
+def _most_leaves(images: int, classes: int, trees: int) -> int | None:
     """Return how many leaves a tree may have for the forest to stay small; None for any number."""
     # A tree of n leaves has 2n - 1 nodes.
-    affordable = _FOREST_BYTES // (_TREES * 2 * classes * np.dtype(np.float64).itemsize)
+    affordable = _FOREST_BYTES // (trees * 2 * classes * np.dtype(np.float64).itemsize)
     return None if images <= affordable else max(affordable, 2)
 
 
 def _classifier(
-    counts: npt.NDArray[np.integer], classes: Sequence[str], how: Baseline, jobs: int
+    counts: npt.NDArray[np.integer],
+    features: int,
+    classes: Sequence[str],
+    how: Baseline,
+    jobs: int,
 ) -> Any:
     weight = "balanced" if how.class_weight == "balanced" else None
     if how.classifier == "random_forest":
-        leaves = _most_leaves(int(counts.sum()), len(counts))
+        images = int(counts.sum())
+        trees = _count_trees(images, features, len(counts))
         # As 'balanced', which scikit-learn does not want for trees that are grown some at a time.
         present = np.flatnonzero(counts)
         weights = dict(
             zip(present.tolist(), counts.sum() / (len(present) * counts[present]), strict=True)
         )
         return RandomForestClassifier(
+            trees,
             class_weight=weights if weight else None,
             random_state=how.seed,
             n_jobs=jobs,
-            max_leaf_nodes=leaves,
+            max_leaf_nodes=_most_leaves(images, len(counts), trees),
             warm_start=True,
         )
     if how.classifier == "logistic_regression":

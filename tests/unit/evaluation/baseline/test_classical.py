@@ -111,5 +111,16 @@ def test_a_forest_of_many_classes_stays_within_its_memory(monkeypatch):
     assert used > 2**23
     assert 2**21 < bound <= 2**22
     monkeypatch.setattr(classical, "_FOREST_BYTES", 2**30)
-    assert classical._most_leaves(40_000, 100) == 2236  # 2^30 / (300 trees x 2 x 100 x 8 bytes)
-    assert classical._most_leaves(2236, 100) is None
+    # 2^30 / (300 trees x 2 x 100 x 8 bytes)
+    assert classical._most_leaves(40_000, 100, 300) == 2236
+    assert classical._most_leaves(2236, 100, 300) is None
+
+
+def test_a_forest_of_many_classes_has_fewer_trees():
+    assert classical._count_trees(40_000, 64, 100) == 300
+    # 1e11 / (10,000 x log2(10,000) x sqrt(64) x 2,000) = 47.0
+    assert classical._count_trees(10_000, 64, 2000) == 40
+    assert classical._count_trees(1_000_000, 64, 3000) == 10
+    data = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    labels = np.arange(60) % 3
+    assert len(classical.fit(data, labels, list("abc"), how("random_forest"), 1)[-1]) == 300
