@@ -19,7 +19,7 @@ from pipeline.runtime.registry.versions import (
     find_version,
     register_bundle,
 )
-from pipeline.runtime.tracking.store import open_client
+from pipeline.runtime.tracking.store import as_default, open_client
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
 from pipeline.vision.bundle.digest import bundle_digest
 from pipeline.vision.inference.bundle import load_bundle
@@ -110,13 +110,13 @@ def test_a_served_model_requires_what_it_imports():
     assert {*REQUIREMENTS, DRAWING} == installed
 
 
-def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path):
+def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path, monkeypatch):
     import mlflow
     import pandas as pd
 
     register(bundle, tracking, "served")
-    open_client(tracking)
-    served = mlflow.pyfunc.load_model("models:/served/1")
+    with as_default(open_client(tracking)):
+        served = mlflow.pyfunc.load_model("models:/served/1")
     loaded = load_bundle(bundle)
     images = [png(seed) for seed in range(300)]  # more than one batch
     prepared = np.stack([preprocess(image, loaded.preprocessing) for image in images])
@@ -125,8 +125,11 @@ def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path)
     assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert list(answers["class"]) == [("cat", "dog")[i] for i in expected.argmax(1)]
     (tmp_path / "a.png").write_bytes(images[0])
-    pixels = np.asarray(Image.open(tmp_path / "a.png"))
-    for table in ({"path": [str(tmp_path / "a.png")]}, {"pixels": [pixels]}):
+    pixels, path = np.asarray(Image.open(tmp_path / "a.png")), {"path": [str(tmp_path / "a.png")]}
+    with pytest.raises(mlflow.MlflowException, match="image 0: paths are not read here; send the"):
+        served.predict(pd.DataFrame(path))
+    monkeypatch.setenv("CONVOY_SERVED_FOLDER", str(tmp_path))
+    for table in (path, {"pixels": [pixels]}):
         answer = served.predict(pd.DataFrame(table))
         assert answer[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected[:1], abs=1e-6)
 
@@ -135,10 +138,11 @@ def test_a_version_says_what_it_takes_and_needs(bundle, tracking):
     import mlflow
 
     register(bundle, tracking, "described")
-    info = mlflow.models.get_model_info("models:/described/1")
+    with as_default(open_client(tracking)):
+        info = mlflow.models.get_model_info("models:/described/1")
+        served = mlflow.pyfunc.load_model("models:/described/1")
     assert info.signature.inputs.input_names() == ["image", "path", "pixels"]
     assert info.signature.outputs.input_names() == ["class", "p_cat", "p_dog"]
-    served = mlflow.pyfunc.load_model("models:/described/1")
     answer = served.predict(served.input_example)
     assert answer["p_cat"][0] + answer["p_dog"][0] == pytest.approx(1)
     folder = fetch_bundle("models:/described/1", tracking).parents[1]
