@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.evaluation.reports.files import write_report
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
@@ -207,6 +208,13 @@ def test_a_store_that_is_gone_is_noticed():
         subprocess.run([sys.executable, "-m", "pipeline", "register"], check=True)
         assert read_json(RESULT)["version"] == "1"
         Path("mlflow.db").unlink()
+
+
+def test_a_store_that_keeps_records_twice_is_refused(params, monkeypatch):
+    prepare()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:mlruns")
+    with pytest.raises(PipelineError, match="the MLflow address file:mlruns is a folder"):
+        register.run(params)
 
 
 def test_runs_carry_what_became_of_their_models(params):
