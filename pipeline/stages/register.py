@@ -89,6 +89,7 @@ def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outco
             _values(evaluate.baseline)[metric],
             _over_baseline(evaluate, params).model_dump(),
         ),
+        test=evaluate.final.test,
         images=PACKED / "test",
         source=open_source(params.data.root),
         result=result,

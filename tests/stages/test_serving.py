@@ -67,7 +67,6 @@ def folder(tmp_path_factory):
             tracking=tracking,
             name="forms",
             run_id=client.create_run(experiment.experiment_id).info.run_id,
-            description="",
         )
         promote(tracking, "forms", "1", "champion", None)
         Path("jpeg").mkdir()

@@ -88,11 +88,8 @@ def register_bundle(
     tracking: Tracking,
     name: str,
     run_id: str,
-    description: str,
 ) -> Registered:
     """Register a bundle as a version of the model `name`, unless it is one already.
-
-    A version that is there already only gets the new description.
 
     Args:
         bundle: its folder.
@@ -100,7 +97,6 @@ def register_bundle(
         name: of the model.
         run_id: of the run that trained the bundle, to which the version belongs; it gets the
             bundle as an artifact.
-        description: of the version.
 
     Raises:
         PipelineError: no MLflow store answers.
@@ -111,7 +107,6 @@ def register_bundle(
     with explained(tracking_uri(tracking)), one_at_a_time(tracking):
         known = find_version(tracking, name, digest)
         if known:
-            client.update_model_version(name, known.version, description)
             return known
 
         import mlflow
@@ -123,9 +118,23 @@ def register_bundle(
                 registered = mlflow.register_model(
                     f"{_SCHEME}{model_id}", name, tags={BUNDLE_TAG: digest}
                 )
-        number = str(registered.version)
-        client.update_model_version(name, number, description)
-    return Registered(name, number, run_id, {BUNDLE_TAG: digest})
+    return Registered(name, str(registered.version), run_id, {BUNDLE_TAG: digest})
+
+
+def describe(tracking: Tracking, version: Registered, text: str, model: str) -> None:
+    """Set the description of a version, and that of its model unless it has one.
+
+    Args:
+        tracking: the store.
+        version: that is described.
+        text: Markdown.
+        model: likewise, of the registered model. What a person wrote there stays.
+    """
+    client = connect(tracking)
+    with explained(tracking_uri(tracking)):
+        client.update_model_version(version.name, version.version, text)
+        if not client.get_registered_model(version.name).description:
+            client.update_registered_model(version.name, model)
 
 
 def find_bundle(model: str, tracking: Tracking) -> Path:

@@ -14,6 +14,7 @@ from pipeline.runtime.registry.versions import (
     DRAWING,
     REQUIREMENTS,
     cached_bundle,
+    describe,
     fetch_bundle,
     find_bundle,
     find_version,
@@ -44,13 +45,12 @@ def trained_run(tracking):
     return client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
 
 
-def register(bundle, tracking, name, description="because", run_id=None):
+def register(bundle, tracking, name, run_id=None):
     return register_bundle(
         bundle,
         tracking=tracking,
         name=name,
         run_id=run_id or trained_run(tracking),
-        description=description,
     )
 
 
@@ -64,13 +64,22 @@ def png(seed):
 def test_a_bundle_becomes_one_version_however_often_it_is_registered(bundle, tracking):
     first = register(bundle, tracking, "once")
     assert find_version(tracking, "once", bundle_digest(bundle)).version == first.version
-    again = register(bundle, tracking, "once", "judged anew")
+    again = register(bundle, tracking, "once")
     assert (again.version, again.run_id) == (first.version, first.run_id)
     assert first.version == "1"
     client = open_client(tracking)
     (version,) = client.search_model_versions("name = 'once'")
-    assert version.description == "judged anew"
     assert version.tags["convoy.bundle"] == bundle_digest(bundle)
+
+
+def test_a_model_keeps_the_description_that_a_person_wrote(bundle, tracking):
+    version, client = register(bundle, tracking, "told"), open_client(tracking)
+    describe(tracking, version, "first", "by default")
+    assert client.get_registered_model("told").description == "by default"
+    client.update_registered_model("told", "by hand")
+    describe(tracking, version, "second", "by default")
+    assert client.get_registered_model("told").description == "by hand"
+    assert client.get_model_version("told", "1").description == "second"
 
 
 def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
