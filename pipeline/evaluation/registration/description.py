@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.evaluation.registration.outcome import Decision
-from pipeline.evaluation.reports.schema import Measured
+from pipeline.evaluation.reports.schema import Figure, Measured
 
 _LONGEST = 5000  # characters of a description in MLflow's databases
 _LONGEST_LIST = 1500  # of classes
@@ -56,20 +56,24 @@ def describe_version(card: Card, decision: Decision, name: str, version: str, al
         f"- network: {card.network}{views}",
         f"- training images: digest `{card.data}`",
     ]
-    table = [f"| metric on {card.test.images} test images | value | 95 % |", "|---|---|---|"]
-    for metric, figure in card.test.figures.items():
-        if figure.value is not None:
-            low, high = figure.ci95
-            table.append(f"| {metric} | {figure.value:.4f} | {low:.4f} to {high:.4f} |")
+    figures = [f"- {metric} {_figure(one)}" for metric, one in card.test.figures.items()]
     parts = [
         f"Classifies images of **{card.images}**.",
         "\n".join(lines),
-        "\n".join(table),
+        f"On {card.test.images} test images, with 95 % intervals:",
+        "\n".join(figures),
         _commands(f"models:/{name}/{version}"),
         as_markdown(decision, alias),
     ]
     text = "\n\n".join(parts)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def _figure(figure: Figure) -> str:
+    if figure.value is None:
+        return "is not defined"
+    low, high = figure.ci95
+    return f"{figure.value:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _commands(uri: str) -> str:

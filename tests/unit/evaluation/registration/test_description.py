@@ -42,8 +42,8 @@ def test_a_version_says_what_it_is_and_how_to_use_it():
         "- network: lenet5, mean of 4 views of an image",
         "- training images: digest `a8a8`",
     ]
-    assert "| metric on 40 test images | value | 95 % |" in lines
-    assert f"| macro_f1 | {test.macro_f1.value:.4f} | {low:.4f} to {high:.4f} |" in lines
+    assert "On 40 test images, with 95 % intervals:" in lines
+    assert f"- macro_f1 {test.macro_f1.value:.4f} ({low:.4f} to {high:.4f})" in lines
     assert "convoy predict pictures/ --model models:/m/7 --output answers.csv" in lines
     assert "mlflow models serve --env-manager local -m models:/m/7" in lines
     assert "\n".join(lines).endswith(as_markdown(decision, "champion"))
