@@ -9,16 +9,8 @@ from pipeline import progress
 
 # Small networks on few cores: threads would mostly wait for each other.
 torch.set_num_threads(1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-    """Begin without an address of a tracking server, also in fixtures of a whole module.
-
-    MLflow sets the variable for a moment whenever it connects. A thread of an earlier test that
-    still waits for its server may do so at any time, and monkeypatch would bring back what it saw.
-    """
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+# The tests have stores of their own.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(autouse=True)

@@ -116,14 +116,14 @@ def _data(params: Params) -> str:
 
 
 def _tracking(params: Params) -> str:
-    from pipeline.runtime.tracking.store import open_client, tracking_uri
+    from pipeline.runtime.tracking.store import open_client, shown, tracking_uri
 
     client = open_client(params.tracking)
     runs = client.search_runs(
         [client.get_experiment_by_name(params.tracking.experiment).experiment_id], max_results=1000
     )
     name = params.tracking.experiment
-    return f"{tracking_uri(params.tracking)} answers, {len(runs)} runs of {name}"
+    return f"{shown(tracking_uri(params.tracking))} answers, {len(runs)} runs of {name}"
 
 
 def _cluster(params: Params) -> str:

@@ -2,8 +2,8 @@
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.registry.aliases import PREVIOUS, roll_back
+from pipeline.runtime.registry.lookup import StoreGoneError, lookup_aliases
 from pipeline.runtime.tracking.store import shown, tracking_uri
 
 

@@ -8,6 +8,7 @@ stays quick.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,7 +18,7 @@ from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.evaluation.reports.schema import EvaluateReport, Figure, Model
 from pipeline.files import read_json, write_json
 from pipeline.params import Params
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
+from pipeline.runtime.registry.lookup import StoreGoneError, has_version, lookup_aliases
 from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.runtime.tracking.trained import Result
 from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE
@@ -43,9 +44,11 @@ def run(params: Params) -> None:
     rules = {name: section.model_dump(mode="json") for name, section in sections.items()}
     key = values_digest([asked, rules, tracking_uri(params.tracking), params.tracking.experiment])
     memory = STATE / "registered.json"
-    outcome = _recall(memory, key, params)
+    remembered = _recall(memory, key)
+    outcome, notes = _as_it_is_now(remembered, params, asked) if remembered else (None, ())
     if outcome is None:
         outcome = _register(params, evaluate, judged.results[judged.shipped])
+        outcome = outcome.model_copy(update={"notes": (*notes, *outcome.notes)})
         write_json(memory, {key: outcome.model_dump(mode="json")})
     report = RegisterReport.model_validate({**asked, **dict(outcome)})
     write_report(REPORTS / "register.json", report)
@@ -91,6 +94,7 @@ def _register(params: Params, evaluate: EvaluateReport, result: Result) -> Outco
     candidate = Candidate(
         bundle=FINAL,
         over_baseline=met,
+        test=evaluate.final.test,
         images=PACKED / "test",
         source=open_source(params.data.root),
         result=result,
@@ -118,37 +122,46 @@ def _record(params: Params, outcome: Outcome, judged: Judged) -> None:
     write_json(memory, state)
 
 
-def _recall(memory: Path, key: str, params: Params) -> Outcome | None:
-    """Return the outcome that was remembered under `key`, with the aliases of today.
-
-    A model that was promoted is not promoted once more: that its alias was moved or taken away
-    since was a decision too. One that was refused is judged again when the champion is another.
-    Nothing is returned where the store has gone, or where another version of Convoy remembered.
-    """
+def _recall(memory: Path, key: str) -> Outcome | None:
+    """Return what was remembered under `key`, unless another version of Convoy remembered it."""
     if not memory.exists() or key not in (remembered := read_json(memory)):
         return None
     try:
-        outcome = Outcome.model_validate(remembered[key])
+        return Outcome.model_validate(remembered[key])
     except ValidationError:
         return None
+
+
+def _as_it_is_now(
+    outcome: Outcome, params: Params, asked: Mapping[str, Any]
+) -> tuple[Outcome | None, tuple[str, ...]]:
+    """Bring an outcome up to date with the registry.
+
+    A model that was promoted is not promoted once more: that its alias was moved or deleted since
+    was a decision too. One that was refused is judged again when the champion is another. One
+    whose version, or store, is gone is registered again.
+
+    Returns:
+        The outcome, None where the model must be registered or judged again; and notes for that.
+    """
+    uri, model, alias = tracking_uri(params.tracking), asked["model"], asked["alias"]
     try:
-        held = lookup_aliases(tracking_uri(params.tracking), params.register_.name)
+        held = lookup_aliases(uri, model)
+        if not has_version(uri, model, outcome.version, asked["bundle"]):
+            gone = f"version {outcome.version} was deleted from the registry"
+            return None, (f"{gone} after the run before; the model is registered again",)
     except StoreGoneError:
-        return None
+        return None, ()
     except LookupError:
-        return outcome  # the store cannot be asked just now
+        return outcome, ()  # the store cannot be asked just now
     met = outcome.champion.version if outcome.champion else None
-    if outcome.decision == "refused" and held.get(params.register_.alias) != met:
-        return None
-    return _as_it_is_now(outcome, held, params.register_.alias)
-
-
-def _as_it_is_now(outcome: Outcome, held: Mapping[str, str], champion: str) -> Outcome:
-    """Bring an outcome up to date with the aliases of the model."""
-    aliases = tuple(sorted(alias for alias, version in held.items() if version == outcome.version))
+    if outcome.decision == "refused" and held.get(alias) != met:
+        return None, ()
+    aliases = tuple(sorted(name for name, version in held.items() if version == outcome.version))
     now = outcome.model_copy(update={"aliases": aliases})
-    if not outcome.promoted or champion in aliases:
-        return now
-    moved = f"moved to version {held[champion]}" if champion in held else "was taken away"
-    notes = (*outcome.notes, f"since then the alias {champion} {moved}")
-    return now.model_copy(update={"promoted": False, "notes": notes})
+    if not outcome.promoted or alias in aliases:
+        return now, ()
+    note = f"since then the alias {alias} was deleted, and stays so; set it in MLflow to undo that"
+    if alias in held:
+        note = f"since then the alias {alias} moved to version {held[alias]}"
+    return now.model_copy(update={"promoted": False, "notes": (*outcome.notes, note)}), ()

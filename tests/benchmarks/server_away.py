@@ -97,7 +97,7 @@ def one(folder: Path, server: Server, epochs: int, away_s: float) -> str:
             range(1, epochs + 1)
         ), name
     there, meanwhile = [], []
-    for metric in own["images_per_s"]:
+    for metric in own["train/images_per_s"]:
         away = bool(gone) and gone[0] <= metric.timestamp / 1000 <= gone[1]
         (meanwhile if away else there).append(metric.value)
     name = f"away {gone[1] - gone[0]:.0f} s" if gone else "alive"

@@ -35,7 +35,7 @@ needs_postgres = pytest.mark.skipif(
     reason=f"needs psycopg2 and PostgreSQL in {POSTGRES} (Debian's package postgresql-15)",
 )
 EPOCHS = 30
-NAMES = ("train_loss", "val_loss", "images_per_s")
+NAMES = ("train_loss", "val_loss", "train/images_per_s")
 
 
 @pytest.fixture(autouse=True)

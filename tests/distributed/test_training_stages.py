@@ -89,7 +89,7 @@ def test_from_images_to_a_tuned_bundle_and_its_runs(cluster, small, packed, caps
         assert run.data.tags["convoy.bundle"] == bundle_digest(Path("models") / name)
         assert run.data.tags["convoy.weights"] == weights_digest(Path("models") / name)
         assert run.data.params["recipe.epochs"] == str(epochs)
-        for metric in ("val_loss", "images_per_s", "memory_mb"):
+        for metric in ("val_loss", "train/images_per_s", "train/memory_mb"):
             values = client.get_metric_history(run.info.run_id, metric)
             assert [value.step for value in values] == list(range(1, epochs + 1))
         assert run.data.metrics["best_epoch"] == kept["epoch"]

@@ -67,7 +67,6 @@ def folder(tmp_path_factory):
             tracking=tracking,
             name="forms",
             run_id=client.create_run(experiment.experiment_id).info.run_id,
-            description="",
         )
         promote(tracking, "forms", "1", "champion", None)
         Path("jpeg").mkdir()
@@ -88,6 +87,7 @@ def address(folder):
     command = "mlflow models serve --env-manager local --host 127.0.0.1 --workers 1"
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "CONVOY_SERVED_FOLDER": str(folder / "jpeg"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     with (folder / "log").open("w") as log:
@@ -116,14 +116,22 @@ def address(folder):
 
 
 def ask(address, rows):
-    """Send rows of a table, and return what comes back: a row per image, or status and text."""
-    body = json.dumps({"dataframe_records": rows}).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    """Send rows of a table, and return what comes back: a row per image, or status and message."""
+    return send(address, json.dumps({"dataframe_records": rows}).encode(), "application/json")
+
+
+def send(address, body, content_type):
+    """Send a request, and return what comes back; one that fails must say why in one line."""
+    request = urllib.request.Request(address, body, {"Content-Type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["predictions"]
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        said = json.loads(error.read())
+        assert sorted(said) == ["error_code", "message"]
+        assert len(said["message"].splitlines()) == 1
+        assert "Traceback" not in said["message"]
+        return error.code, said["message"]
 
 
 def coded(content):
@@ -136,6 +144,7 @@ def test_what_is_served_answers_as_predict(folder, address):
     for rows in (
         [coded(file.read_bytes()) for file in files],
         [{"path": str(file)} for file in files],
+        [{"path": file.name} for file in files],
     ):
         answers = ask(address, rows)
         assert len(answers) == len(expected) == 5
@@ -171,12 +180,22 @@ def test_pixels_are_answered_too(folder, address):
     assert by_numbers == ask(address, [coded(lossless.read_bytes())] * 2)
 
 
+OUTSIDE = "not in the folder that CONVOY_SERVED_FOLDER names"
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"image": "bm90IGFuIGltYWdl"}, "image 0: not an image"),
-        ({"image": "%%%"}, "image 0: "),
-        ({"path": "/nowhere.jpg"}, "image 0: /nowhere.jpg: unreadable"),
+        ({"image": "%%%"}, "image 0: expected base64: "),
+        ({"image": 5}, "image 0: expected the bytes of an image file in base64, found int"),
+        ({"path": "/etc/passwd"}, f"image 0: /etc/passwd: {OUTSIDE}"),
+        ({"path": "../jpeg/../1.png"}, f"image 0: ../jpeg/../1.png: {OUTSIDE}"),
+        ({"path": "link.jpg"}, f"image 0: link.jpg: {OUTSIDE}"),
+        ({"path": "nowhere.jpg"}, "jpeg/nowhere.jpg: unreadable"),
+        ({"path": "0.jpg\0"}, "image 0: not a path: embedded null byte"),
+        ({"path": "a" * 5000}, "image 0: "),
+        ({"path": 5}, "image 0: expected the path of a file, found int"),
         ({"pixels": [[1, 2], [3]]}, "image 0: pixels: expected rows of equal length"),
         ({"pixels": [[[0, 0, 0, 300]]]}, "image 0: pixels: expected height x width"),
         ({"pixels": 7}, "image 0: pixels: expected"),
@@ -185,14 +204,37 @@ def test_pixels_are_answered_too(folder, address):
     ],
 )
 def test_what_cannot_be_used_is_named_and_the_server_lives_on(folder, address, row, said):
-    status, text = ask(address, [row])
+    if not (folder / "jpeg/link.jpg").is_symlink():
+        (folder / "1.png").touch()
+        (folder / "jpeg/link.jpg").symlink_to(folder / "1.png")
+    status, message = ask(address, [row])
     assert status == 400
-    assert said in json.loads(text)["message"]
+    assert said in message
+    assert len(message) <= 403
     assert len(ask(address, [coded((folder / "jpeg/0.jpg").read_bytes())])) == 1
 
 
-def test_the_position_of_a_bad_image_is_told(folder, address):
-    whole = (folder / "jpeg/0.jpg").read_bytes()
-    status, text = ask(address, [coded(whole), coded(whole[: len(whole) // 2])])
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (b"{nope", "application/json", "Ensure that input is a valid JSON formatted string"),
+        (b"[" * 100_000, "application/json", "maximum recursion depth exceeded"),
+        (b"{}", "application/json", "must be a JSON dictionary with exactly one of"),
+        (b'{"inputs": null}', "application/json", "Expected input to be DataFrame"),
+        (b'{"dataframe_records": 1}', "application/json", "must be a list of records"),
+        (b"path\n0.jpg", "text/csv", "Failed to parse input"),
+        (b"PAR1", "application/vnd.apache.parquet", "Failed to parse input"),
+    ],
+)
+def test_a_body_that_is_no_table_of_images(address, body, content_type, said):
+    status, message = send(address, body, content_type)
     assert status == 400
-    assert "image 1: truncated: the file ends before the image does" in text
+    assert said in message
+
+
+def test_the_position_of_a_bad_image_is_said(folder, address):
+    whole = (folder / "jpeg/0.jpg").read_bytes()
+    assert ask(address, [coded(whole), coded(whole[: len(whole) // 2])]) == (
+        400,
+        "image 1: truncated: the file ends before the image does",
+    )

@@ -1,11 +1,18 @@
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.cli import STAGES, run
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+from pipeline.runtime.tracking.run_logger import RunLogger
+from pipeline.runtime.tracking.run_metadata import RunMetadata
 from tests.contract.imports import ROOT
+from tests.packed import BARS, bars, write_set
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,38 @@ def test_a_stage_without_its_input_says_which(stage, missing, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert missing in err
+
+
+@pytest.mark.parametrize("address", ["./mlruns", "file:///tmp/mlruns", "/tmp/mlruns"])
+@pytest.mark.parametrize("by_params", [True, False])
+def test_a_folder_as_a_tracking_store_is_refused_wherever_it_is_named(
+    address, by_params, monkeypatch, capsys
+):
+    """Equal records are kept twice there. MLflow's own switch makes no difference."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    text = (ROOT / "params.yaml").read_text()
+    if by_params:
+        text = text.replace("uri: sqlite:///mlflow.db", f"uri: {address}")
+        assert address in text
+    else:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    Path("params.yaml").write_text(text)
+    write_set(Path("packed"), *bars(9), BARS)
+    said = f"the MLflow address {address} is a folder, in which a record may be kept twice; need a"
+    for command in (
+        ["rollback"],
+        ["sync"],
+        ["compare", "models:/m/1", "models:/m/2", "--images", "packed"],
+        ["predict", "packed", "--model", "models:/m@champion"],
+    ):
+        assert run(command) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"convoy: {said} database; change tracking.uri in params.yaml")
+        assert err.count("\n") == 1
+    params = load_params()
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        RunLogger(params.tracking, RunMetadata("", {}, {}, {}), Path("journal"), Path("training"))
+    assert not Path("mlruns").exists()
 
 
 def test_help_names_every_stage_in_order(capsys):

@@ -160,9 +160,10 @@ def roll_back(tracking: Tracking, name: str, alias: str) -> tuple[str, str]:
         aliases = _aliases(client, name)
         champion, previous = aliases.get(alias), aliases.get(PREVIOUS)
         if champion is None:
+            held = ", ".join(f"{one} is version {number}" for one, number in aliases.items())
             raise PipelineError(
-                f"no version of {name} is {alias} {where}; register.name and register.alias in"
-                " params.yaml say which model to roll back"
+                f"no version of {name} is {alias} {where} ({held or 'it has no aliases'}); set the"
+                " alias in MLflow, or change register.name or register.alias in params.yaml"
             )
         if previous is None or previous == champion:
             raise PipelineError(

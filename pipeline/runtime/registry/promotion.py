@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.data.shards.shards import ImageSet
+from pipeline.data.shards.statistics import images_digest
 from pipeline.data.sources.source import ImageSource
 from pipeline.errors import PipelineError
 from pipeline.evaluation.judging.disagreements import find_disagreements
@@ -21,8 +22,13 @@ from pipeline.evaluation.judging.gate import (
 from pipeline.evaluation.judging.recalls import Recalls, compare_recalls
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
-from pipeline.evaluation.registration.description import as_markdown
+from pipeline.evaluation.registration.description import (
+    Card,
+    describe_model,
+    describe_version,
+)
 from pipeline.evaluation.registration.outcome import Decision, Outcome
+from pipeline.evaluation.reports.schema import Measured
 from pipeline.params import Evaluate, Register, Tracking
 from pipeline.runtime.registry.aliases import (
     ROLLED_BACK_TAG,
@@ -38,12 +44,15 @@ from pipeline.runtime.registry.looks import count_look, looks
 from pipeline.runtime.registry.versions import (
     Registered,
     cached_bundle,
+    describe,
     find_version,
     register_bundle,
 )
 from pipeline.runtime.tracking.results import record_result
+from pipeline.runtime.tracking.run_metadata import data_name
 from pipeline.runtime.tracking.trained import Result
 from pipeline.vision.application.paired_evaluation import PairedEvaluation, evaluate_pair
+from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import bundle_digest, values_digest
 from pipeline.vision.inference.bundle import load_bundle
 
@@ -61,6 +70,7 @@ class Candidate:
         bundle: its folder.
         over_baseline: what it and the hand-crafted classifier reach on the test images; None
             where that was not fitted.
+        test: all that it reaches there.
         images: packed folder of the test images.
         source: of the image files.
         result: what goes onto the run that trained it.
@@ -68,6 +78,7 @@ class Candidate:
 
     bundle: Path
     over_baseline: AgainstBaseline | None
+    test: Measured
     images: Path
     source: ImageSource
     result: Result
@@ -111,7 +122,13 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
                 tracking=tracking,
                 name=rules.name,
                 run_id=record_result(candidate.result, {}),
-                description=as_markdown(decision, rules.alias),
+            )
+            card = _card(candidate)
+            describe(
+                tracking,
+                known,
+                describe_version(card, decision, known.name, known.version, rules.alias),
+                describe_model(card, known.name, rules.alias),
             )
             count_look(tracking, known, test_images)
         assert known
@@ -125,6 +142,20 @@ def register_and_judge(candidate: Candidate, registry: Registry, how: Evaluate) 
     raise PipelineError(
         f"the {rules.alias} of {rules.name} changed {_TRIES} times while a candidate was judged;"
         " run convoy register again when the others are done"
+    )
+
+
+def _card(candidate: Candidate) -> Card:
+    description, result = read_description(candidate.bundle), candidate.result
+    channels, height, width = description.shape
+    return Card(
+        images=data_name(result.params),
+        classes=description.classes,
+        shape=(height, width, channels),
+        network=description.network,
+        views=len(description.views.items) if description.views else 1,
+        data=images_digest(result.trained.images),
+        test=candidate.test,
     )
 
 

@@ -2,14 +2,21 @@
 
 It takes a table with one row per image and one of the columns
 
-- `image`: the image file's bytes (base64 through REST),
-- `path`: of an image file on the machine that serves,
+- `image`: the image file's bytes, or the same in base64,
+- `path`: of an image file in the folder that the environment variable CONVOY_SERVED_FOLDER names;
+  without it, no path is read,
 - `pixels`: height x width (grey) or height x width x 3 (RGB) whole numbers 0 to 255,
 
 and returns one row per image: the class and the probability of every class.
 """
 
+import base64
+import json
+import logging
+import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -17,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModelContext
 
 from pipeline.data.images.decode import UnusableImageError
@@ -25,6 +33,9 @@ from pipeline.data.packing.preprocess import MAX_PIXELS, fit_pixels, preprocess,
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
+
+_FOLDER = "CONVOY_SERVED_FOLDER"
+_LONGEST = 400  # characters of a message
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is untyped here
@@ -62,6 +73,10 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is
 
 def _column(table: pd.DataFrame) -> str:
     """Return the name of the column that holds the images."""
+    if not isinstance(table, pd.DataFrame):
+        raise MlflowException.invalid_parameter_value(
+            "expected a table of images: dataframe_records or dataframe_split"
+        )
     given = [name for name in _READERS if name in table and table[name].notna().any()]
     if len(given) != 1:
         raise MlflowException.invalid_parameter_value(
@@ -72,8 +87,14 @@ def _column(table: pd.DataFrame) -> str:
 
 
 def _read_bytes(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
+    if isinstance(value, str):
+        try:
+            value = base64.b64decode("".join(value.split()), validate=True)
+        except ValueError as error:
+            raise UnusableImageError(f"expected base64: {error}") from error
     if not isinstance(value, bytes):
-        raise UnusableImageError(f"expected bytes of an image file, found {type(value).__name__}")
+        found = type(value).__name__
+        raise UnusableImageError(f"expected the bytes of an image file in base64, found {found}")
     verify(value, MAX_PIXELS)
     return preprocess(value, preprocessing)
 
@@ -81,7 +102,19 @@ def _read_bytes(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
 def _read_file(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
     if not isinstance(value, str):
         raise UnusableImageError(f"expected the path of a file, found {type(value).__name__}")
-    return preprocess_file(Path(value), preprocessing)
+    if not os.environ.get(_FOLDER):
+        raise UnusableImageError(
+            "paths are not read here; send the bytes of the file in the column image, or set"
+            f" {_FOLDER} where the model runs to the only folder to read from"
+        )
+    folder = Path(os.environ[_FOLDER]).resolve()
+    try:
+        path = (folder / value).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a loop of links
+        raise UnusableImageError(f"not a path: {error}") from error
+    if not path.is_relative_to(folder):
+        raise UnusableImageError(f"{value}: not in the folder that {_FOLDER} names")
+    return preprocess_file(path, preprocessing)
 
 
 def _read_pixels(value: Any, preprocessing: Preprocessing) -> npt.NDArray[Any]:
@@ -107,4 +140,36 @@ def _as_pixels(value: Any) -> npt.NDArray[np.uint8]:
 
 _READERS = {"image": _read_bytes, "path": _read_file, "pixels": _read_pixels}
 
+
+def _answer_in_one_line(server: ModuleType) -> None:
+    """Have MLflow's server answer a request that it cannot use with one line.
+
+    By itself it puts the request in front of what `predict` raises, adds a stack trace where a body
+    cannot be parsed, and has nothing to say of nested lists that are too deep. All of that happens
+    outside the model.
+
+    Args:
+        server: `mlflow.pyfunc.scoring_server`.
+    """
+    invocations = server.invocations
+
+    def answer(data: bytes, content_type: str | None, *others: Any) -> Any:
+        try:
+            return invocations(data, content_type or "", *others)
+        except Exception as error:
+            if not isinstance(error, MlflowException):
+                error = MlflowException(error, BAD_REQUEST)
+            if trace := error.json_kwargs.get("stack_trace"):
+                logging.getLogger(__name__).warning(trace)
+            words = " ".join(str(error).partition("\nInput:")[0].split())
+            said = words[:_LONGEST] + ("..." if len(words) > _LONGEST else "")
+            body = json.dumps({"error_code": error.error_code, "message": said})
+            status = error.get_http_status_code()
+            return server.InvocationsResponse(body, status, "application/json")
+
+    server.invocations = answer  # type: ignore[attr-defined]
+
+
+if "mlflow.pyfunc.scoring_server.app" in sys.modules:  # which loads the model as it starts
+    _answer_in_one_line(sys.modules["mlflow.pyfunc.scoring_server"])
 mlflow.models.set_model(ServedModel())

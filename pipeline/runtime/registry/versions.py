@@ -21,6 +21,7 @@ from pipeline.params import Tracking
 from pipeline.runtime.tracking.checkpoints import EPOCH_TAG, is_ready, logged_models
 from pipeline.runtime.tracking.store import (
     BUNDLE_TAG,
+    as_default,
     connect,
     explained,
     one_at_a_time,
@@ -87,11 +88,8 @@ def register_bundle(
     tracking: Tracking,
     name: str,
     run_id: str,
-    description: str,
 ) -> Registered:
     """Register a bundle as a version of the model `name`, unless it is one already.
-
-    A version that is there already only gets the new description.
 
     Args:
         bundle: its folder.
@@ -99,7 +97,6 @@ def register_bundle(
         name: of the model.
         run_id: of the run that trained the bundle, to which the version belongs; it gets the
             bundle as an artifact.
-        description: of the version.
 
     Raises:
         PipelineError: no MLflow store answers.
@@ -110,21 +107,34 @@ def register_bundle(
     with explained(tracking_uri(tracking)), one_at_a_time(tracking):
         known = find_version(tracking, name, digest)
         if known:
-            client.update_model_version(name, known.version, description)
             return known
 
         import mlflow
 
         with _resumed(client, run_id):
-            mlflow.log_artifacts(str(bundle), _RUN_FOLDER)
+            client.log_artifacts(run_id, str(bundle), _RUN_FOLDER)
             model_id = _log_model(bundle)
             with contextlib.redirect_stderr(io.StringIO()):  # it says there what we say ourselves
                 registered = mlflow.register_model(
                     f"{_SCHEME}{model_id}", name, tags={BUNDLE_TAG: digest}
                 )
-        number = str(registered.version)
-        client.update_model_version(name, number, description)
-    return Registered(name, number, run_id, {BUNDLE_TAG: digest})
+    return Registered(name, str(registered.version), run_id, {BUNDLE_TAG: digest})
+
+
+def describe(tracking: Tracking, version: Registered, text: str, model: str) -> None:
+    """Set the description of a version, and that of its model unless it has one.
+
+    Args:
+        tracking: the store.
+        version: that is described.
+        text: Markdown.
+        model: likewise, of the registered model. What a person wrote there stays.
+    """
+    client = connect(tracking)
+    with explained(tracking_uri(tracking)):
+        client.update_model_version(version.name, version.version, text)
+        if not client.get_registered_model(version.name).description:
+            client.update_registered_model(version.name, model)
 
 
 def find_bundle(model: str, tracking: Tracking) -> Path:
@@ -143,18 +153,17 @@ def find_bundle(model: str, tracking: Tracking) -> Path:
     if model.startswith(_SCHEME):
         return fetch_bundle(model, tracking)
     client = connect(tracking)
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(model)
         if client.list_artifacts(model, _RUN_FOLDER):
-            return Path(download_artifacts(run_id=model, artifact_path=_RUN_FOLDER))
+            return Path(client.download_artifacts(model, _RUN_FOLDER))
         # The last improvement is the best one, whatever the metric by which epochs are judged.
-        ready = filter(is_ready, logged_models(run))
+        ready = filter(is_ready, logged_models(client, run))
         best = max(ready, key=lambda found: int(found.tags[EPOCH_TAG]), default=None)
         if best is not None:
-            return Path(download_artifacts(artifact_uri=f"{_SCHEME}{best.model_id}"))
+            return _download(client, f"{_SCHEME}{best.model_id}")
         missing = "holds neither a registered bundle nor a checkpoint; with tracking.checkpoints:"
         missing += " best in params.yaml, a training leaves one when its run ends"
     except (MlflowException, OSError) as error:
@@ -176,11 +185,10 @@ def fetch_bundle(uri: str, tracking: Tracking) -> Path:
         PipelineError: no such model, version or alias, or one that holds no bundle.
     """
     client = connect(tracking)
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = Path(download_artifacts(artifact_uri=uri))
+        folder = _download(client, uri)
     except (MlflowException, OSError) as error:
         with explained(tracking_uri(tracking)):
             names = [model.name for model in client.search_registered_models()]
@@ -225,6 +233,13 @@ def cached_bundle(tracking: Tracking, name: str, version: str, digest: str, cach
     return folder
 
 
+def _download(client: Any, uri: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    with as_default(client):
+        return Path(download_artifacts(artifact_uri=uri))
+
+
 def _is_bundle(folder: Path, digest: str) -> bool:
     try:
         return bundle_digest(folder) == digest
@@ -239,7 +254,7 @@ def _resumed(client: Any, run_id: str) -> Iterator[None]:
 
     before = client.get_run(run_id).info
     try:
-        with mlflow.start_run(run_id=run_id):
+        with as_default(client), mlflow.start_run(run_id=run_id):
             yield
     finally:
         client.set_terminated(run_id, before.status, before.end_time)
@@ -275,11 +290,9 @@ def _signature(classes: Sequence[str]) -> Any:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
-    inputs = [
-        ColSpec(DataType.binary, "image", required=False),
-        ColSpec(DataType.string, "path", required=False),
-        ColSpec(AnyType(), "pixels", required=False),  # MLflow takes seconds to check numbers
-    ]
+    # The model checks its input itself: MLflow would not say which image it cannot use, and takes
+    # seconds to check the numbers of pixels.
+    inputs = [ColSpec(AnyType(), name, required=False) for name in ("image", "path", "pixels")]
     outputs = [ColSpec(DataType.string, "class")]
     outputs += [ColSpec(DataType.double, f"p_{label}") for label in classes]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

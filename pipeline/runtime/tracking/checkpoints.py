@@ -65,7 +65,7 @@ def upload(
         wanted: see `wanted`.
     """
     run, digest = client.get_run(run_id), entry["weights"]
-    known = [model for model in logged_models(run) if model.tags[WEIGHTS_TAG] == digest]
+    known = [model for model in logged_models(client, run) if model.tags[WEIGHTS_TAG] == digest]
     if not known:
         tags = {WEIGHTS_TAG: digest, EPOCH_TAG: str(entry["step"])}
         where, name = run.info.experiment_id, f"epoch-{entry['step']}"
@@ -73,7 +73,7 @@ def upload(
     if not is_ready(known[0]):
         _complete(client, run, known[0].model_id, entry, bundle)
     left = {other["weights"] for other in wanted}
-    for model in logged_models(run):
+    for model in logged_models(client, run):
         if model.tags[WEIGHTS_TAG] not in left:
             client.delete_logged_model(model.model_id)
         left.discard(model.tags[WEIGHTS_TAG])
@@ -98,15 +98,14 @@ def _complete(client: Any, run: Any, model_id: str, entry: Entry, bundle: Path) 
     client.finalize_logged_model(model_id, "READY")
 
 
-def logged_models(run: Any) -> list[Any]:
+def logged_models(client: Any, run: Any) -> list[Any]:
     """Return a run's checkpoints at the store: those that are READY first, then by age."""
-    import mlflow
-
-    found = mlflow.search_logged_models(
-        experiment_ids=[run.info.experiment_id],
-        filter_string=f"source_run_id = '{run.info.run_id}'",
-        output_format="list",
-    )
+    where, query = [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    page = client.search_logged_models(where, query)
+    found = list(page)
+    while page.token:
+        page = client.search_logged_models(where, query, page_token=page.token)
+        found += page
     ours = [model for model in found if model.model_type == _TYPE]
     return sorted(ours, key=lambda m: (not is_ready(m), m.creation_timestamp, m.model_id))
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pipeline.files import atomic_path
 
-_HOLDS_SOMETHING = ("runs", "registered_models")  # tables with what people would miss
+_FIRST = "experiments"  # MLflow's first table; it gets its first row when all tables are there
 
 
 def ensure_database(file: Path) -> None:
@@ -41,23 +41,11 @@ def _is_unfinished(file: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
             names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            for table in names & set(_HOLDS_SOMETHING):
-                if database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608
-                    return False
-            known = "alembic_version" in names
-            found = database.execute("SELECT * FROM alembic_version").fetchall() if known else []
+            if _FIRST in names:
+                return database.execute(f"SELECT 1 FROM {_FIRST}").fetchone() is None  # noqa: S608
+            return f"_alembic_tmp_{_FIRST}" in names  # a migration was about to rename it
     except sqlite3.Error:
         return False
-    return found != [(_latest_version(),)]
-
-
-def _latest_version() -> str | None:
-    """Return the version of the tables that MLflow works with."""
-    import mlflow
-    from alembic.script import ScriptDirectory
-
-    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations"
-    return ScriptDirectory(str(migrations)).get_current_head()
 
 
 def _set_aside(file: Path) -> None:

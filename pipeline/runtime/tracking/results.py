@@ -17,7 +17,12 @@ from pipeline.runtime.tracking import store
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.replay import Replay, StoreAwayError
 from pipeline.runtime.tracking.run_logger import RunLogger
-from pipeline.runtime.tracking.run_metadata import best_metrics, gather_metadata, val_metrics
+from pipeline.runtime.tracking.run_metadata import (
+    best_metrics,
+    epoch_metrics,
+    gather_metadata,
+    val_metrics,
+)
 from pipeline.runtime.tracking.trained import Result
 from pipeline.runtime.tracking.uploader import say
 from pipeline.vision.bundle.description import read_description
@@ -26,7 +31,7 @@ from pipeline.vision.bundle.digest import WEIGHTS_FILE, weights_digest
 RESULTS_TAG = "convoy.results"
 RESTORED_TAG = "convoy.restored"
 
-_NO_METRICS = ("epoch", "kept", "precision", "memory_format")  # of the records in a history
+_NO_METRICS = ("kept", "precision", "memory_format")  # of the records in a history
 
 
 def record_result(result: Result, tags: Mapping[str, str]) -> str:
@@ -100,7 +105,7 @@ def _restore_run(client: Any, result: Result) -> str:
     with closing(logger):
         for record in read_json(result.history):
             metrics = {k: v for k, v in record.items() if k not in _NO_METRICS}
-            logger.log(metrics, record["epoch"])
+            logger.log(epoch_metrics(metrics), record["epoch"])
             if record["kept"]:
                 logger.log(best_metrics(record), 0)
                 weights = result.bundle / WEIGHTS_FILE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.shards.statistics import images_digest
@@ -77,9 +78,29 @@ def bundle_tags(bundle: Path) -> dict[str, str]:
     return {BUNDLE_TAG: bundle_digest(bundle), WEIGHTS_TAG: weights_digest(bundle)}
 
 
+def data_name(params: Params) -> str:
+    """Return the name of the images' folder, manifest or sample."""
+    root = Path(params.data.root)
+    return params.sample.source if root == Path("data/sample") else located(root).resolve().name
+
+
 def val_metrics(record: Mapping[str, float]) -> dict[str, float]:
     """Return the validation metrics of an epoch's record."""
     return {name: value for name, value in record.items() if name.startswith("val_")}
+
+
+def epoch_metrics(record: Mapping[str, float]) -> dict[str, float]:
+    """Return what is logged of an epoch.
+
+    MLflow's page for comparing runs lists metrics by the alphabet, and opens its chart on the one
+    that a run logged first. So speed, memory and learning rate are filed under `train/`, behind
+    what models are judged by, and validation comes first.
+    """
+    validation = val_metrics(record)
+    others = {name: value for name, value in record.items() if name not in {"epoch", *validation}}
+    return validation | {
+        name if name == "train_loss" else f"train/{name}": value for name, value in others.items()
+    }
 
 
 def best_metrics(record: Mapping[str, float]) -> dict[str, float]:
@@ -131,20 +152,31 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping) and value and name not in _WHOLE:
             yield from _flat(value, f"{name}.")
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else _text(value)
         yield name, text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}\u2026"
 
 
+def _text(value: object) -> str:
+    """Write a value as params.yaml may have it.
+
+    Of JSON that is nested, MLflow's pages would make a screen of lines.
+    """
+    if not isinstance(value, (list, dict)):
+        return json.dumps(value)
+    dumped = yaml.safe_dump(
+        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
+    return str(dumped).strip()
+
+
 def _dataset(params: Params, folders: Sequence[Path], digest: str, context: str) -> dict[str, str]:
-    """Describe a packed set; it has the name of the images' folder, manifest or sample."""
-    images, root = ImageSet.open(*folders), Path(params.data.root)
+    images = ImageSet.open(*folders)
     counts = np.bincount(images.labels, minlength=len(images.info.classes)).tolist()
     profile = {"images": len(images)}
     profile |= dict(zip(("height", "width", "channels"), images.info.shape, strict=True))
     classes = dict(zip(images.info.classes, counts, strict=True))
-    name = params.sample.source if root == Path("data/sample") else located(root).resolve().name
     return {
-        "name": f"{name} {context}",
+        "name": f"{data_name(params)} {context}",
         "digest": digest[:_MAX_DIGEST],
         "source_type": "local",
         "source": json.dumps({"uri": " + ".join(str(folder) for folder in folders)}),

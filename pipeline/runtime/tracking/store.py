@@ -6,6 +6,7 @@ Nothing here imports MLflow before it must: that takes 2 s.
 import getpass
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -32,10 +33,23 @@ _SQLITE = "sqlite:///"
 # Databases that MLflow writes to directly, each with the package that SQLAlchemy takes by default.
 _DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
 _PACKAGES = {"pysqlite": "sqlite3", "mysqldb": "MySQLdb"}  # of drivers with another name
-# So that the UI shows it as training of models at once, and charts this metric first.
+# Columns of MLflow's list of runs, which by itself shows none of these.
+_COLUMNS = [
+    "tags.`convoy.recipe`",
+    "metrics.`best_val_macro_f1`",
+    "metrics.`test/macro_f1`",
+    "metrics.`test_final/macro_f1`",
+    "metrics.`test_final/macro_f1.low`",
+    "metrics.`test_final/macro_f1.high`",
+    "tags.`convoy.decision`",
+]
+_VIEW = {"name": "Convoy", "createdAt": 0, "state": json.dumps({"selectedColumns": _COLUMNS})}
+# So that the UI shows it as training of models at once, charts this metric first, and has a view
+# with these columns.
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.experiment.primaryMetric.name": "test/macro_f1",
+    "mlflow.sharedViewState.convoy": json.dumps(_VIEW),
 }
 _SERVERS = ("http", "https")
 _HOSTED = "databricks"
@@ -106,8 +120,8 @@ def check_address(uri: str) -> None:
         if importlib.util.find_spec(needed) is None:
             raise _bad_address(uri, f"needs the Python package {needed}, which is not installed")
     elif base in ("", "file"):
-        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
-            raise _bad_address(uri, "is a folder; MLflow keeps no runs in folders any more")
+        # Also where MLFLOW_ALLOW_FILE_STORE permits it: there, a metric sent twice is kept twice.
+        raise _bad_address(uri, "is a folder, in which a record may be kept twice; need a database")
     else:
         plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
         schemes = [*_SERVERS, *_DRIVERS, _HOSTED, *sorted(plugins)]
@@ -159,10 +173,6 @@ def open_client(tracking: Tracking) -> Any:
     client = connect(tracking)
     with explained(uri):
         experiment_id(client, uri, tracking.experiment)
-
-        import mlflow
-
-        mlflow.set_experiment(tracking.experiment)
     return client
 
 
@@ -185,13 +195,29 @@ def client_of(uri: str) -> Any:
     import mlflow
 
     file = store_file(uri)
-    with _first_come(uri), kept_environment("MLFLOW_TRACKING_URI"):
-        # MLflow keeps one connection per address: make it one that holds in any folder.
-        mlflow.set_tracking_uri(f"{_SQLITE}{file.resolve()}" if file else uri)
+    with _first_come(uri):
         if file:
             ensure_database(file)
         _probe(uri)
-        return mlflow.MlflowClient()
+        # MLflow keeps one connection per address: make it one that holds in any folder.
+        return mlflow.MlflowClient(tracking_uri=f"{_SQLITE}{file.resolve()}" if file else uri)
+
+
+@contextmanager
+def as_default(client: Any) -> Iterator[None]:
+    """Make a client's store the one of MLflow's functions that take no client.
+
+    It is process-wide state, which threads share, so it is for the few that need it: logging a
+    model and finding the files behind `models:/`.
+    """
+    import mlflow
+
+    with kept_environment("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(client.tracking_uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 def load_mlflow() -> None:
@@ -209,6 +235,11 @@ def experiment_id(client: Any, uri: str, name: str) -> str:
     with _first_come(uri):
         found = client.get_experiment_by_name(name)
         if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise PipelineError(
+                    f"the experiment {name} was deleted from the MLflow store at {shown(uri)};"
+                    " restore it there, or change tracking.experiment in params.yaml"
+                )
             return str(found.experiment_id)
         # Beside the store, not wherever a later process happens to run.
         file = store_file(uri)

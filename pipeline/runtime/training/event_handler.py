@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.runtime.session.checkpoint_store import checkpoints
 from pipeline.runtime.tracking.run_logger import RunLogger
-from pipeline.runtime.tracking.run_metadata import val_metrics
+from pipeline.runtime.tracking.run_metadata import epoch_metrics, val_metrics
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import Description
@@ -65,8 +65,7 @@ def describe_best(job: Job, state: TrainingState, arithmetic: Arithmetic | None)
 
 def log_epoch(run_logger: RunLogger, record: Record) -> None:
     """Log an epoch's metrics under its number."""
-    metrics = {name: value for name, value in record.items() if name != "epoch"}
-    run_logger.log(metrics, int(record["epoch"]))
+    run_logger.log(epoch_metrics(record), int(record["epoch"]))
 
 
 class EventHandler:

@@ -80,7 +80,6 @@ def test_registered_models_and_runs(images, capsys):
         tracking=tracking,
         name="m",
         run_id=client.create_run(experiment.experiment_id).info.run_id,
-        description="",
     )
     assert run(["compare", "models:/m/1", registered.run_id, "--output", "a.json"]) == 0
     written = read_json(Path("a.json"))

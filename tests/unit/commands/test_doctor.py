@@ -46,6 +46,9 @@ def test_no_data_and_no_server_are_told(checked, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "FAIL data      data.root" in out
     assert "FAIL tracking  the MLflow address nonsense://x begins with nonsense" in out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    assert run(["doctor"]) == 1
+    assert "FAIL tracking  the MLflow address mlruns is a folder" in capsys.readouterr().out
 
 
 def test_images_of_every_source_are_counted():

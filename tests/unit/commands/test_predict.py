@@ -218,7 +218,6 @@ def test_a_registered_model_answers_as_its_bundle_and_needs_no_params(
         tracking=tracking,
         name="m",
         run_id=client.create_run(experiment.experiment_id).info.run_id,
-        description="",
     )
     capsys.readouterr()
     assert run(["predict", "in"]) == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.evaluation.reports.files import write_report
 from pipeline.files import read_json, write_json
 from pipeline.params import load_params
@@ -146,13 +147,40 @@ def test_what_was_rolled_back_stays_so(params, capsys, monkeypatch):
     assert "version 2 (previous), refused\n  version 2 was rolled back" in capsys.readouterr().out
 
 
-def test_an_alias_that_somebody_took_away_stays_away(params, capsys):
+def test_an_alias_that_a_person_deleted_stays_away(params, capsys):
     prepare()
     register.run(params)
     open_client(params.tracking).delete_registered_model_alias("convoy-digits", "champion")
     result = registered(params)
     assert (result["aliases"], result["promoted"]) == ([], False)
-    assert "version 1 (without an alias now)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "version 1 (without an alias now)" in said
+    assert "  since then the alias champion was deleted, and stays so; set it in MLflow" in said
+
+
+@pytest.mark.parametrize("figures", [(BETTER, WORSE), (WORSE, BETTER)])
+def test_a_version_that_a_person_deleted_is_registered_again(params, capsys, monkeypatch, figures):
+    prepare(*figures)
+    alias = registered(params)["aliases"]
+    client = open_client(params.tracking)
+    client.delete_model_version("convoy-digits", "1")
+    result = registered(params)
+    assert (result["version"], result["aliases"]) == ("2", alias)
+    note = "version 1 was deleted from the registry after the run before; the model is registered"
+    assert f"  {note} again\n" in capsys.readouterr().out
+    run = client.get_run(result["run_id"])
+    assert run.data.tags["convoy.version"] == "convoy-digits 2"
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "_register", None)
+        assert registered(params) == result
+    # The whole model, whose numbers then begin again: with a stranger.
+    client.delete_registered_model("convoy-digits")
+    client.create_registered_model("convoy-digits")
+    client.create_model_version("convoy-digits", "file:///nowhere")
+    client.create_model_version("convoy-digits", "file:///nowhere")
+    result = registered(params)
+    assert (result["version"], result["aliases"]) == ("3", alias)
+    assert result["notes"][0].startswith("version 2 was deleted from the registry")
 
 
 def test_a_coin_toss_is_promoted_by_its_point_and_refused_by_its_interval(params, capsys):
@@ -199,6 +227,13 @@ def test_a_store_that_is_gone_is_noticed():
         subprocess.run([sys.executable, "-m", "pipeline", "register"], check=True)
         assert read_json(RESULT)["version"] == "1"
         Path("mlflow.db").unlink()
+
+
+def test_a_store_that_keeps_records_twice_is_refused(params, monkeypatch):
+    prepare()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:mlruns")
+    with pytest.raises(PipelineError, match="the MLflow address file:mlruns is a folder"):
+        register.run(params)
 
 
 def test_runs_carry_what_became_of_their_models(params):

@@ -4,12 +4,12 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.registry import aliases
-from pipeline.runtime.registry.alias_lookup import StoreGoneError, lookup_aliases
+from pipeline.runtime.registry import aliases, lookup
 from pipeline.runtime.registry.aliases import (
     CHALLENGER,
     PREVIOUS,
@@ -21,6 +21,7 @@ from pipeline.runtime.registry.aliases import (
     promote,
     roll_back,
 )
+from pipeline.runtime.registry.lookup import StoreGoneError, has_version, lookup_aliases
 from pipeline.runtime.tracking.store import connect, open_client
 from tests.waiting import wait_until
 
@@ -196,26 +197,62 @@ def test_two_promotions_at_once_end_in_one_champion(tracking, name):
     assert lookup_aliases(tracking.uri, name) == {"champion": winner, PREVIOUS: "1"}
 
 
-def test_a_glance_at_a_server():
+class Server(BaseHTTPRequestHandler):
     """What MLflow 3.17 answers, as far as it matters."""
 
-    class Server(BaseHTTPRequestHandler):
-        def do_GET(self):
-            known = self.path == "/api/2.0/mlflow/registered-models/get?name=m"
-            held = [{"alias": "champion", "version": "6"}, {"alias": "previous", "version": "1"}]
-            self.send_response(200 if known else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps({"registered_model": {"aliases": held}}).encode())
+    ANSWERS: ClassVar = {
+        "registered-models/get?name=m": {
+            "registered_model": {
+                "aliases": [
+                    {"alias": "champion", "version": "6"},
+                    {"alias": "previous", "version": "1"},
+                ]
+            }
+        },
+        "model-versions/get?name=m&version=6": {
+            "model_version": {"tags": [{"key": "convoy.bundle", "value": "abc"}]}
+        },
+        "model-versions/get?name=m&version=1": {"model_version": {}},
+    }
 
-        def log_message(self, *_):
-            pass
+    def do_GET(self):
+        answer = self.ANSWERS.get(self.path.removeprefix("/api/2.0/mlflow/"))
+        self.send_response(200 if answer else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
 
+    def log_message(self, *_):
+        pass
+
+
+def test_a_glance_at_a_server():
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert lookup_aliases(address, "m") == {"champion": "6", "previous": "1"}
         assert lookup_aliases(address, "nobody") == {}
+        assert has_version(address, "m", "6", "abc")
+        assert not has_version(address, "m", "6", "abd")
+        assert not has_version(address, "m", "1", "abc")
+        assert not has_version(address, "m", "7", "abc")
         server.shutdown()
+
+
+def test_a_glance_finds_a_version_until_it_is_deleted(tracking, name, monkeypatch):
+    """By SQLite, and by MLflow itself where only that can ask, as with PostgreSQL."""
+    client = connect(tracking)
+    promote(tracking, name, "1", "champion", None)
+    for left in ("123", "13"):
+        for directly in (True, False):
+            with monkeypatch.context() as patch:
+                if not directly:
+                    patch.setattr(lookup, "store_file", lambda _: None)
+                found = [n for n in "1234" if has_version(tracking.uri, name, n, "abc")]
+                assert found == list(left)
+                assert not has_version(tracking.uri, name, "1", "abd")
+                assert lookup_aliases(tracking.uri, name) == {"champion": "1"}
+        if "2" in left:
+            client.delete_model_version(name, "2")
 
 
 def test_a_glance_at_what_is_not_there(tracking):
@@ -223,7 +260,8 @@ def test_a_glance_at_what_is_not_there(tracking):
     assert lookup_aliases(tracking.uri, "nobody") == {}
     with pytest.raises(StoreGoneError):
         lookup_aliases("sqlite:////nowhere/mlflow.db", "nobody")
-    for unknown in ("postgresql://host/db", "http://127.0.0.1:1"):
-        with pytest.raises(LookupError):
-            lookup_aliases(unknown, "nobody")
+    with pytest.raises(LookupError):
+        lookup_aliases("http://127.0.0.1:1", "nobody")
+    with pytest.raises(PipelineError, match="is a folder"):
+        lookup_aliases("./mlruns", "nobody")
     assert not Path("mlflow.db").exists()

@@ -27,6 +27,7 @@ from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.judged import judged
 from tests.packed import BARS, bars, write_set
+from tests.reports import evaluate_report
 
 # What each bundle and the baseline reach by macro-F1, as reports/evaluate.json has it.
 BEATS_IT = AgainstBaseline(0.9, 0.5, {"value": 0.4, "ci95": [0.3, 0.5]})
@@ -68,7 +69,12 @@ def register(tracking, params, folder, request, monkeypatch):
         images = folder / images
         result = judged(params, tracking, folder / name, images, {"test/accuracy": 0.5}, {})
         candidate = Candidate(
-            folder / name, over_baseline, images, FolderSource(Path("in")), result
+            folder / name,
+            over_baseline,
+            evaluate_report(BARS, 9).final.test,
+            images,
+            FolderSource(Path("in")),
+            result,
         )
         return register_and_judge(candidate, Registry(tracking, given, Path("cache")), how)
 
@@ -108,8 +114,12 @@ def test_first_second_and_third(register, tracking):
     assert (none.support, none.candidate, none.champion) == (40, 0.0, 1.0)
     held = {"champion": "2", "previous": "1", "challenger": "3"}
     assert aliases(tracking, "test_first_second_and_third") == held
-    told = open_client(tracking).get_model_version("test_first_second_and_third", "3").description
-    assert told.startswith("**Not promoted** to `champion`.")
+    name, client = "test_first_second_and_third", open_client(tracking)
+    told = client.get_model_version(name, "3").description
+    assert told.startswith("Classifies images of **digits**.\n\n- 3 classes, in the order of the")
+    assert f"convoy predict pictures/ --model models:/{name}/3 --output" in told
+    assert f"models:/{name}@champion" in client.get_registered_model(name).description
+    assert "\n\n**Not promoted** to `champion`.\n" in told
     assert (
         "- failed: recall falls by more than register.max_class_recall_loss, 0.05: class none 1.000"
         in told
@@ -118,9 +128,9 @@ def test_first_second_and_third(register, tracking):
     again = register("good")
     assert (again.decision, again.promoted) == ("unchanged", True)
     # Its version still tells why it was promoted.
-    told = open_client(tracking).get_model_version("test_first_second_and_third", "2").description
-    assert told.startswith("**Promoted** to `champion`.")
-    assert aliases(tracking, "test_first_second_and_third") == held
+    told = client.get_model_version(name, "2").description
+    assert "\n\n**Promoted** to `champion`.\n" in told
+    assert aliases(tracking, name) == held
 
 
 def test_a_model_that_loses_to_the_baseline_stays_the_challenger(register):

@@ -14,12 +14,13 @@ from pipeline.runtime.registry.versions import (
     DRAWING,
     REQUIREMENTS,
     cached_bundle,
+    describe,
     fetch_bundle,
     find_bundle,
     find_version,
     register_bundle,
 )
-from pipeline.runtime.tracking.store import open_client
+from pipeline.runtime.tracking.store import as_default, open_client
 from pipeline.vision.bundle.description import Description, Views, rewrite_bundle
 from pipeline.vision.bundle.digest import bundle_digest
 from pipeline.vision.inference.bundle import load_bundle
@@ -44,13 +45,12 @@ def trained_run(tracking):
     return client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
 
 
-def register(bundle, tracking, name, description="because", run_id=None):
+def register(bundle, tracking, name, run_id=None):
     return register_bundle(
         bundle,
         tracking=tracking,
         name=name,
         run_id=run_id or trained_run(tracking),
-        description=description,
     )
 
 
@@ -64,13 +64,22 @@ def png(seed):
 def test_a_bundle_becomes_one_version_however_often_it_is_registered(bundle, tracking):
     first = register(bundle, tracking, "once")
     assert find_version(tracking, "once", bundle_digest(bundle)).version == first.version
-    again = register(bundle, tracking, "once", "judged anew")
+    again = register(bundle, tracking, "once")
     assert (again.version, again.run_id) == (first.version, first.run_id)
     assert first.version == "1"
     client = open_client(tracking)
     (version,) = client.search_model_versions("name = 'once'")
-    assert version.description == "judged anew"
     assert version.tags["convoy.bundle"] == bundle_digest(bundle)
+
+
+def test_a_model_keeps_the_description_that_a_person_wrote(bundle, tracking):
+    version, client = register(bundle, tracking, "told"), open_client(tracking)
+    describe(tracking, version, "first", "by default")
+    assert client.get_registered_model("told").description == "by default"
+    client.update_registered_model("told", "by hand")
+    describe(tracking, version, "second", "by default")
+    assert client.get_registered_model("told").description == "by hand"
+    assert client.get_model_version("told", "1").description == "second"
 
 
 def test_the_version_belongs_to_the_run_that_trained_it(bundle, tracking):
@@ -110,13 +119,13 @@ def test_a_served_model_requires_what_it_imports():
     assert {*REQUIREMENTS, DRAWING} == installed
 
 
-def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path):
+def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path, monkeypatch):
     import mlflow
     import pandas as pd
 
     register(bundle, tracking, "served")
-    open_client(tracking)
-    served = mlflow.pyfunc.load_model("models:/served/1")
+    with as_default(open_client(tracking)):
+        served = mlflow.pyfunc.load_model("models:/served/1")
     loaded = load_bundle(bundle)
     images = [png(seed) for seed in range(300)]  # more than one batch
     prepared = np.stack([preprocess(image, loaded.preprocessing) for image in images])
@@ -125,8 +134,11 @@ def test_the_served_model_answers_as_the_bundle_does(bundle, tracking, tmp_path)
     assert answers[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected, abs=1e-6)
     assert list(answers["class"]) == [("cat", "dog")[i] for i in expected.argmax(1)]
     (tmp_path / "a.png").write_bytes(images[0])
-    pixels = np.asarray(Image.open(tmp_path / "a.png"))
-    for table in ({"path": [str(tmp_path / "a.png")]}, {"pixels": [pixels]}):
+    pixels, path = np.asarray(Image.open(tmp_path / "a.png")), {"path": [str(tmp_path / "a.png")]}
+    with pytest.raises(mlflow.MlflowException, match="image 0: paths are not read here; send the"):
+        served.predict(pd.DataFrame(path))
+    monkeypatch.setenv("CONVOY_SERVED_FOLDER", str(tmp_path))
+    for table in (path, {"pixels": [pixels]}):
         answer = served.predict(pd.DataFrame(table))
         assert answer[["p_cat", "p_dog"]].to_numpy() == pytest.approx(expected[:1], abs=1e-6)
 
@@ -135,10 +147,11 @@ def test_a_version_says_what_it_takes_and_needs(bundle, tracking):
     import mlflow
 
     register(bundle, tracking, "described")
-    info = mlflow.models.get_model_info("models:/described/1")
+    with as_default(open_client(tracking)):
+        info = mlflow.models.get_model_info("models:/described/1")
+        served = mlflow.pyfunc.load_model("models:/described/1")
     assert info.signature.inputs.input_names() == ["image", "path", "pixels"]
     assert info.signature.outputs.input_names() == ["class", "p_cat", "p_dog"]
-    served = mlflow.pyfunc.load_model("models:/described/1")
     answer = served.predict(served.input_example)
     assert answer["p_cat"][0] + answer["p_dog"][0] == pytest.approx(1)
     folder = fetch_bundle("models:/described/1", tracking).parents[1]

@@ -219,7 +219,7 @@ class Store:
         self.taken = []
 
     def get_experiment_by_name(self, _name):
-        return SimpleNamespace(experiment_id="1")
+        return SimpleNamespace(experiment_id="1", lifecycle_stage="active")
 
     def search_runs(self, experiments, query):
         assert (experiments, query) == (["1"], "tags.`convoy.journal` = 'train-1'")

@@ -10,6 +10,7 @@ from pipeline.data.shards.statistics import images_digest
 from pipeline.params import load_params
 from pipeline.runtime.tracking.run_metadata import (
     best_metrics,
+    epoch_metrics,
     flat_params,
     gather_metadata,
     recipe_line,
@@ -64,7 +65,7 @@ def test_params_are_flat_and_as_the_file_has_them(params):
     assert flat["recipe.weights"] == "models/base"
     assert flat["recipe.augment"] == "[]"
     assert flat["model.args"] == "{}"
-    assert json.loads(flat["balance.policy"]) == given["balance"]["policy"]
+    assert yaml.safe_load(flat["balance.policy"]) == given["balance"]["policy"]
     assert flat["recipe.sync_batch_norm"] == "true"
     assert flat["resources.gpus_per_worker"] == "null"
     assert "resources.storage" not in flat
@@ -82,14 +83,17 @@ def test_class_names_are_no_names_of_params(changed):
     policy = [{"HorizontalFlip": {"p": 0.5}}]
     params = changed(balance={"per_class": {"a + b?": policy}})
     flat = flat_params(params, params.train)
-    assert json.loads(flat["balance.per_class"]) == {"a + b?": policy}
+    assert yaml.safe_load(flat["balance.per_class"]) == {"a + b?": policy}
 
 
 def test_a_network_described_at_length(changed):
     blocks = [{"filters": 8, "kernel": 3}]
     params = changed(model={"name": "plain", "args": {"blocks": blocks, "dense": []}})
     flat = flat_params(params, params.train)
-    assert (flat["model.args.blocks"], flat["model.args.dense"]) == (json.dumps(blocks), "[]")
+    assert (flat["model.args.blocks"], flat["model.args.dense"]) == (
+        "[{filters: 8, kernel: 3}]",
+        "[]",
+    )
 
 
 def test_a_value_beyond_the_limit_is_cut(changed):
@@ -179,6 +183,23 @@ def test_tags_and_name(params, trained):
 def test_images_are_called_after_their_folder(changed, trained, root, name):
     datasets = metadata_of(changed(data={"root": root}), trained).datasets
     assert datasets["training"]["name"] == f"{name} training"
+
+
+def test_what_models_are_judged_by_comes_before_speed_and_memory():
+    record = {"epoch": 3, "lr": 0.1, "train_loss": 0.2, "val_loss": 0.3, "images_per_s": 9.0}
+    assert list(epoch_metrics(record).items()) == [
+        ("val_loss", 0.3),
+        ("train/lr", 0.1),
+        ("train_loss", 0.2),
+        ("train/images_per_s", 9.0),
+    ]
+    names = ["best_val_loss", "test/ece", "test_final/ece", *epoch_metrics(record)]
+    assert [name.partition("/")[0] for name in sorted(names)][-4:] == [
+        "train",
+        "train",
+        "train_loss",
+        "val_loss",
+    ]
 
 
 def test_the_best_epoch_has_figures_of_its_own():

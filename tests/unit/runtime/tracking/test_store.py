@@ -88,7 +88,8 @@ def test_addresses_that_mlflow_takes(uri):
         ("http://host:five", "a port that is no number"),
         ("sqlite://", "names no file, need sqlite:///FILE"),
         ("sqlite:a.db", "names no file"),
-        ("mlruns", "is a folder; MLflow keeps no runs in folders any more"),
+        ("mlruns", "mlruns is a folder, in which a record may be kept twice; need a database;"),
+        ("file:///tmp/mlruns", "file:///tmp/mlruns is a folder, .* such as sqlite:///mlflow.db"),
         ("postgresql+nowhere://host/db", "needs the Python package nowhere, which is not"),
         ("http://[::1", "is none"),
     ],
@@ -118,9 +119,25 @@ def test_things_last_here_unless_dvc_works_in_a_copy(tmp_path, monkeypatch):
     assert tracking_uri(tracking_at("sqlite:///a.db")) == "sqlite:///a.db"
 
 
-def test_the_environment_stays_as_it_was(tracking):
-    open_client(tracking)
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+def test_to_connect_changes_no_state_of_the_process(tracking, monkeypatch):
+    """Not even for a moment: other threads and their children would see it."""
+    import mlflow
+
+    changed = []
+    monkeypatch.setattr(mlflow, "set_tracking_uri", changed.append)
+    before = dict(os.environ)
+    client = open_client(tracking)
+    assert client.tracking_uri == tracking.uri
+    assert (changed, {**os.environ}) == ([], before)
+
+
+def test_an_experiment_that_a_person_deleted_is_named(tracking):
+    client = open_client(tracking)
+    client.delete_experiment(client.get_experiment_by_name("tests").experiment_id)
+    with pytest.raises(
+        PipelineError, match=r"the experiment tests was deleted .* restore it there"
+    ):
+        open_client(tracking)
 
 
 def test_a_server_that_is_not_there(monkeypatch):

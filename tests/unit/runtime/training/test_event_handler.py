@@ -41,7 +41,7 @@ def handler(notes, best):
 
 def test_an_epoch_is_shown_and_logged_under_its_number(handler, notes):
     handler.record(RECORD)
-    logged = {"train_loss": 0.5, "memory_mb": 300.0}
+    logged = {"train_loss": 0.5, "train/memory_mb": 300.0}
     assert notes.calls == [("record", RECORD), ("log", logged, 2)]
 
 
