@@ -90,7 +90,7 @@ def _check_output(output: Path) -> None:
     """Refuse what cannot be written before hours are spent on it."""
     if output.suffix not in _WRITERS:
         raise PipelineError(
-            f"--output {output}: expected a name that ends in {', '.join(_WRITERS)}, got"
+            f"--output {output}: expected a name that ends in .csv, .json or .parquet, got"
             f" '{output.suffix}'"
         )
     reason = None

@@ -26,7 +26,10 @@ from tests.packed import BARS, bars, write_set
         (["index"], "cannot read params.yaml"),
         (["summary"], "cannot read params.yaml"),
         (["predict", "nowhere.jpg"], "nowhere.jpg: No such file or directory; name image files"),
-        (["predict", ".", "--output", "a.txt"], "expected a name that ends in .csv or .json"),
+        (
+            ["predict", ".", "--output", "a.txt"],
+            "expected a name that ends in .csv, .json or .parquet",
+        ),
         (["predict", "."], "no files in .; name image files or folders"),
     ],
 )

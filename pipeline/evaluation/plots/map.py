@@ -19,6 +19,7 @@ _EDGE_COLOUR = "#333333"  # of the points: light colours stand out from white
 _POINTS = 72.0  # per inch
 _MARGIN = 0.04  # of the axes' sides, around the points
 _FEW = 20  # classes, whose names may be larger and longer, and which a legend has room for
+_MOST_NAMED = 100  # of more classes only the largest have room for a name
 _LEGEND_NAME, _LEGEND_FONT = 170.0, 8.0  # points
 
 
@@ -60,8 +61,9 @@ def draw_map(
     axes.set_xlim(0, area[0])
     axes.set_ylim(0, area[1])
     size, edge = (18, 0.3) if len(places) <= 3000 else (5, 0.0)
-    for label, (colour, marker) in enumerate(symbols):
-        x, y = places[labels == label].T
+    for colour, marker in dict.fromkeys(symbols):  # of thousands of classes many share one
+        shared = [label for label, symbol in enumerate(symbols) if symbol == (colour, marker)]
+        x, y = places[np.isin(labels, shared)].T
         drawn = axes.scatter(x, y, size, color=colour, marker=marker, alpha=0.85, linewidths=edge)
         drawn.set_edgecolor(_EDGE_COLOUR)
     _name(axes, places, labels, classes, symbols)
@@ -102,9 +104,11 @@ def _name(
     classes: Sequence[str],
     symbols: Sequence[Symbol],
 ) -> None:
-    """Write the names of the classes that have points."""
+    """Write the names of the classes that have points, of the largest where there are many."""
     size, width = (10.0, 120.0) if len(classes) <= _FEW else (7.0, 80.0)  # points
-    present = [label for label in range(len(classes)) if (labels == label).any()]
+    counts = np.bincount(labels, minlength=len(classes))
+    most = np.sort(np.argsort(-counts, kind="stable")[:_MOST_NAMED])
+    present = [int(label) for label in most if counts[label]]
     names = [named(classes[label], width, size) for label in present]
     anchors = np.array([_median_point(places[labels == label]) for label in present])
     sizes = np.array([(width_of(name, size) * 1.1 + 3, 1.25 * size) for name in names])
