@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +56,54 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"f.txt", "d", ".f.txt.of-mine"}
     assert (tmp_path / "f.txt").read_text() == "half"  # the last to end
     assert list((tmp_path / "d").iterdir()) == [tmp_path / "d" / "half"]
+
+
+WITHOUT_RIGHTS = """
+import sys
+from pathlib import Path
+from pipeline.files import atomic_path, fresh_folder
+from pipeline.data.shards.shards import ImageSet
+def refused(act):
+    try:
+        act()
+    except PermissionError as error:
+        print(error.filename)
+def replace_folder():
+    with fresh_folder(Path("packed")) as folder:
+        (folder / "new").touch()
+def replace_file():
+    with atomic_path(Path("reports/a.json")):
+        pass
+for act in (replace_folder, replace_file, lambda: ImageSet.open(Path("hidden"))):
+    refused(act)
+"""
+
+
+@pytest.fixture
+def without_rights():
+    """Return what a command begins with to have no more rights than a user."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write everything, and there is no setpriv to give that up")
+    given_up = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={given_up}", f"--inh-caps={given_up}"]
+
+
+def test_what_may_not_be_replaced_or_read_stays_whole_and_is_named(tmp_path, without_rights):
+    (tmp_path / "packed" / "train").mkdir(parents=True)
+    (tmp_path / "packed" / "train" / "shard").touch()
+    for name, mode in {"packed": 0o555, "reports": 0o555, "hidden": 0o000}.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name).chmod(mode)
+    command = [*without_rights, sys.executable, "-c", WITHOUT_RIGHTS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["packed", "reports/a.json", "hidden"]
+    assert {path.name for path in tmp_path.iterdir()} == {"packed", "reports", "hidden"}
+    assert list((tmp_path / "packed").rglob("*")) == [
+        tmp_path / "packed" / "train",
+        tmp_path / "packed" / "train" / "shard",
+    ]
 
 
 def test_json_comes_back(tmp_path):

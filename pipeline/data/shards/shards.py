@@ -209,7 +209,9 @@ class ImageSet:
         """
         tables = []
         for folder in folders:
-            shards = sorted(folder.glob("shard-*.arrow"))
+            # Not by glob alone, which finds nothing in a folder that may not be read.
+            listed = folder.iterdir() if folder.is_dir() else ()
+            shards = sorted(path for path in listed if path.match("shard-*.arrow"))
             if not shards:
                 raise PipelineError(f"no packed images in {folder}; run dvc repro to make them")
             tables += [_map_shard(shard) for shard in shards]
