@@ -211,6 +211,18 @@ def test_map_names_every_class_that_has_points(tmp_path, classes):
     save(figure, tmp_path / "a.png")
 
 
+def test_map_of_many_classes_names_the_hundred_largest():
+    counts = np.where(np.arange(1000) % 10 == 7, 2, 1)  # a hundred classes have two points
+    labels = np.repeat(np.arange(1000), counts)
+    points = np.random.default_rng(0).normal(size=(len(labels), 2))
+    figure = draw_map(points, labels, [f"c{i}" for i in range(1000)], "title")
+    assert {text for text in texts(figure) if text.startswith("c")} == {
+        f"c{i}" for i in range(1000) if i % 10 == 7
+    }
+    drawn = [part.get_offsets() for part in figure.axes[0].collections]
+    assert sum(map(len, drawn)) == len(labels)  # those without a name are there
+
+
 def box(middle, size):
     return np.concatenate([middle - size / 2, middle + size / 2])
 
