@@ -9,15 +9,14 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import fresh_folder, write_json
+from pipeline.files import fresh_folder
 from pipeline.runtime.tracking.journal import Entry, Journal
 from pipeline.runtime.tracking.store import WEIGHTS_TAG, kept_environment
-from pipeline.vision.bundle.description import FORMAT, Description
-from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE
+from pipeline.vision.bundle.description import Description, write_description
+from pipeline.vision.bundle.digest import WEIGHTS_FILE
 
 EPOCH_TAG = "convoy.epoch"
 _TYPE = "convoy.bundle"
@@ -39,7 +38,7 @@ def keep_copy(journal: Journal, weights: Path, description: Description) -> str:
             os.link(weights, new / WEIGHTS_FILE)
         except OSError:  # another file system, or just deleted
             shutil.copyfile(weights, new / WEIGHTS_FILE)
-        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **asdict(description)})
+        write_description(new, description)
     return digest
 
 

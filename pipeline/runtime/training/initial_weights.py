@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import atomic_path, located
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
-from pipeline.vision.bundle.description import read_description
+from pipeline.vision.bundle.description import check_weights, read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 from pipeline.vision.training.make_job import InitialWeights
 
@@ -57,6 +57,7 @@ def _published(network: str, name: str, storage: Path) -> InitialWeights:
 def _start_from(path: Path, source: str) -> InitialWeights:
     if (path / DESCRIPTION_FILE).is_file():
         before = read_description(path)
+        check_weights(path)
         return InitialWeights(path, bundle_digest(path), (before.mean, before.std))
     file = _file_of(path)
     if not file.is_file():

@@ -13,15 +13,16 @@ from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import parse
 from pipeline.params.choices.views import Draw, View
 from pipeline.vision.bundle.arithmetic import Arithmetic
-from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle
+from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, no_bundle, weights_digest
 
 if TYPE_CHECKING:
     from pipeline.vision.networks import Classifier
 
 # Format 1 knew neither views nor temperature; formats 1 and 2 said `preparing` for
-# `preprocessing` and nothing of the arithmetic.
-FORMAT = 3
-_READ = (1, 2, 3)
+# `preprocessing` and nothing of the arithmetic; formats 1 to 3 nothing of the weights.
+_FORMAT = 4
+_READ = (1, 2, 3, 4)
+_WEIGHTS_KEY = "weights_sha256"
 
 Mean = Literal["arithmetic", "geometric"]
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -68,12 +69,12 @@ class Description:
     args: dict[str, Any]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     preprocessing: Preprocessing
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0.0)], ...]
+    mean: tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...]
+    std: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...]
     origin: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
     views: Views | None = None
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     compute: Arithmetic | None = None
 
     @property
@@ -101,11 +102,14 @@ def read_description(folder: Path) -> Description:
     if not isinstance(raw, dict) or raw.get("format") not in _READ:
         found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
         raise no_bundle(
-            folder, f"{path} has format {found}, this Convoy reads {_READ[0]} to {FORMAT}"
+            folder, f"{path} has format {found}, this Convoy reads {_READ[0]} to {_FORMAT}"
         )
-    left_out = {"views", "temperature"} - set(raw) if raw.pop("format") > 1 else set[str]()
-    if left_out:
-        raise no_bundle(folder, f"{path}: {min(left_out)}: missing, add it")
+    format_ = raw.pop("format")
+    needed = {1: (), 2: ("temperature", "views"), 3: ("temperature", "views")}
+    for name in needed.get(format_, ("temperature", "views", _WEIGHTS_KEY)):
+        if name not in raw:
+            raise no_bundle(folder, f"{path}: {name}: missing, add it")
+    raw.pop(_WEIGHTS_KEY, None)
     compute = raw.pop("compute", None)
     if "preparing" in raw:
         raw["preprocessing"] = raw.pop("preparing")
@@ -117,6 +121,21 @@ def read_description(folder: Path) -> Description:
     if mistake := _contradiction(description):
         raise no_bundle(folder, f"{path}: {mistake}")
     return description
+
+
+def check_weights(folder: Path) -> None:
+    """Compare the weights of a bundle with what bundle.json says of them, if it does.
+
+    Raises:
+        PipelineError: they are missing, or not those with which the bundle was written.
+    """
+    expected, found = read_json(folder / DESCRIPTION_FILE).get(_WEIGHTS_KEY), weights_digest(folder)
+    if expected not in (None, found):
+        raise no_bundle(
+            folder,
+            f"{WEIGHTS_FILE} is damaged or another's: its sha256 is {found}, {DESCRIPTION_FILE} has"
+            f" {expected}; copy both files again",
+        )
 
 
 def _compute(raw: Any) -> Arithmetic | None:
@@ -148,8 +167,14 @@ def write_bundle(folder: Path, description: Description, weights: Path) -> None:
     """
     with fresh_folder(folder) as new:
         shutil.copyfile(weights, new / WEIGHTS_FILE)
-        described = TypeAdapter(Description).dump_python(description, mode="json")
-        write_json(new / DESCRIPTION_FILE, {"format": FORMAT, **described})
+        write_description(new, description)
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write bundle.json beside the weights in `folder`."""
+    described = TypeAdapter(Description).dump_python(description, mode="json")
+    about = {"format": _FORMAT, _WEIGHTS_KEY: weights_digest(folder)}
+    write_json(folder / DESCRIPTION_FILE, about | described)
 
 
 def rewrite_bundle(source: Path, folder: Path, views: Views | None, temperature: float) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.params.choices.views import Identity
-from pipeline.vision.bundle.description import Description, read_description
+from pipeline.vision.bundle.description import Description, check_weights, read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest, no_bundle
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.inference.views import View, build_views
@@ -74,6 +74,7 @@ def load_bundle(folder: Path, device: torch.device | None = None) -> Bundle:
         PipelineError: no bundle there, or files that do not belong together.
     """
     description = read_description(folder)
+    check_weights(folder)
     try:
         network = description.build()
     except PipelineError as error:

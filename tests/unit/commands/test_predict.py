@@ -173,7 +173,7 @@ def test_what_is_no_file_in_a_folder_is_passed_over(bundle, images, capsys):
         ("in/a.jpg/deep/answers.csv", "in/a.jpg/deep is not a folder"),
         ("folder.csv", "is a folder"),
         ("x" * 5000 + ".csv", "File name too long"),
-        ("answers.txt", "expected a name that ends in .csv, .json, .parquet, got '.txt'"),
+        ("answers.txt", "expected a name that ends in .csv, .json or .parquet, got '.txt'"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_first(images, output, reason, capsys):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -9,6 +10,7 @@ from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import (
     Description,
     Views,
+    check_weights,
     read_description,
     rewrite_bundle,
     write_bundle,
@@ -62,7 +64,7 @@ def test_a_description_comes_back_as_it_was(tmp_path, weights, views, temperatur
 
 def test_what_bundle_json_says(bundle):
     said = json.loads((bundle / "bundle.json").read_text())
-    assert said["format"] == 3
+    assert said["format"] == 4
     assert said["preprocessing"]["resize"] == "pad"
     assert said["compute"] == {"precision": "bf16", "memory_format": "channels_last"}
     assert said["temperature"] == 1.5
@@ -86,7 +88,8 @@ def as_before(bundle, format_, **changes):
     """Write bundle.json as an earlier format had it."""
     values = json.loads((bundle / "bundle.json").read_text())
     preparing = {"preparing": values["preprocessing"], "preprocessing": ..., "compute": ...}
-    changed(bundle, {"format": format_, **preparing, **changes})
+    before = {"weights_sha256": ..., **(preparing if format_ < 3 else {})}
+    changed(bundle, {"format": format_, **before, **changes})
 
 
 def test_a_bundle_of_format_1_sees_the_image_as_it_is(bundle):
@@ -100,8 +103,29 @@ def test_a_bundle_of_format_2_says_nothing_of_its_arithmetic(bundle, tmp_path):
     assert read_description(bundle) == expected
     # Rewritten, it has today's format.
     rewrite_bundle(bundle, tmp_path / "final", VIEWS, 1.5)
-    assert json.loads((tmp_path / "final/bundle.json").read_text())["format"] == 3
+    assert json.loads((tmp_path / "final/bundle.json").read_text())["format"] == 4
     assert read_description(tmp_path / "final") == expected
+
+
+def test_a_bundle_of_format_3_says_nothing_of_its_weights(bundle):
+    as_before(bundle, 3)
+    assert read_description(bundle) == described(views=VIEWS, temperature=1.5, compute=BF16)
+    (bundle / "model.safetensors").write_bytes(b"others")
+    check_weights(bundle)
+
+
+def test_weights_are_those_that_were_written(bundle):
+    check_weights(bundle)
+    said = json.loads((bundle / "bundle.json").read_text())["weights_sha256"]
+    assert said == hashlib.sha256(b"weights").hexdigest()
+    (bundle / "model.safetensors").write_bytes(b"weighty")
+    with pytest.raises(
+        PipelineError, match=rf"is damaged or another's: .* bundle\.json has {said}"
+    ):
+        check_weights(bundle)
+    (bundle / "model.safetensors").unlink()
+    with pytest.raises(PipelineError, match=r"model\.safetensors is missing"):
+        check_weights(bundle)
 
 
 def test_a_rewritten_bundle_holds_the_same_weights(bundle, tmp_path):
@@ -123,7 +147,7 @@ def test_nothing_is_rewritten_where_no_bundle_is(tmp_path):
 @pytest.mark.parametrize("found", [99, 0, "2", None])
 def test_a_bundle_of_another_format(bundle, found):
     changed(bundle, {"format": found})
-    with pytest.raises(PipelineError, match=f"has format {found}, this Convoy reads 1 to 3"):
+    with pytest.raises(PipelineError, match=f"has format {found}, this Convoy reads 1 to 4"):
         read_description(bundle)
 
 
@@ -139,7 +163,11 @@ def views(**changes):
     [
         ({"mean": ["a"]}, 'mean[0]: got "a", need a valid number'),
         ({"preprocessing": {}}, "preprocessing.height: missing"),
-        ({"temperature": 0}, "temperature: got 0, need more than 0"),
+        ({"mean": [1e20]}, "mean[0]: got 1e+20, need at most 1"),
+        ({"std": [2.0]}, "std[0]: got 2.0, need at most 1"),
+        ({"weights_sha256": ...}, "weights_sha256: missing, add it"),
+        ({"temperature": 0}, "temperature: got 0, need at least 0.01"),
+        ({"temperature": 1e20}, "temperature: got 1e+20, need at most 100"),
         ({"temperature": -1.0}, "temperature: got -1.0, need"),
         ({"temperature": math.nan}, "temperature: got NaN, need"),
         ({"temperature": math.inf}, "temperature: got Infinity, need"),

@@ -48,3 +48,14 @@ def test_weights_of_another_network(description, tmp_path):
     save_bundle(tmp_path / "m", description, {"x": torch.zeros(1)})
     with pytest.raises(PipelineError, match=r"model\.safetensors does not hold a lenet5"):
         load_bundle(tmp_path / "m")
+
+
+def test_one_wrong_bit_among_the_weights(description, tmp_path):
+    save_bundle(tmp_path / "m", description, description.build().state_dict())
+    load_bundle(tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"model\.safetensors is damaged or another's"):
+        load_bundle(tmp_path / "m")
