@@ -28,7 +28,7 @@ class _StepRule(Section):
     `layer_decay` multiplies the rate once per depth group below the head.
     """
 
-    lr: Annotated[float, Field(gt=0.0, le=1e30)]  # more overflows in float32
+    lr: Annotated[float, Field(gt=0.0, le=3e38)]  # float32 holds no more
     momentum: Share = 0.9
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 

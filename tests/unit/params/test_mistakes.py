@@ -53,7 +53,7 @@ def said_of(key, value):
         ("model.name", "lenet", "unknown network lenet, did you mean lenet5? (valid: "),
         ("train.schedule.warmup_epochs", float("inf"), "got Infinity, need a finite number"),
         ("train.schedule.warmup_epochs", -1, "got -1, need at least 0"),
-        ("train.optimizer.lr", 1e300, "got 1e+300, need at most 1e+30"),
+        ("train.optimizer.lr", 1e300, "got 1e+300, need at most 3e+38"),
         ("train.optimizer.weight_decay", 1e20, "got 1e+20, need at most 1000"),
         ("train.mixup_alpha", 1e20, "got 1e+20, need at most 1000"),
         ("pack.channels", True, "got true, need 1 or 3"),

@@ -117,7 +117,7 @@ def test_a_forest_of_many_classes_stays_within_its_memory(monkeypatch):
 
 
 def test_a_forest_of_many_classes_has_fewer_trees():
-    assert classical._count_trees(40_000, 64, 100) == 300
+    assert classical._count_trees(10_000, 64, 100) == 300
     # 1e11 / (10,000 x log2(10,000) x sqrt(64) x 2,000) = 47.0
     assert classical._count_trees(10_000, 64, 2000) == 40
     assert classical._count_trees(1_000_000, 64, 3000) == 10
