@@ -4,11 +4,13 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from pipeline.threads import in_background
 
 S = TypeVar("S", bound=Sized)
 
@@ -86,7 +88,7 @@ def progress_bar(total: int | None, label: str, unit: str = "img") -> Iterator[B
         unit: what is counted.
     """
     bar = Bar(total, label, unit)
-    with _in_thread(bar.show_until):
+    with in_background(bar.show_until):
         yield bar
 
 
@@ -102,20 +104,8 @@ def command_clock(label: str) -> Iterator[None]:
                 print(f"{label}: {now - begin:.0f} s", end=end, file=sys.stderr, flush=True)
                 Bar.next_s = now + _between_lines(now - begin)
 
-    with _in_thread(show_until):
+    with in_background(show_until):
         yield
-
-
-@contextmanager
-def _in_thread(show_until: Callable[[threading.Event], None]) -> Iterator[None]:
-    ended = threading.Event()
-    thread = threading.Thread(target=show_until, args=[ended], daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def watched(batches: Iterable[S], total: int, label: str, unit: str = "img") -> Iterator[S]:

@@ -17,6 +17,7 @@ PLUMBING = (
     "pipeline/files.py",
     "pipeline/parallel.py",
     "pipeline/progress.py",
+    "pipeline/threads.py",
     "pipeline/commands/predict.py",
     "pipeline/runtime/ray/fit.py",
     "pipeline/runtime/registry/versions.py",

@@ -19,6 +19,7 @@ PLUMBING = {
     "pipeline.files": "how files are written, whatever is in them",
     "pipeline.parquet": "the same",
     "pipeline.progress": "the console",
+    "pipeline.threads": "when, not what",
     "pipeline.parallel": "results are the same at any number of workers",
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
     "pipeline.runtime": "starts, transports and records",

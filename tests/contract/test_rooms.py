@@ -12,7 +12,13 @@ from tests.contract.imports import MODULES, PACKAGE, own_imports, third_party
 # Imports point one way: a room may import itself and the rooms before it.
 ROOMS = (
     ("pipeline.errors",),
-    ("pipeline.files", "pipeline.parquet", "pipeline.progress", "pipeline.parallel"),
+    (
+        "pipeline.files",
+        "pipeline.parquet",
+        "pipeline.progress",
+        "pipeline.parallel",
+        "pipeline.threads",
+    ),
     ("pipeline.params",),
     ("pipeline.data", "pipeline.evaluation"),
     ("pipeline.vision",),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import PipelineError
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -17,6 +19,28 @@ Floats = npt.NDArray[np.float64]
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
 LARGEST_LOSS = -math.log(SMALLEST_PROBABILITY)
 LARGEST_BRIER = 2.0
+
+
+def check_posteriors(probabilities: Floats, images: str, param: str) -> None:
+    """Refuse posteriors from which nothing can be computed.
+
+    Args:
+        probabilities: n x k.
+        images: of what, and what for, such as 'test images to judge by'.
+        param: that gives more of them.
+
+    Raises:
+        PipelineError: there are no rows, or a posterior is not a number.
+    """
+    if len(probabilities) == 0:
+        raise PipelineError(f"expected {images}, found none; raise {param} or add images")
+    bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if bad:
+        kind = images.partition(" images")[0]
+        raise PipelineError(
+            f"expected probabilities, found NaN or infinity for {bad} of {len(probabilities)}"
+            f" {kind} images; the training diverged, lower its optimizer.lr"
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import intervals, precision_recall, scores
 from pipeline.evaluation.metrics.precision_recall import AveragePrecision, average_precision
 from pipeline.evaluation.metrics.scores import Answers, Floats, Ints
@@ -49,16 +48,7 @@ class Scored:
         Raises:
             PipelineError: there are no rows, or a posterior is not a number.
         """
-        if len(labels) == 0:
-            raise PipelineError(
-                "expected test images to judge by, found none; raise split.test or add images"
-            )
-        bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-        if bad:
-            raise PipelineError(
-                f"expected probabilities, found NaN or infinity for {bad} of {len(labels)} test"
-                " images; the training diverged, lower its optimizer.lr"
-            )
+        scores.check_posteriors(probabilities, "test images to judge by", "split.test")
         return cls(
             scores.answers(labels, probabilities), average_precision(labels, probabilities), how
         )

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, ndtri, softmax
 
-from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats
+from pipeline.evaluation.metrics.scores import SMALLEST_PROBABILITY, Floats, check_posteriors
 from pipeline.progress import progress_bar
 
 # Beyond these, posteriors are all but one-hot, or all alike.
@@ -76,17 +75,7 @@ def fit_temperature(
     Raises:
         PipelineError: there are no rows, or a posterior is not a number.
     """
-    if len(labels) == 0:
-        raise PipelineError(
-            "expected validation images to fit a temperature on, found none; raise split.val or"
-            " add images"
-        )
-    bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if bad:
-        raise PipelineError(
-            f"expected probabilities, found NaN or infinity for {bad} of {len(labels)} validation"
-            " images; the training diverged, lower its optimizer.lr"
-        )
+    check_posteriors(probabilities, "validation images to fit a temperature on", "split.val")
     scores, weights = _log(probabilities), class_weights(labels, prior)
     rows = np.arange(len(labels))
 

@@ -18,7 +18,7 @@ from pipeline.params import Resources
 from pipeline.runtime.ray.capacity import Amounts, count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
 from pipeline.runtime.ray.processes import ClusterProcesses
-from pipeline.runtime.session.background import in_daemon
+from pipeline.threads import in_daemon
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.files import atomic_path
-from pipeline.runtime.session.background import in_background
+from pipeline.threads import in_background
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress, Record
 

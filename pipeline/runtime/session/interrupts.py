@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
-from pipeline.runtime.session.background import in_daemon
+from pipeline.threads import in_daemon
 
 T = TypeVar("T")
 

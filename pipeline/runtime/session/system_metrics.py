@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.runtime.session.background import in_background
+from pipeline.threads import in_background
 
 _INTERVAL_S = 10.0
 _POLL_S = 2.0

@@ -38,7 +38,7 @@ def keep_copy(journal: Journal, weights: Path, description: Description) -> str:
             os.link(weights, new / WEIGHTS_FILE)
         except OSError:  # another file system, or just deleted
             shutil.copyfile(weights, new / WEIGHTS_FILE)
-        write_description(new, description)
+        write_description(new, description, digest)
     return digest
 
 

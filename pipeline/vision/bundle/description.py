@@ -105,9 +105,8 @@ def read_description(folder: Path) -> Description:
             folder, f"{path} has format {found}, this Convoy reads {_READ[0]} to {_FORMAT}"
         )
     format_ = raw.pop("format")
-    needed = {1: (), 2: ("temperature", "views"), 3: ("temperature", "views")}
-    for name in needed.get(format_, ("temperature", "views", _WEIGHTS_KEY)):
-        if name not in raw:
+    for name, since in (("temperature", 2), ("views", 2), (_WEIGHTS_KEY, 4)):
+        if format_ >= since and name not in raw:
             raise no_bundle(folder, f"{path}: {name}: missing, add it")
     raw.pop(_WEIGHTS_KEY, None)
     compute = raw.pop("compute", None)
@@ -167,13 +166,13 @@ def write_bundle(folder: Path, description: Description, weights: Path) -> None:
     """
     with fresh_folder(folder) as new:
         shutil.copyfile(weights, new / WEIGHTS_FILE)
-        write_description(new, description)
+        write_description(new, description, weights_digest(new))
 
 
-def write_description(folder: Path, description: Description) -> None:
-    """Write bundle.json beside the weights in `folder`."""
+def write_description(folder: Path, description: Description, weights: str) -> None:
+    """Write bundle.json; `weights` is the sha256 (hex) of the weights beside it."""
     described = TypeAdapter(Description).dump_python(description, mode="json")
-    about = {"format": _FORMAT, _WEIGHTS_KEY: weights_digest(folder)}
+    about = {"format": _FORMAT, _WEIGHTS_KEY: weights}
     write_json(folder / DESCRIPTION_FILE, about | described)
 
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from pipeline.runtime.session.background import in_background
+from pipeline.threads import in_background
 
 
 def test_a_block_runs_beside_its_thread_and_waits_for_it():
