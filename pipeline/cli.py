@@ -5,11 +5,9 @@ A mistake of the user becomes one line on stderr and exit code 2. Nothing heavy 
 """
 
 import errno
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -184,11 +182,17 @@ def _add_stage(name: str, summary: str) -> None:
 
         # Params first: their mistakes are reported before the stage's libraries are imported.
         params = load_params()
-        from pipeline.progress import command_clock
+        from pipeline.commands._stages import run_stage
 
-        # A training has a bar of its own.
-        with nullcontext() if name in ("train", "finetune") else command_clock(name):
-            importlib.import_module(f"pipeline.stages.{name}").run(params)
+        run_stage(name, params)
+
+
+@app.command(hidden=True)
+def job() -> None:
+    """Run the stage of the job that this process belongs to."""
+    from pipeline.commands import job as command
+
+    command.run()
 
 
 for _name, _summary in STAGES.items():

@@ -56,7 +56,7 @@ def training_job(params: Params, stage: str) -> Job:
         inputs.recipe,
         images=inputs.images,
         validation=inputs.validation,
-        initial=find_initial_weights(params, inputs.recipe),
+        initial=find_initial_weights(params, inputs.recipe, stage),
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ from pipeline.runtime.ray.cluster import Cluster, open_cluster
 from pipeline.runtime.ray.demand import Demand, state_demand
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
+from pipeline.runtime.session.checkpoints import LocalCheckpoints, SharedCheckpoints
 from pipeline.runtime.session.event_log import Reader, following
 from pipeline.runtime.session.interrupts import run_here, run_in_thread
+from pipeline.runtime.session.run_files import LOCAL, RunFiles
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.session.system_metrics import collecting
+from pipeline.runtime.storage.job_context import current_job
+from pipeline.runtime.storage.node_cache import NodeCache
+from pipeline.runtime.storage.workspace import Inputs, publish
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
@@ -61,8 +67,13 @@ def fit(
     with nullcontext() if runs_here(resources) else open_cluster(resources) as cluster:
         demand = cluster.grant() if cluster else grant_here(resources)
         job.check_shares(demand.most)
+        place, job = _place(job, folder, cluster)
         config = WorkerConfig(
             folder=folder,
+            files=place.files,
+            checkpoints=place.checkpoints,
+            scratch=folder.storage,
+            inputs=place.inputs,
             checkpoint_interval_s=resources.checkpoint_interval_s,
             arithmetic=arithmetic,
             threads=resources.threads,
@@ -77,7 +88,36 @@ def fit(
             run = partial(_fit_actors, cluster, folder, demand, function)
         else:
             run = partial(_fit_here, folder, function)
-        return _follow(run, folder, reader, cluster)
+        return _follow(run, folder, reader, cluster, place)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a training finds and keeps its files.
+
+    Attributes:
+        files: the way of a worker to the driver's run folder.
+        checkpoints: where they are kept.
+        inputs: the images, where the workers must fetch them.
+    """
+
+    files: RunFiles
+    checkpoints: LocalCheckpoints | SharedCheckpoints
+    inputs: Inputs | None
+
+
+def _place(job: Job, folder: RunFolder, cluster: Cluster | None) -> tuple[_Place, Job]:
+    """Say where the files are, and return the job as the workers get it."""
+    within = current_job()
+    if cluster is None or within is None:
+        return _Place(LOCAL, LocalCheckpoints(folder.checkpoints), None), job
+    assert cluster.ray.is_initialized()
+    from pipeline.runtime.ray.driver_files import DriverFiles
+
+    here = Path.cwd()
+    inputs = publish(within.shared, [str(path.relative_to(here)) for path in job.paths])
+    checkpoints = SharedCheckpoints(within.storage, folder.name, folder.checkpoints)
+    return _Place(DriverFiles(), checkpoints, inputs), job.moved(here, Path())
 
 
 def runs_here(resources: Resources) -> bool:
@@ -113,18 +153,29 @@ def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]
         task = cluster.ray.remote(_autotune).options(
             num_cpus=demand.per_worker["CPU"],
             num_gpus=demand.per_worker.get("GPU", 0),
-            max_retries=0,
+            max_retries=0 if cluster.private else resources.max_failures,
         )
-        answer = task.remote(job, resources, demand, in_actor=True)
+        inputs, here, within = None, Path.cwd(), current_job()
+        if within:
+            paths = [str(path.relative_to(here)) for path in job.paths]
+            inputs, job = publish(within.shared, paths), job.moved(here, Path())
+        answer = task.remote(job, resources, demand, in_actor=True, inputs=inputs)
         chosen: tuple[Arithmetic, dict[str, Any]] = cluster.ask(lambda: cluster.ray.get(answer))
         return chosen
 
 
 def _autotune(
-    job: Job, resources: Resources, demand: Demand, *, in_actor: bool
+    job: Job,
+    resources: Resources,
+    demand: Demand,
+    *,
+    in_actor: bool,
+    inputs: Inputs | None = None,
 ) -> tuple[Arithmetic, dict[str, Any]]:
     from pipeline.runtime.ray.worker import tune
 
+    if inputs:
+        job = job.moved(Path(), inputs.fetch())
     return tune(job, resources, demand, in_actor=in_actor)
 
 
@@ -148,11 +199,19 @@ def _run_worker(job: Job, config: WorkerConfig) -> dict[str, Any]:
     # Not sooner: the driver of a cluster, which imports this module too, needs no torch.
     from pipeline.runtime.ray.worker import train
 
-    return train(job, config)
+    if config.inputs is None:
+        return train(job, config)
+    job = job.moved(Path(), config.inputs.fetch())
+    scratch = NodeCache().root / "runs"
+    config = replace(config, scratch=scratch, checkpoints=config.checkpoints.moved(scratch))
+    try:
+        return train(job, config)
+    finally:
+        shutil.rmtree(scratch / config.folder.name, ignore_errors=True)
 
 
 def _follow(
-    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None
+    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None, place: _Place
 ) -> tuple[Path, Arithmetic]:
     """Run a training, hand its events on, and let signals end it in order."""
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -177,7 +236,7 @@ def _follow(
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
         raise KeyboardInterrupt
-    return Path(outcome["checkpoint"]), Arithmetic.of(outcome["arithmetic"])
+    return place.checkpoints.open(outcome["checkpoint"]), Arithmetic.of(outcome["arithmetic"])
 
 
 def _fit_here(folder: RunFolder, function: Fit) -> dict[str, Any]:
@@ -252,6 +311,7 @@ def _ray_trainer(cluster: Cluster, folder: RunFolder, demand: Demand, function: 
         scaling_config=scaling_config,
         run_config=RunConfig(
             name=folder.name,
+            # Of Ray's own: our checkpoints do not go there.
             storage_path=str(folder.storage),
             failure_config=FailureConfig(
                 max_failures=failures,

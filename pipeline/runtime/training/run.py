@@ -12,6 +12,7 @@ from pipeline.params import Params
 from pipeline.runtime.ray.fit import fit, runs_here
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
+from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_metadata
@@ -53,7 +54,7 @@ def run_training(
     """
     with sigterm_interrupts():
         identity = job.identity(arithmetic, library_versions(), code_digest())
-        storage = Path(params.resources.storage).resolve()
+        storage = Path(params.resources.runs).resolve()
         folder = RunFolder(storage, f"{job.stage}-{identity[:16]}")
         with _recorded(params, trained, job, folder) as run_logger:
             with _handling(params, job, run_logger, folder) as handler:
@@ -63,7 +64,8 @@ def run_training(
             run_logger.log(best_metrics(state.history[state.best_epoch - 1]), 0)
             write_bundle(bundle, describe_best(job, state, used), checkpoint / BEST_FILE)
             run_logger.end("FINISHED", bundle_tags(bundle))
-            shutil.rmtree(folder.path, ignore_errors=True)
+            if not current_job():  # whose driver does it when the outs are stored
+                shutil.rmtree(folder.path, ignore_errors=True)
     return state
 
 
@@ -88,7 +90,7 @@ def _handling(
 def _recorded(params: Params, trained: Trained, job: Job, folder: RunFolder) -> Iterator[RunLogger]:
     """Yield the MLflow run of this training; an error or a signal ends it as FAILED or KILLED."""
     metadata = gather_metadata(params, trained, job.images_digest)
-    journals = journal_folder(params.resources.storage)
+    journals = journal_folder(params.resources.runs)
     run_logger = RunLogger(params.tracking, metadata, journals, folder.path)
     with closing(run_logger):
         try:
