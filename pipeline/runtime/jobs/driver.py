@@ -1,9 +1,11 @@
 """The driver of a job, on a node of the cluster: inputs in, one stage, outs back."""
 
 import os
+import shlex
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +14,6 @@ from filelock import FileLock
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.jobs.inside import run_stage
-from pipeline.runtime.jobs.package import FILES
 from pipeline.runtime.jobs.spec import JobSpec, latest_attempt, save_failure, save_result
 from pipeline.runtime.storage.job_context import JobContext, placed
 from pipeline.runtime.storage.node_cache import DamagedError, NodeCache
@@ -21,6 +22,7 @@ from pipeline.runtime.storage.workspace import load_tree
 
 # Exit codes beside 2, for a mistake that another attempt would meet again.
 REPEAT = 75  # as sysexits.h has it: a passing failure
+_COMPLETE = ".convoy/complete"  # in a workspace that has all that it begins with
 JOURNALS = Path(".convoy/journal")  # records of runs that wait for their store
 
 
@@ -36,7 +38,10 @@ def run(job: JobContext) -> None:
         with _workspace(cache, job, spec, package):
             params = placed(load_params())
             try:
-                run_stage(job, spec.stage, params)
+                if spec.stage == "repro":
+                    _repro(spec.targets)
+                else:
+                    run_stage(spec.stage, params)
             except DamagedError:
                 raise
             except PipelineError as error:
@@ -59,15 +64,16 @@ def _workspace(cache: NodeCache, job: JobContext, spec: JobSpec, package: Path) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         check_attempt(job)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        cache.materialize(job.shared, load_tree(job.shared, spec.inputs), folder)
-        for name in FILES:
-            shutil.copyfile(package / name, folder / name)
-        measured = cache.root / "index"  # what the stage index remembers
-        measured.mkdir(exist_ok=True)
-        (folder / ".convoy").mkdir(exist_ok=True)
-        (folder / ".convoy" / "index").symlink_to(measured)
+        if not (folder / _COMPLETE).exists():  # else an attempt before this one was killed
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            cache.materialize(job.shared, load_tree(job.shared, spec.inputs), folder)
+            shutil.copytree(package, folder, dirs_exist_ok=True)
+            measured = cache.root / "index"  # what the stage index remembers
+            measured.mkdir(exist_ok=True)
+            (folder / ".convoy").mkdir(exist_ok=True)
+            (folder / ".convoy" / "index").symlink_to(measured)
+            (folder / _COMPLETE).touch()
         os.environ["PYTHONPATH"] = str(package)  # processes that are started find the code
         os.chdir(folder)
         try:
@@ -75,6 +81,28 @@ def _workspace(cache: NodeCache, job: JobContext, spec: JobSpec, package: Path) 
         finally:
             os.chdir(package)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _repro(targets: Sequence[str]) -> None:
+    """Run `dvc repro` in the current folder, which is no git repository.
+
+    Raises:
+        PipelineError: a stage has failed.
+    """
+    programs = Path(".convoy/bin").resolve()
+    programs.mkdir(exist_ok=True)
+    command = programs / "convoy"  # by which dvc.yaml calls what is not installed on a node
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pipeline "$@"\n')
+    command.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    dvc = [sys.executable, "-m", "dvc"]
+    if not Path(".dvc").exists():
+        subprocess.run([*dvc, "init", "-q", "--no-scm"], env=environment, check=True)
+    if subprocess.run([*dvc, "repro", *targets], env=environment, check=False).returncode:
+        raise PipelineError("dvc repro has failed on the cluster; the lines above say where")
 
 
 def check_attempt(job: JobContext) -> None:

@@ -94,7 +94,7 @@ def _interrupted(server: JobServer, job: str) -> PipelineError:
 
 
 def _joins(job: str) -> str:
-    return f"the same command joins it, convoy jobs follow {job} shows it, convoy jobs stop ends it"
+    return f"the same command joins it, convoy jobs --follow {job} shows it"
 
 
 class _Log:

@@ -11,13 +11,20 @@ from pipeline.errors import PipelineError
 
 _PRODUCT = Path(__file__).parents[2]
 _SUFFIXES = {".py", ".html", ".css", ".typed"}
-FILES = ("params.yaml", "dvc.yaml")
+_FILES = ("params.yaml", "dvc.yaml", ".dvcignore")
+_VERSIONS = "infra/lock/*.txt"  # on which stages depend
 MOST_BYTES = 4 * 2**20  # before it is compressed, to about a quarter
 
 
 def code_files() -> list[Path]:
     """Return the files of the product, sorted."""
     return sorted(path for path in _PRODUCT.rglob("*") if path.suffix in _SUFFIXES)
+
+
+def project_files() -> list[Path]:
+    """Return the files of the current folder that say what is to be done."""
+    named = [Path(name) for name in _FILES]
+    return [path for path in named if path.exists()] + sorted(Path().glob(_VERSIONS))
 
 
 def code_digest() -> str:
@@ -31,7 +38,7 @@ def code_digest() -> str:
 
 def package_size() -> int:
     """Return the bytes of the package, before it is compressed."""
-    files = [*code_files(), *(Path(name) for name in FILES)]
+    files = [*code_files(), *project_files()]
     return sum(path.stat().st_size for path in files)
 
 
@@ -54,6 +61,7 @@ def code_package() -> Iterator[Path]:
             copy = folder / "pipeline" / path.relative_to(_PRODUCT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        for file in FILES:
+        for file in project_files():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / file)
         yield folder

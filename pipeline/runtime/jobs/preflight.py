@@ -49,8 +49,16 @@ class Cluster:
     sees_images: bool
 
 
-def check_cluster(params: Params, server: JobServer, storage: Storage) -> Cluster:
+def check_cluster(
+    params: Params, server: JobServer, storage: Storage, *, afresh: bool = False
+) -> Cluster:
     """Check all that a job needs, at once, in at most half a minute.
+
+    Args:
+        params: with resources.
+        server: of the cluster.
+        storage: the shared one.
+        afresh: whether a cluster that was found well some minutes ago is checked again.
 
     Raises:
         PipelineError: something is missing; a line for each has been printed.
@@ -58,9 +66,9 @@ def check_cluster(params: Params, server: JobServer, storage: Storage) -> Cluste
     key = values_digest(
         [params.resources.model_dump(mode="json"), params.data.root, server.address, storage.uri]
     )
-    if known := _known(key):
+    if not afresh and (known := _known(key)):
         return known
-    quick = Storage(storage.uri, patience_s=5.0) if storage.uri else storage
+    quick = Storage(storage.uri, patience_s=5.0)
     nonce = uuid.uuid4().hex
     checks: list[Callable[[], None]] = [
         lambda: _check_server(server),
@@ -76,8 +84,9 @@ def check_cluster(params: Params, server: JobServer, storage: Storage) -> Cluste
             found = Cluster(answer["nodes"], all(seen["images"] for seen in answer["seen"]))
         except PipelineError as error:
             failures.append(str(error))
-    quick.remove(f"preflight/{nonce}") if not failures else None
-    if failures:
+    if not failures:
+        quick.remove(f"preflight/{nonce}")
+    else:
         for line in failures:
             print(f"cluster: {line}", file=sys.stderr)
         raise PipelineError(

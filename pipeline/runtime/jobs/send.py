@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import atomic_path, fresh_folder
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
-from pipeline.progress import progress_bar
-from pipeline.runtime.jobs.driver import JOURNALS
+from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.follow import follow
 from pipeline.runtime.jobs.package import code_digest, code_package
 from pipeline.runtime.jobs.preflight import check_cluster
@@ -23,11 +22,11 @@ from pipeline.runtime.jobs.spec import (
     load_failure,
     load_result,
 )
-from pipeline.runtime.jobs.stage_files import StageFiles, stage_files
-from pipeline.runtime.ray.job_server import JobServer
+from pipeline.runtime.jobs.stage_files import stage_files
+from pipeline.runtime.ray.job_server import JobServer, JobState
 from pipeline.runtime.storage.job_context import JobContext
 from pipeline.runtime.storage.shared import Storage
-from pipeline.runtime.storage.trees import DigestCache, File, Tree, hash_file, snapshot
+from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
 from pipeline.runtime.storage.workspace import save_tree
 from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.store import (
@@ -55,93 +54,161 @@ def send_stage(params: Params, stage: str) -> None:
         PipelineError: something that the cluster lacks, a mistake that the stage found, a job that
             was stopped or failed too often; or the sender has detached.
     """
-    storage = Storage(params.resources.storage)
-    job = _Job(params, stage, storage)
-    result = load_result(storage, job.spec.identity)
-    if result is not None and _fetched(storage, job.spec, result):
-        print(f"{stage}: taken from the job {job.spec.identity[:12]}, which has ended")
-        return
+    files = stage_files(stage, params)
+    carried = [path for path in files.inputs if stage != "index" or path != params.data.root]
+    listing = _listing(params) if stage == "index" else None
+    job = SentJob(params, stage, carried, files.outs, about=[files.values(params), listing])
+    result = job.run()
+    job.fetch(result)
+
+
+def reads_images_there(stage: str, params: Params) -> bool:
+    """Whether the nodes see the images at `data.root`, if the stage reads them."""
+    root = params.data.root
+    if stage not in ("index", "pack") or "://" in root:
+        return True
+    if not Path(root).is_absolute():
+        return False
     server = JobServer(str(params.resources.address))
-    for failures in range(params.resources.max_failures + 1):
-        attempt = job.join_or_submit(server)
-        ended = follow(server, job.id(attempt))
-        result = load_result(storage, job.spec.identity)
-        if result is not None and _fetched(storage, job.spec, result):
-            return
-        if failure := load_failure(storage, job.spec.identity, attempt):
-            message, written = failure
-            fetch(storage, written, job.spec.outs)
-            raise PipelineError(message)
-        if ended and ended.status == "STOPPED":
-            raise PipelineError(
-                f"the job {job.id(attempt)} was stopped; run dvc repro to go on from its last"
-                " checkpoint"
-            )
-        why = "its cluster was restarted" if ended is None else _why(ended.message, ended.exit_code)
-        print(f"{stage}: attempt {attempt} of the job has failed: {why}", flush=True)
-        if failures < params.resources.max_failures:
-            print(f"{stage}: starts attempt {attempt + 1}", flush=True)
-    raise PipelineError(
-        f"the job {job.id(attempt)} failed {params.resources.max_failures + 1} times, the last time"
-        f" since {why}; convoy jobs follow {job.id(attempt)} shows its log; mend the cause and run"
-        " dvc repro to go on from its last checkpoint"
-    )
+    return check_cluster(params, server, Storage(params.resources.storage)).sees_images
 
 
-class _Job:
-    """A stage of this workspace as a job."""
+class SentJob:
+    """A stage of this workspace, or a whole `dvc repro`, as a job.
 
-    def __init__(self, params: Params, stage: str, storage: Storage) -> None:
-        self._params, self._storage = params, storage
-        files = stage_files(stage, params)
-        self._weights = _first_weights(params, stage, files)
+    Attributes:
+        spec: what it is.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        stage: str,
+        carried: Iterable[str],
+        outs: Sequence[str],
+        *,
+        about: object,
+        targets: Sequence[str] = (),
+    ) -> None:
+        """Hash what the job depends on.
+
+        Args:
+            params: with the cluster's address.
+            stage: its name, or 'repro'.
+            carried: paths that travel.
+            outs: paths that it writes.
+            about: what else its result depends on, as JSON values.
+            targets: of `dvc repro`.
+        """
+        self._params, self._storage = params, Storage(params.resources.storage)
+        self._server = JobServer(str(params.resources.address))
+        stages = ("train", "finetune") if stage == "repro" else (stage,)
+        self._weights = {name: found for name in stages if (found := _weights(params, name))}
         extra = [str(weights["weights"]) for weights in self._weights.values()]
-        known = DigestCache(Path(), _DIGESTS)
-        self._tree = snapshot(Path(), [*_carried(stage, params, files), *extra], known)
-        about = [stage, code_digest(), files.values(params), self._tree.digest, self._weights]
-        identity = values_digest([*about, _listing(stage, params)])
-        self.spec = JobSpec(identity, stage, self._tree.digest, files.outs)
+        self._tree = snapshot(Path(), [*carried, *extra], DigestCache(Path(), _DIGESTS))
+        identity = values_digest(
+            [stage, list(targets), code_digest(), about, self._tree.digest, self._weights]
+        )
+        self.spec = JobSpec(identity, stage, self._tree.digest, tuple(outs), tuple(targets))
 
     def id(self, attempt: int) -> str:
         """Return the name of an attempt at the job server."""
         return f"convoy-{self.spec.stage}-{self.spec.identity[:12]}-{attempt}"
 
-    def join_or_submit(self, server: JobServer) -> int:
+    def run(self) -> Tree:
+        """Join or submit the job and follow it to its end, in several attempts if need be.
+
+        Returns:
+            What it has written; all of it is in the storage.
+
+        Raises:
+            PipelineError: see `send_stage`.
+        """
+        identity, stage = self.spec.identity, self.spec.stage
+        if result := self._whole_result():
+            print(f"{stage}: taken from the job {identity[:12]}, which has ended")
+            return result
+        most, failures = self._params.resources.max_failures, 0
+        while True:
+            attempt = self.join_or_submit()
+            ended = follow(self._server, self.id(attempt))
+            if result := self._whole_result():
+                return result
+            if latest_attempt(self._storage, identity) > attempt:  # another sender was faster
+                continue
+            if failure := load_failure(self._storage, identity, attempt):
+                message, written = failure
+                self.fetch(written)
+                raise PipelineError(message)
+            if ended and ended.status == "STOPPED":
+                raise PipelineError(
+                    f"the job {self.id(attempt)} was stopped; the same command goes on from its"
+                    " last checkpoint"
+                )
+            failures += 1
+            why = _why(ended)
+            print(f"{stage}: attempt {attempt} of the job has failed: {why}", flush=True)
+            if failures > most:
+                raise PipelineError(
+                    f"the job {self.id(attempt)} failed {failures} times, at last since {why};"
+                    f" convoy jobs --follow {self.id(attempt)} shows its log; mend the cause, and"
+                    " the same command goes on from its last checkpoint"
+                )
+
+    def join_or_submit(self) -> int:
         """Return the number of the attempt that runs; it is started unless one does."""
         stage, storage, identity = self.spec.stage, self._storage, self.spec.identity
         attempt = latest_attempt(storage, identity)
-        state = server.state(self.id(attempt)) if attempt else None
+        state = self._server.state(self.id(attempt)) if attempt else None
         if state and state.running:
-            print(f"{stage}: joins the job {self.id(attempt)} at {server.address}", flush=True)
+            self._say(f"joins the job {self.id(attempt)}", 0)
             return attempt
-        check_cluster(self._params, server, storage)
+        check_cluster(self._params, self._server, storage)
         sent = storage.put(self._tree.files, Path(), f"{stage}: upload")
         save_tree(storage, self._tree)
         self.spec.save(storage)
         attempt += 1
         begin_attempt(storage, identity, attempt)
         with code_package() as package:
-            fresh = server.submit(
+            fresh = self._server.submit(
                 self.id(attempt),
                 ENTRYPOINT,
                 package=package,
                 environment=self._context(attempt).environment() | _environment(),
                 metadata={"stage": stage, "identity": identity, "storage": storage.uri},
             )
-        verb = "runs as" if fresh else "joins"
-        size = f"{sent / 2**20:.1f} MiB uploaded" if sent else "nothing to upload"
-        print(f"{stage}: {verb} the job {self.id(attempt)} at {server.address}, {size}", flush=True)
+        self._say(f"{'runs as' if fresh else 'joins'} the job {self.id(attempt)}", sent)
         return attempt
 
+    def fetch(self, written: Tree) -> None:
+        """Write what the job has written."""
+        fetch(self._storage, written, self.spec.outs)
+
+    def _whole_result(self) -> Tree | None:
+        """Return the result, unless the storage has lost a part of it."""
+        result = load_result(self._storage, self.spec.identity)
+        if result is None:
+            return None
+        there = self._storage.has(result.files)
+        if lost := [file.path for file in result.files if file.sha256 not in there]:
+            drop_result(self._storage, self.spec.identity)
+            print(f"{self.spec.stage}: {self._storage.uri} has lost {lost[0]}; it is made again")
+            return None
+        return result
+
+    def _say(self, what: str, sent: int) -> None:
+        size = f"{sent / 2**20:.1f} MiB uploaded" if sent else "0 bytes to upload"
+        print(f"{self.spec.stage}: {what} at {self._server.address}, {size}", flush=True)
+
     def _context(self, attempt: int) -> JobContext:
-        uri, stage = tracking_uri(self._params.tracking), self.spec.stage
+        uri = tracking_uri(self._params.tracking)
         check_address(uri)
         return JobContext(
             identity=self.spec.identity,
             attempt=attempt,
             storage=self._storage.uri,
             store=None if reached_from_elsewhere(uri) else lasting_address(uri),
-            provenance=provenance([Path(path) for path in stage_files(stage, self._params).inputs]),
+            provenance=provenance(sorted({Path(file.path).parent for file in self._tree.files})),
             weights=self._weights,
         )
 
@@ -163,27 +230,21 @@ def _environment() -> dict[str, str]:
     return values
 
 
-def _carried(stage: str, params: Params, files: StageFiles) -> list[str]:
-    """Return the inputs that travel: all but the images at `data.root`, which the nodes see."""
-    root = params.data.root
-    return [path for path in files.inputs if stage not in ("index", "pack") or path != root]
-
-
-def _listing(stage: str, params: Params) -> str | None:
+def _listing(params: Params) -> str:
     """Digest the listing of the images at `data.root`, which do not travel."""
-    if stage != "index":
-        return None
     from pipeline.data.sources.open import open_source
 
     images = open_source(params.data.root).list_images().images
     return values_digest(images.to_pydict())
 
 
-def _first_weights(params: Params, stage: str, files: StageFiles) -> dict[str, dict[str, object]]:
-    """Find first weights that are none of the stage's inputs, and link them into the workspace."""
+def _weights(params: Params, stage: str) -> dict[str, object]:
+    """Find first weights that are none of the stage's inputs, and copy them into the workspace."""
     recipes: dict[str, Training] = {"train": params.train, "finetune": params.finetune}
     recipe = recipes.get(stage)
-    if recipe is None or recipe.weights is None or recipe.weights in files.inputs:
+    if recipe is None or recipe.weights is None:
+        return {}
+    if recipe.weights in stage_files(stage, params).inputs:
         return {}
     from pipeline.runtime.training.initial_weights import find_initial_weights
 
@@ -197,55 +258,13 @@ def _first_weights(params: Params, stage: str, files: StageFiles) -> dict[str, d
     else:
         with atomic_path(copy) as temporary:
             shutil.copyfile(found.weights, temporary)
-    return {stage: asdict(replace(found, weights=None)) | {"weights": str(copy)}}
+    return asdict(replace(found, weights=None)) | {"weights": str(copy)}
 
 
-def _why(message: str, exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"its driver was killed by signal {-exit_code}"
-    lines = [line for line in message.splitlines() if line.strip()]
-    return " ".join(lines[0].split())[:200] if lines else f"its driver left exit code {exit_code}"
-
-
-def _fetched(storage: Storage, spec: JobSpec, result: Tree) -> bool:
-    """Write the outs of a job; a damaged result is forgotten, so that it is made again."""
-    try:
-        fetch(storage, result, spec.outs)
-    except FileNotFoundError as error:
-        drop_result(storage, spec.identity)
-        print(f"{spec.stage}: its result in {storage.uri} is damaged ({error}); it is made again")
-        return False
-    return True
-
-
-def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
-    """Write files of the storage below the current folder, each out as a whole.
-
-    Raises:
-        FileNotFoundError: one is missing or damaged, and nothing of its out is written.
-    """
-    with progress_bar(tree.size, "fetch", "B") as bar:
-        for out in (*outs, str(JOURNALS)):
-            inside = [file for file in tree.files if file.path.startswith(f"{out}/")]
-            single = [file for file in tree.files if file.path == out]
-            if out == str(JOURNALS):
-                single, inside = inside, []
-            for file in single:
-                with atomic_path(Path(file.path)) as temporary:
-                    _get(storage, file, temporary)
-                bar.update(file.size)
-            if inside:
-                with fresh_folder(Path(out)) as folder:
-                    for file in inside:
-                        path = folder / Path(file.path).relative_to(out)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        _get(storage, file, path)
-                        bar.update(file.size)
-
-
-def _get(storage: Storage, file: File, to: Path) -> None:
-    storage.get(file, to)
-    if hash_file(to) != file.sha256:
-        storage.forget(file)
-        raise FileNotFoundError(f"{file.path} is not what its digest says")
-    to.chmod(0o644)
+def _why(ended: JobState | None) -> str:
+    if ended is None:
+        return "its cluster was restarted"
+    if ended.exit_code is not None and ended.exit_code < 0:
+        return f"its driver was killed by signal {-ended.exit_code}"
+    lines = [line for line in ended.message.splitlines() if line.strip()]
+    return " ".join(lines[0].split())[:200] if lines else f"exit code {ended.exit_code}"

@@ -1,17 +1,18 @@
 """What a stage reads and writes, as dvc.yaml says."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean
 from pipeline.params import Params
 
 DVC_FILE = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
 _CODE = ("pipeline/", "infra/")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -58,6 +59,19 @@ def stage_files(stage: str, params: Params) -> StageFiles:
 def all_outs(params: Params) -> list[str]:
     """Return what all stages write."""
     return [path for stage in _stages() for path in stage_files(stage, params).outs]
+
+
+def check_stages(names: Iterable[str]) -> None:
+    """Refuse names that dvc.yaml does not have.
+
+    Raises:
+        PipelineError: names the first, and the nearest.
+    """
+    known = _stages()
+    for name in names:
+        if name not in known:
+            nearest = did_you_mean(name, known) or f"; stages: {', '.join(known)}"
+            raise PipelineError(f"{DVC_FILE} has no stage {name}{nearest}")
 
 
 def _stages() -> dict[str, Any]:

@@ -5,12 +5,13 @@ import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.params import JOINED, Params
-from pipeline.runtime.storage.node_cache import NodeCache
-from pipeline.runtime.storage.shared import Storage
+
+if TYPE_CHECKING:  # a command that meets no cluster needs no storage
+    from pipeline.runtime.storage.shared import Storage
 
 VARIABLE = "CONVOY_JOB"
 _ADDRESS = "RAY_ADDRESS"
@@ -38,13 +39,17 @@ class JobContext:
     weights: dict[str, dict[str, Any]]
 
     @cached_property
-    def shared(self) -> Storage:
+    def shared(self) -> "Storage":
         """The shared storage, opened."""
+        from pipeline.runtime.storage.shared import Storage
+
         return Storage(self.storage)
 
     @property
     def state(self) -> Path:
         """The folder of a node for checkpoints and records of the job; it outlives an attempt."""
+        from pipeline.runtime.storage.node_cache import NodeCache
+
         return NodeCache().root / "jobs" / self.identity
 
     def environment(self) -> dict[str, str]:
