@@ -1,7 +1,6 @@
 """The job server of a Ray cluster, by HTTP: from any machine that reaches its address."""
 
 import asyncio
-import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -80,7 +79,9 @@ class JobServer:
             ServerAwayError: nobody answers.
             PipelineError: the token is missing or refused.
         """
-        return dict(self._ask(lambda client: client._do_request("GET", "/api/version").json()))
+        from pipeline.runtime.ray.internals import server_versions
+
+        return self._ask(server_versions)
 
     def state(self, job: str) -> JobState | None:
         """Return a job's state, None where the server knows none by that id."""
@@ -168,7 +169,9 @@ class JobServer:
             raise self._away(error) from error
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.ERROR)  # or it names each upload
+        from pipeline.runtime.ray.internals import quieten_clients
+
+        quieten_clients()
         return JobSubmissionClient(self.address)
 
     def _ask(self, question: Callable[[Any], T], patience_s: float = _ANSWER_S) -> T:
