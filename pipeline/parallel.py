@@ -43,6 +43,11 @@ def spread_by(spread: Spread) -> Iterator[None]:
         _elsewhere = before
 
 
+def is_spread() -> bool:
+    """Whether work goes to other machines."""
+    return _elsewhere is not None
+
+
 def usable_cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

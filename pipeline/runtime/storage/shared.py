@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -199,6 +200,7 @@ class Storage:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
+@cache  # a connection takes a second to make
 def _open(uri: str) -> tuple[Any, str]:
     """Return fsspec's file system, and where in it `uri` leads."""
     import fsspec
