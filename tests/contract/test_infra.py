@@ -12,6 +12,7 @@ import sys
 import tomllib
 from copy import deepcopy
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import jsonschema
@@ -341,9 +342,7 @@ def files():
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_launcher_files_are_valid_and_ask_for_the_token(name):
-    import ray.autoscaler  # a namespace without Ray's core would do, but there is none
-
-    schema = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    schema = Path(find_spec("ray").origin).parent / "autoscaler" / "ray-schema.json"
     accepted_by("check-jsonschema", "--schemafile", schema, INFRA / "ray" / f"{name}.yaml")
     launcher = LAUNCHERS[name]
     for moment in ("head", "worker"):
@@ -432,7 +431,6 @@ def test_torchrun_trains_what_is_out_of_date_and_dvc_does_the_rest(stubs, alloca
 
 
 SRUN = """
-test "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = "$(printf '%o' $((0666 & ~$(umask))))"
 stat -c %a "$(dirname "$RAY_AUTH_TOKEN_PATH")" >>"$CALLS"
 wc -c <"$RAY_AUTH_TOKEN_PATH" >>"$CALLS"
 while [ "$1" != -- ]; do shift; done; shift
