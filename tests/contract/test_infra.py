@@ -153,6 +153,8 @@ def test_kustomization_applies_every_manifest_but_the_job():
     assert set(KUSTOMIZATION["resources"]) == set(MANIFESTS) - {"ray-job.yaml"}
     assert KUSTOMIZATION["images"][0]["name"] == "convoy"
     assert KUSTOMIZATION["images"][0]["newTag"] == __version__
+    # Kustomize follows aliases, but has failed on merge keys.
+    assert not [name for name in MANIFESTS if "<<" in read(f"k8s/{name}")]
     namespace = the("Namespace", KUSTOMIZATION["namespace"])
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -258,8 +260,7 @@ def test_services_of_compose_have_few_rights_and_limits(name):
         if SECRET.search(variable) and not variable.endswith(("_FILE", "_PATH")):
             # `:?` ends with a line where the variable is missing or empty.
             assert not re.sub(r"\$\{[A-Z_]+:\?[^}]+\}", "", value).strip('",'), variable
-    for secret in service.get("secrets", ()):
-        assert set(COMPOSE["secrets"][secret]) == {"environment"}
+    assert not {"secrets", "configs"} & set(service)  # Compose refuses both with read_only
     for other in service.get("depends_on", ()):
         assert "healthcheck" in COMPOSE["services"][other]
 
@@ -268,7 +269,6 @@ def test_what_compose_asks_for_is_made_by_its_first_command():
     text = read("compose.yaml")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     asked = set(re.findall(r"\$\{([A-Z_]+):\?", code))
-    asked |= {secret["environment"] for secret in COMPOSE["secrets"].values()}
     head = text[: text.index("\nname:")]
     assert asked == {name for name in asked if re.search(rf"\b{name}\b", head)}
     assert run("git", "check-ignore", "infra/.env", cwd=ROOT).returncode == 0
