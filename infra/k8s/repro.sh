@@ -14,4 +14,5 @@ if [ ! -e "$folder" ]; then
 fi
 cd "$folder"
 dvc config --local core.no_scm true # the image has no .git
+export RAY_ADDRESS=http://127.0.0.1:8265 # the job server: this runs on the head
 exec dvc repro

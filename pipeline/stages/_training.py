@@ -33,6 +33,8 @@ def train_stage(params: Params, stage: str, name: str) -> None:
         bundle=bundle,
         history=HISTORY / f"{name}.json",
     )
+    if state is None:
+        return
     best = state.history[state.best_epoch - 1]
     print(
         f"{stage}: {state.epochs_done} epochs, best {state.best_epoch}: validation loss"

@@ -446,9 +446,14 @@ def test_ray_in_an_allocation_runs_the_workflow_with_a_token_of_its_own(stubs, a
     calls = (allocation / "calls").read_text().splitlines()
     assert calls[1].startswith(
         "srun --kill-on-bad-exit=1 ray symmetric-run --address 10.0.0.1:23456 --min-nodes 3"
-        " --num-cpus 32 --num-gpus 4 -- env RAY_ADDRESS=10.0.0.1:23456 "
+        " --num-cpus 32 --num-gpus 4 -- env RAY_ADDRESS=http://127.0.0.1:8265 "
     )
-    assert calls[2:] == ["700", "65", "dvc repro train finetune", "10.0.0.1:23456 token"]
+    assert calls[2:] == [
+        "700",
+        "65",
+        "dvc repro train finetune",
+        "http://127.0.0.1:8265 token",
+    ]
     assert not list(allocation.glob(".slurm-*"))
 
 

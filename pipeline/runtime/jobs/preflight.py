@@ -18,8 +18,8 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.jobs import _probe
 from pipeline.runtime.jobs.package import code_package
+from pipeline.runtime.ray import probe
 from pipeline.runtime.ray.demand import state_demand
 from pipeline.runtime.ray.job_server import JobServer
 from pipeline.runtime.storage.shared import Storage
@@ -157,7 +157,7 @@ def _probe_cluster(
 ) -> dict[str, Any]:
     """Run the probe as a job, and return what it found."""
     job = f"convoy-preflight-{nonce[:12]}"
-    script = Path(_probe.__file__).read_text(encoding="utf-8")
+    script = Path(probe.__file__).read_text(encoding="utf-8")
     asked = {"uri": storage.uri, "nonce": nonce, "root": params.data.root, "packages": _SAME}
     server.submit(
         job,

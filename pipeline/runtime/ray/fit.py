@@ -17,6 +17,7 @@ from pipeline.parallel import usable_cores
 from pipeline.params import Resources
 from pipeline.runtime.ray.cluster import Cluster, open_cluster
 from pipeline.runtime.ray.demand import Demand, state_demand
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
 from pipeline.runtime.session.checkpoints import LocalCheckpoints, SharedCheckpoints
@@ -68,17 +69,8 @@ def fit(
         demand = cluster.grant() if cluster else grant_here(resources)
         job.check_shares(demand.most)
         place, job = _place(job, folder, cluster)
-        config = WorkerConfig(
-            folder=folder,
-            files=place.files,
-            checkpoints=place.checkpoints,
-            scratch=folder.storage,
-            inputs=place.inputs,
-            checkpoint_interval_s=resources.checkpoint_interval_s,
-            arithmetic=arithmetic,
-            threads=resources.threads,
-            cores=int(demand.per_worker["CPU"]),
-            gpu="GPU" in demand.per_worker,
+        config = replace(
+            _config(arithmetic, resources, folder, place, demand),
             in_actor=cluster is not None,
             loopback=cluster is not None and cluster.private,
             samples_system=reader.wants_system_metrics,
@@ -106,6 +98,31 @@ class _Place:
     inputs: Inputs | None
 
 
+def _config(
+    arithmetic: Arithmetic,
+    resources: Resources,
+    folder: RunFolder,
+    place: _Place,
+    demand: Demand,
+) -> WorkerConfig:
+    """Return what a worker in this process gets."""
+    return WorkerConfig(
+        folder=folder,
+        files=place.files,
+        checkpoints=place.checkpoints,
+        scratch=folder.storage,
+        inputs=place.inputs,
+        checkpoint_interval_s=resources.checkpoint_interval_s,
+        arithmetic=arithmetic,
+        threads=resources.threads,
+        cores=int(demand.per_worker["CPU"]),
+        gpu="GPU" in demand.per_worker,
+        in_actor=False,
+        loopback=False,
+        samples_system=False,
+    )
+
+
 def _place(job: Job, folder: RunFolder, cluster: Cluster | None) -> tuple[_Place, Job]:
     """Say where the files are, and return the job as the workers get it."""
     within = current_job()
@@ -121,12 +138,13 @@ def _place(job: Job, folder: RunFolder, cluster: Cluster | None) -> tuple[_Place
 
 
 def runs_here(resources: Resources) -> bool:
-    """Whether a training needs no process but this one."""
-    return resources.address is None and resources.most_workers == 1
+    """Whether a training starts no other process: it needs one, or torchrun has started all."""
+    alone = resources.most_workers == 1 or torchrun_world() is not None
+    return resources.address is None and alone
 
 
 def grant_here(resources: Resources) -> Demand:
-    """Say what the worker in this process gets.
+    """Say what the worker in this process gets; of torchrun's processes each gets its share.
 
     Raises:
         PipelineError: this machine does not have it.
@@ -134,7 +152,31 @@ def grant_here(resources: Resources) -> Demand:
     import torch
 
     machine = {"CPU": float(usable_cores()), "GPU": float(torch.cuda.device_count())}
-    return state_demand(resources, [machine], "this machine")
+    world = torchrun_world()
+    if world is None:
+        return state_demand(resources, [machine], "this machine")
+    here = resources.model_copy(update={"workers": world.local_size})
+    return replace(
+        state_demand(here, [machine], "this machine"), fewest=world.size, most=world.size
+    )
+
+
+def fit_member(job: Job, arithmetic: Arithmetic, resources: Resources, folder: RunFolder) -> None:
+    """Train in one of torchrun's processes but the first, which records and writes.
+
+    Raises:
+        PipelineError: see `fit`.
+        KeyboardInterrupt: the first process was asked to stop.
+    """
+    place, job = _place(job, folder, None)
+    config = _config(arithmetic, resources, folder, place, grant_here(resources))
+    run = partial(_fit_here, folder, partial(_run_worker, job, config))
+    # A signal is for the first process, after whose checkpoint all end.
+    outcome = run_here(run, ask=lambda: None, worth_asking=lambda: True)
+    if "error" in outcome:
+        raise PipelineError(outcome["error"])
+    if "stopped" in outcome:
+        raise KeyboardInterrupt
 
 
 def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]]:

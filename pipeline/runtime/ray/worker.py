@@ -14,6 +14,7 @@ from pipeline.params import Resources
 from pipeline.progress import progress_bar
 from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.compute_cache import cached_compute
 from pipeline.runtime.session.event_log import EventLog
@@ -128,7 +129,11 @@ def _agree_on_start(job: Job, config: WorkerConfig, share: Share, device: torch.
             start = _Start(checkpoint, uuid4().hex, compute)
         except PipelineError as error:
             mistake = str(error)
-    if share.workers > 1:
+    if torchrun_world():  # Ray's local mode sends nothing between processes
+        said: list[Any] = [start, mistake]
+        torch.distributed.broadcast_object_list(said)
+        start, mistake = said
+    elif share.workers > 1:
         from ray.train.collective import broadcast_from_rank_zero
 
         start, mistake = broadcast_from_rank_zero((start, mistake))

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.ray.fit import fit, runs_here
+from pipeline.runtime.ray.fit import fit, fit_member, runs_here
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.storage.job_context import current_job
@@ -35,7 +36,7 @@ def run_training(
     *,
     bundle: Path,
     history: Path,
-) -> TrainingState:
+) -> TrainingState | None:
     """Train, and write the best network as a bundle.
 
     A call with the same job, libraries and code as one that was killed goes on from its last
@@ -49,6 +50,9 @@ def run_training(
         bundle: the folder to write.
         history: the JSON file to write, one record per epoch.
 
+    Returns:
+        How the training has ended; None in a process of torchrun that is not the first.
+
     Raises:
         PipelineError: see `fit`.
     """
@@ -56,6 +60,10 @@ def run_training(
         identity = job.identity(arithmetic, library_versions(), code_digest())
         storage = Path(params.resources.runs).resolve()
         folder = RunFolder(storage, f"{job.stage}-{identity[:16]}")
+        world = torchrun_world()
+        if world and world.rank:
+            fit_member(job, arithmetic, params.resources, folder)
+            return None
         with _recorded(params, trained, job, folder) as run_logger:
             with _handling(params, job, run_logger, folder) as handler:
                 checkpoint, used = fit(job, arithmetic, params.resources, folder, handler)
