@@ -7,6 +7,7 @@ work/                 workspaces, made of links to them
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -91,6 +92,8 @@ class NodeCache:
                 _link(blob, path)
                 bar.update(file.size)
 
+            for path in tree.empty:
+                (folder / path).mkdir(parents=True, exist_ok=True)
             for _ in pool.map(place, tree.files):
                 pass
 
@@ -154,7 +157,7 @@ def _seal(path: Path) -> None:
 
 
 def _link(blob: Path, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     os.link(blob, temporary)
     temporary.replace(path)
     temporary.unlink(missing_ok=True)  # replace leaves it where both were one file already
