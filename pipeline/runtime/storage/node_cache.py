@@ -87,9 +87,12 @@ class NodeCache:
         with progress_bar(tree.size, "fetch", "B") as bar, ThreadPoolExecutor(_AT_ONCE) as pool:
 
             def place(file: File) -> None:
-                blob, path = self.fetch(storage, file), folder / file.path
+                path = folder / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _link(blob, path)
+                try:
+                    _link(self.fetch(storage, file), path)
+                except FileNotFoundError:  # another process has just made room
+                    _link(self.fetch(storage, file), path)
                 bar.update(file.size)
 
             for path in tree.empty:
@@ -138,11 +141,12 @@ class NodeCache:
         wanted = size + _LEAST_FREE * usage.total - usage.free
         if wanted <= 0:
             return
-        unused = [
-            (status.st_atime, status.st_size, path)
-            for path in (self.root / "blobs").glob("*/*")
-            if (status := path.stat()).st_nlink == 1
-        ]
+        unused = []
+        for path in (self.root / "blobs").glob("*/*"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_nlink == 1 and path.suffix != ".tmp":  # which is being fetched
+                    unused.append((status.st_atime, status.st_size, path))
         for _, freed, path in sorted(unused):
             with suppress(FileNotFoundError):
                 path.unlink()

@@ -89,7 +89,7 @@ def test_a_path_that_leads_out_of_the_workspace_is_refused(rows):
         b"{}",
         b"[1]",
         b'[["a", 3]]',
-        b'[[{}, {}, {}]]',
+        b"[[{}, {}, {}]]",
         b'[["a", "%s", 1]]' % (b"../" * 21 + b"x"),
         b"\xff",
         b'[["a", "',
