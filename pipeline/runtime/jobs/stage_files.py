@@ -22,7 +22,8 @@ class StageFiles:
     """Paths relative to the workspace, and keys of params.
 
     Attributes:
-        inputs: data that it reads; the code and the versions that it depends on are left out.
+        inputs: data that it reads, with outs that it may leave as they are (`persist`); the code
+            and the versions that it depends on are left out.
         outs: what it writes.
         params: sections of params.yaml, or keys in one, that it reads.
     """
@@ -48,7 +49,9 @@ def stage_files(stage: str, params: Params) -> StageFiles:
             f"{DVC_FILE} in {Path.cwd()} has no stage {stage}, and a cluster learns from it what a"
             " stage reads and writes; take the file of this version of Convoy"
         )
-    deps = [_resolve(path, params) for path in _names(described.get("deps", ()))]
+    lasting = [out for out in described.get("outs", ()) if _persists(out)]
+    read = _names([*described.get("deps", ()), *lasting])
+    deps = [_resolve(path, params) for path in read]
     return StageFiles(
         inputs=tuple(path for path in deps if not path.startswith(_CODE)),
         outs=tuple(_resolve(path, params) for path in _names(described.get("outs", ()))),
@@ -87,6 +90,10 @@ def _stages() -> dict[str, Any]:
 def _names(entries: Any) -> Iterator[str]:
     for entry in entries:
         yield from ([entry] if isinstance(entry, str) else map(str, entry))
+
+
+def _persists(entry: Any) -> bool:
+    return isinstance(entry, dict) and any((how or {}).get("persist") for how in entry.values())
 
 
 def _resolve(path: str, params: Params) -> str:

@@ -170,8 +170,8 @@ class Storage:
             self._ask(act)
         except FileNotFoundError as error:
             raise PipelineError(
-                f"storage {self.uri} cannot be written to: {_reason(error)}; make the bucket, or see"
-                " that resources.storage names it"
+                f"storage {self.uri} cannot be written to: {_reason(error)}; make the bucket, or"
+                " see that resources.storage names it"
             ) from error
 
     def _ask(self, question: Callable[[], T], nothing: T | None = None) -> T:
