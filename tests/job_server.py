@@ -40,10 +40,10 @@ class FakeServer:
     def jobs(self):
         return [state for state in self.states.values() if state]
 
-    def logs(self, job):
+    def logs(self, _job):
         return self.log
 
-    def tail(self, job, take, over):
+    def tail(self, _job, take, _over):
         take(self.log)
 
     def stop(self, job):

@@ -46,12 +46,10 @@ def follow(server: JobServer, job: str) -> JobState | None:
         with suppress(PipelineError):
             log.rest(server.logs(job))
     except KeyboardInterrupt:
-        ended.set()
-        log.end_bar()
+        log.end(ended)
         raise _interrupted(server, job) from None
     finally:
-        ended.set()
-        log.end_bar()
+        log.end(ended)
     return state
 
 
@@ -139,11 +137,13 @@ class _Log:
             for line in [*lines, *filter(None, [part])][self._printed :]:
                 self._print(line)
 
-    def end_bar(self) -> None:
-        """Leave the bar where it is."""
-        if self._bar:
-            self._bar = False
-            print(file=sys.stderr, flush=True)
+    def end(self, ended: threading.Event) -> None:
+        """Print no more lines as they come, and leave the bar where it is."""
+        with self._turn:
+            ended.set()
+            if self._bar:
+                self._bar = False
+                print(file=sys.stderr, flush=True)
 
     def _print(self, line: str) -> None:
         """Print a line; one that begins with a carriage return is the state of a bar."""

@@ -49,14 +49,20 @@ def stage_files(stage: str, params: Params) -> StageFiles:
             f"{DVC_FILE} in {Path.cwd()} has no stage {stage}, and a cluster learns from it what a"
             " stage reads and writes; take the file of this version of Convoy"
         )
-    lasting = [out for out in described.get("outs", ()) if _persists(out)]
-    read = _names([*described.get("deps", ()), *lasting])
-    deps = [_resolve(path, params) for path in read]
-    return StageFiles(
-        inputs=tuple(path for path in deps if not path.startswith(_CODE)),
-        outs=tuple(_resolve(path, params) for path in _names(described.get("outs", ()))),
-        params=tuple(_names(described.get("params", ()))),
-    )
+    try:
+        lasting = [out for out in described.get("outs", ()) if _persists(out)]
+        read = _names([*described.get("deps", ()), *lasting])
+        deps = [_resolve(path, params) for path in read]
+        return StageFiles(
+            inputs=tuple(path for path in deps if not path.startswith(_CODE)),
+            outs=tuple(_resolve(path, params) for path in _names(described.get("outs", ()))),
+            params=tuple(_names(described.get("params", ()))),
+        )
+    except (TypeError, AttributeError, LookupError) as error:
+        raise PipelineError(
+            f"{DVC_FILE} in {Path.cwd()} describes the stage {stage} in another way than DVC"
+            f" ({error}); take the file of this version of Convoy"
+        ) from error
 
 
 def all_outs(params: Params) -> list[str]:

@@ -17,8 +17,8 @@ from tests.job_server import FakeServer
 @pytest.fixture
 def server(monkeypatch):
     fake = FakeServer()
-    monkeypatch.setattr(send, "JobServer", lambda address: fake)
-    monkeypatch.setattr(send, "check_cluster", lambda *args, **options: None)
+    monkeypatch.setattr(send, "JobServer", lambda _: fake)
+    monkeypatch.setattr(send, "check_cluster", lambda *_, **__: None)
     monkeypatch.setattr(follow, "_POLL_S", 0.0)
     return fake
 

@@ -176,7 +176,7 @@ def test_a_driver_that_died_after_it_was_done_is_no_failure(job, server, succeed
 def test_a_server_that_was_restarted_knows_the_job_no_more(job, server, capsys, succeeds):
     sent = job()
     server.fates = [
-        lambda name: None,
+        lambda _: None,
         succeeds(sent),
     ]
     sent.run()

@@ -149,7 +149,7 @@ def away(monkeypatch, kept):
     """The storage; setting `away` cuts it off. Time passes in the waits alone."""
     fs, root = shared._open(kept.storage)
     fs = Away(fs)
-    monkeypatch.setattr(shared, "_open", lambda uri: (fs, root))
+    monkeypatch.setattr(shared, "_open", lambda _: (fs, root))
     clock_s = [0.0]
     monkeypatch.setattr(shared.time, "monotonic", lambda: clock_s[0])
     monkeypatch.setattr(shared.time, "sleep", lambda s: clock_s.__setitem__(0, clock_s[0] + s))

@@ -66,7 +66,7 @@ def test_a_corrupt_object_is_fetched_again_then_removed(
     assert len(fetched) == 3
     assert not blob(storage.uri, first).exists()
     assert not list((cache.root / "blobs").rglob("*.tmp"))
-    with pytest.raises(DamagedError, match="is not in the storage .*; run again to upload it"):
+    with pytest.raises(DamagedError, match=r"is not in the storage .*; run again to upload it"):
         cache.fetch(storage, first)
     storage.put([first], Path(), "upload")
     assert cache.fetch(storage, first).read_bytes() == b"first"
@@ -156,7 +156,7 @@ def test_room_is_made_of_what_no_workspace_links_to(
     under_way.parent.mkdir(exist_ok=True)
     under_way.write_bytes(b"half")
     usage = node_cache.shutil.disk_usage(tmp_path)._replace(free=0)
-    monkeypatch.setattr(node_cache.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(node_cache.shutil, "disk_usage", lambda _: usage)
     (tmp_path / "new").write_bytes(b"new")
     storage.put(
         [new := File("new", "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437", 3)],

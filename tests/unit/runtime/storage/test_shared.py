@@ -75,7 +75,7 @@ class Failing:
     def __init__(self, *errors):
         self.errors = list(errors)
 
-    def cat_file(self, path):
+    def cat_file(self, _path):
         if self.errors:
             raise self.errors.pop(0)
         return b"content"
@@ -83,13 +83,13 @@ class Failing:
     def info(self, path):
         return {"size": len(self.cat_file(path))}
 
-    def pipe_file(self, path, content):
+    def pipe_file(self, path, _content):
         self.cat_file(path)
 
 
 def behind(monkeypatch, *errors, uri="s3://bucket/convoy", patience_s=60.0):
-    monkeypatch.setattr(shared, "_open", lambda uri: (Failing(*errors), "bucket/convoy"))
-    monkeypatch.setattr(shared.time, "sleep", lambda s: None)
+    monkeypatch.setattr(shared, "_open", lambda _: (Failing(*errors), "bucket/convoy"))
+    monkeypatch.setattr(shared.time, "sleep", lambda _: None)
     return Storage(uri, patience_s)
 
 
