@@ -164,7 +164,7 @@ def test_and_detaches_in_the_end(server, clock_s):
 def interrupted(server):
     """A job that runs while a signal comes, and whose log is silent for long."""
     silent = threading.Event()
-    server.tail = lambda job, take, over: silent.wait(30)
+    server.tail = lambda *_: silent.wait(30)
 
     def interrupt(number):
         server.fates = [lambda job: os.kill(os.getpid(), number) or ended(job, "RUNNING")]
