@@ -76,7 +76,8 @@ def store_file(uri: str) -> Path | None:
 def reached_from_elsewhere(uri: str) -> bool:
     """Whether other machines may reach the store: it is no file of this one, nor on loopback."""
     host = _split(uri).hostname or ""
-    return not store_file(uri) and host not in ("", "localhost", "::1") and host[:4] != "127."
+    here = host in ("", "localhost", "::1", "0.0.0.0") or host.startswith("127.")  # noqa: S104
+    return not store_file(uri) and not here
 
 
 def is_database(uri: str) -> bool:

@@ -8,10 +8,10 @@ import pytest
 from pipeline.cli import run
 from pipeline.commands import jobs as command
 from pipeline.params import load_params
-from pipeline.runtime.jobs import follow
+from pipeline.runtime.jobs import follow, send
 from pipeline.runtime.jobs.spec import JobSpec, save_failure, save_result
 from pipeline.runtime.storage.shared import Storage
-from pipeline.runtime.storage.trees import DigestCache, snapshot
+from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
 from tests.contract.imports import ROOT
 from tests.job_server import FakeServer, ended
 
@@ -77,7 +77,8 @@ def test_the_latest_one_by_a_name_is_stopped(server, capsys, name):
     assert run(["jobs", "stop", name]) == 0
     assert server.stopped == ["convoy-train-111111111111-2"]
     assert capsys.readouterr().out == (
-        "convoy-train-111111111111-2 is stopped; the same command goes on from its last checkpoint\n"
+        "convoy-train-111111111111-2 is stopped; the same command goes on from its last"
+        " checkpoint\n"
     )
 
 
@@ -228,6 +229,38 @@ def test_submit_of_images_that_lie_elsewhere(committed, capsys):
         "convoy: data.root is ../images, which lies outside of the folder that is submitted; set it"
         " to a folder that all nodes see, by its whole path, or to s3://BUCKET/FOLDER"
     )
+
+
+def test_submit_detached_joins_or_takes_what_has_ended(committed, tmp_path, monkeypatch, capsys):
+    fake = FakeServer()
+    monkeypatch.setattr(send, "JobServer", lambda _: fake)
+    monkeypatch.setattr(send, "check_cluster", lambda *_, **__: None)
+    params = Path("params.yaml")
+    storage = Storage(str(tmp_path / "storage"))
+    params.write_text(
+        params.read_text().replace("storage: .convoy/runs", f"storage: {storage.uri}")
+    )
+    submit = ("submit", "--detach", "--with-changes")
+    for _ in range(2):
+        assert run([*submit, "split"]) == 0
+    (submitted,) = fake.submitted
+    said = capsys.readouterr().out.splitlines()
+    shows = f"convoy jobs --follow {submitted['id']} shows it"
+    brings = "convoy jobs fetch brings its results here, when it has ended"
+    assert [line for line in said if not line.startswith("repro: ")] == [shows, brings] * 2
+    identity = submitted["metadata"]["identity"]
+    assert JobSpec.load(storage, identity).targets == ("split",)
+    save_result(storage, identity, Tree(()))
+    fake.states[submitted["id"]] = ended(submitted["id"], "SUCCEEDED", 0)
+    assert run([*submit, "split"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"repro: taken from the job {identity[:12]}, which has ended"
+    )
+    assert len(fake.submitted) == 1
+    # What dvc.yaml says is part of what is asked for.
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "# changed\n")
+    assert run([*submit, "split"]) == 0
+    assert len(fake.submitted) == 2
 
 
 def test_job_is_no_command_of_people(params, monkeypatch, capsys):

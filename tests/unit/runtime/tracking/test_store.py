@@ -13,6 +13,7 @@ from pipeline.runtime.tracking.store import (
     check_address,
     lasting_address,
     open_client,
+    reached_from_elsewhere,
     shown,
     store_file,
     tracking_uri,
@@ -173,3 +174,25 @@ def test_processes_that_open_a_fresh_store_together(tracking):
     for process in processes:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize(
+    ("uri", "reached"),
+    [
+        ("sqlite:///mlflow.db", False),
+        ("sqlite:////shared/mlflow.db", False),
+        ("http://localhost:5000", False),
+        ("http://127.0.0.1:5000", False),
+        ("http://127.1.2.3", False),
+        ("http://[::1]:5000", False),
+        ("http://LOCALHOST:5000", False),
+        ("http://0.0.0.0:5000", False),
+        ("http://mlflow:5000", True),
+        ("https://user:secret@mlflow.example/path", True),
+        ("postgresql://user:secret@db:5432/mlflow", True),
+        ("postgresql://user:secret@localhost/mlflow", False),
+        ("http://10.0.0.5:5000", True),
+    ],
+)
+def test_which_stores_other_machines_reach(uri, reached):
+    assert reached_from_elsewhere(uri) == reached
