@@ -102,8 +102,10 @@ class Host:
         return _processes_of(self.name)
 
     def kill(self):
-        """Kill -9 all processes of this host, as a power failure would."""
+        """Kill -9 all processes of this host, and empty its folder, as a loss of power would."""
         _kill(self.processes)
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
 
     def cut_off(self):
         """Take the host off the network; its packets and those for it are lost."""

@@ -44,6 +44,8 @@ class RayCluster:
         address: the job server, `http://HOST:8265`.
         gcs_address: `HOST:6379`, for `ray.init` on a host of the cluster.
         variables: the environment with which a client reaches the cluster.
+        env: variables that hosts get when they start; may be added to before `start`.
+        outside: the IP address of the tests' side, as the hosts see it.
         head: the head's `Host`.
         hosts: the nodes' `Host`s.
         isolated: whether hosts have networks of their own, and can be cut off.
@@ -79,12 +81,13 @@ class RayCluster:
         self.isolated = isolated
         self._all = self._stack.enter_context(hosts(1 + len(nodes), isolated))
         self.head, *self.hosts = self._all
+        self.outside = self.head.outside
         self.address = f"http://{self.head.address}:8265"
         self.gcs_address = f"{self.head.address}:6379"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN} if token else {}
         self._headers = {"Authorization": f"Bearer {TOKEN}"} if token else {}
         self.variables = {"RAY_ADDRESS": self.address, **auth}
-        self._env = auth | {
+        self.env = auth | {
             "RAY_ADDRESS": None,  # those who start the tests may have set it
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "0",
@@ -108,6 +111,32 @@ class RayCluster:
         for place in range(len(self._all)):
             self._start(place)
         threading.Thread(target=self._keep_up, daemon=True).start()
+        self.wait_for_head()
+        self.wait_for_nodes()
+
+    def stop(self, patience_s=30.0):
+        """Stop all hosts as `ray stop` does; all processes must end.
+
+        Raises:
+            AssertionError: processes that are left, such as those a job left behind.
+        """
+        self._closing.set()
+        with self._lock:
+            for place in sorted(self._started, reverse=True):  # the head last
+                self._started[place].terminate()
+                self._started[place].wait(patience_s)
+        try:
+            wait_until(lambda: not self.memory(), patience_s)
+        except AssertionError:
+            raise AssertionError(f"processes are left: {self.memory()}") from None
+
+    def heal(self):
+        """Undo all faults: afterwards the head takes jobs and all nodes are alive."""
+        for place, host in enumerate(self._all):
+            if host.isolated:
+                host.join()
+            if place not in self._started:
+                self._start(place)
         self.wait_for_head()
         self.wait_for_nodes()
 
@@ -181,7 +210,7 @@ class RayCluster:
             command += [f"--address={self.gcs_address}"]
         with self._lock:
             self._started[place] = host.run(
-                command, self._env | {"CONVOY_CACHE": str(cache)}, self._folder / f"{host.name}.log"
+                command, self.env | {"CONVOY_CACHE": str(cache)}, self._folder / f"{host.name}.log"
             )
 
     def _keep_up(self):
@@ -208,9 +237,8 @@ class RayCluster:
         self._kill(0)
 
     def restart_head(self):
-        """Start the killed head again, and wait until it takes jobs."""
+        """Start the killed head again, with nothing of its past."""
         self._start(0)
-        self.wait_for_head()
 
     def cut_off(self, which):
         """Take a node off the network; its processes go on."""
