@@ -12,6 +12,7 @@ systemd unit with `Restart=always` would do it; a node that a test killed stays 
 
 import json
 import threading
+import time
 import urllib.request
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -76,6 +77,7 @@ class RayCluster:
         self._resources = [{"CPU": head_cpus}, *nodes]
         self._stack = ExitStack()
         self._started = {}  # the `ray start` of each place that should run: 0 is the head
+        self._since = {}  # when each place was started last, seconds since the epoch
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self.isolated = isolated
@@ -122,9 +124,13 @@ class RayCluster:
         """
         self._closing.set()
         with self._lock:
-            for place in sorted(self._started, reverse=True):  # the head last
-                self._started[place].terminate()
-                self._started[place].wait(patience_s)
+            head = self._started.pop(0)
+            for node in self._started.values():
+                node.terminate()
+            for node in self._started.values():
+                node.wait(patience_s)
+            head.terminate()
+            head.wait(patience_s)
         try:
             wait_until(lambda: not self.memory(), patience_s)
         except AssertionError:
@@ -155,11 +161,7 @@ class RayCluster:
 
     def nodes(self):
         """Return what the head holds of each node that it ever saw, as Ray's State API has it."""
-        request = urllib.request.Request(
-            f"{self.address}/api/v0/nodes?limit=1000&detail=1", headers=self._headers
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["data"]["result"]["result"]
+        return self._get("/api/v0/nodes?limit=1000&detail=1")["data"]["result"]["result"]
 
     def alive(self):
         """Return the addresses of the hosts that the head holds for alive."""
@@ -167,12 +169,25 @@ class RayCluster:
 
     def wait_for_head(self, patience_s=60.0):
         """Wait until the job server answers and jobs can be submitted."""
-        self._wait(lambda: self.client().list_jobs() is not None, patience_s)
+        self._wait(lambda: self._get("/api/jobs/") is not None, patience_s)
 
     def wait_for_nodes(self, patience_s=60.0):
-        """Wait until the head holds exactly those hosts for alive which should run."""
-        wanted = {self._all[place].address for place in self._started}
-        self._wait(lambda: self.alive() == wanted, patience_s)
+        """Wait until the head holds for alive what runs now, and nothing that ran before."""
+
+        def as_started():
+            living = {one["node_ip"]: one for one in self.nodes() if one["state"] == "ALIVE"}
+            since = {self._all[place].address: self._since[place] for place in self._started}
+            return living.keys() == since.keys() and all(
+                living[address]["start_time_ms"] >= since[address] * 1000 for address in since
+            )
+
+        self._wait(as_started, patience_s)
+
+    def _get(self, path):
+        # A server that has just started may take a request and never answer it.
+        request = urllib.request.Request(self.address + path, headers=self._headers)
+        with urllib.request.urlopen(request, timeout=1) as answer:
+            return json.load(answer)
 
     def _wait(self, true, patience_s):
         def holds():
@@ -209,6 +224,7 @@ class RayCluster:
         else:
             command += [f"--address={self.gcs_address}"]
         with self._lock:
+            self._since[place] = time.time()
             self._started[place] = host.run(
                 command, self.env | {"CONVOY_CACHE": str(cache)}, self._folder / f"{host.name}.log"
             )

@@ -78,7 +78,7 @@ class S3:
         beside = Path(sys.executable).with_name("rclone")
         command = [str(beside) if beside.exists() else shutil.which("rclone"), "serve", "s3"]
         command += [str(self.data), "--addr={}:{}".format(*self._place)]
-        command += [f"--auth-key={KEY},{SECRET}", "--config=", "--dir-cache-time=0s"]
+        command += [f"--auth-key={KEY},{SECRET}", "--config=", "--dir-cache-time=1s"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
