@@ -68,6 +68,7 @@ class Host:
         self.isolated = isolated
         self.folder = _PLACE / self.name
         self.folder.mkdir()
+        self._sessions = set()
 
     def run(self, command, env=None, log=None):
         """Start a command on this host.
@@ -86,8 +87,8 @@ class Host:
             command = [*inside, "sh", "-c", set_name, "sh", *command]
         full = os.environ | {_MARK: self.name} | (env or {})
         full = {name: text for name, text in full.items() if text is not None}
-        with open(log or os.devnull, "ab") as sink:  # noqa: PTH123
-            return subprocess.Popen(
+        with Path(log or os.devnull).open("ab") as sink:
+            started = subprocess.Popen(
                 command,
                 env=full,
                 stdin=subprocess.DEVNULL,
@@ -96,14 +97,17 @@ class Host:
                 cwd=self.folder,
                 start_new_session=True,
             )
+        self._sessions.add(started.pid)
+        return started
 
     def processes(self):
         """Return the living processes of this host as `psutil.Process`es."""
-        return _processes_of(self.name)
+        return _processes_of(self.name, self._sessions)
 
     def kill(self):
         """Kill -9 all processes of this host, and empty its folder, as a loss of power would."""
         _kill(self.processes)
+        self._sessions.clear()
         shutil.rmtree(self.folder)
         self.folder.mkdir()
 
@@ -171,18 +175,22 @@ def _remove(number):
         _ip("link", "del", f"convoy-{number}", check=False)
 
 
-def _processes_of(name):
-    """Return the processes in a namespace, or with a host's mark and those that they started."""
+def _processes_of(name, sessions=()):
+    """Return the processes in a namespace; without one, those with the host's mark or session.
+
+    Ray's workers overwrite their environment, and with it the mark, when they set their title.
+    """
     found = set()
     if (Path("/run/netns") / name).exists():
         for pid in _ip("netns", "pids", name, check=False).split():
             with suppress(psutil.NoSuchProcess):
                 found.add(psutil.Process(int(pid)))
-        return sorted(found, key=lambda process: process.pid)
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_MARK) == name:
-                found |= {process, *process.children(recursive=True)}
+    else:
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                ours = os.getsid(process.pid) in sessions or process.environ().get(_MARK) == name
+                if ours:
+                    found |= {process, *process.children(recursive=True)}
     return sorted((one for one in found if _lives(one)), key=lambda process: process.pid)
 
 
