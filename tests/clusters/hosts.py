@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import psutil
 from tests.waiting import wait_until
 
 _NUMBERS = range(16)  # as many sessions can run on one machine
-_PLACE = Path(tempfile.gettempdir())
+_PLACE = Path("/tmp")  # the same for all sessions, whatever their TMPDIR
 _MARK = "CONVOY_TEST_HOST"  # this variable names the host in the environment of its processes
 CAN_ISOLATE = os.geteuid() == 0 and shutil.which("ip") is not None
 

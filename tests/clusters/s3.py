@@ -56,7 +56,7 @@ class S3:
         with socket.socket() as one:
             one.bind((address, 0))
             self._place = one.getsockname()
-        self._process = None
+        self._process = self._watch = None
         self.endpoint = "http://{}:{}".format(*self._place)
         self.variables = {
             "AWS_ACCESS_KEY_ID": KEY,
@@ -87,6 +87,9 @@ class S3:
                 env=os.environ | {"XDG_CACHE_HOME": str(self.data.parent / "s3-cache")},
                 start_new_session=True,
             )
+        # The pipe closes when this process ends, even if it is killed; then the server ends, too.
+        watch = ["sh", "-c", 'read _; kill -9 "$0"', str(self._process.pid)]
+        self._watch = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
         wait_until(self._listens, patience_s=30)
 
     restart = start
@@ -94,8 +97,10 @@ class S3:
     def kill(self):
         """Kill -9 the server."""
         if self._process:
-            self._process.kill()
-            self._process.wait()
+            for one in (self._watch, self._process):
+                one.kill()
+                one.wait()
+            self._watch.stdin.close()
             self._process = None
 
     def stop(self):
