@@ -38,7 +38,7 @@ class S3:
         endpoint: its URL.
         variables: the environment with which clients reach it.
         data: the folder of its data: a folder for each bucket, a file for each object. Files
-            that a test writes or damages there are seen at once.
+            that a test writes or removes there itself are seen after a second or two.
     """
 
     def __init__(self, folder, address="127.0.0.1", buckets=("bucket",)):
