@@ -1,77 +1,24 @@
 """Stages as jobs of a real cluster, with S3 for a storage, one by one as `dvc repro` runs them."""
 
-import hashlib
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from tests.contract.imports import ROOT
+from tests.projects import change, contents, convoy, make_project, run
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
-
-SGD = {"name": "sgd", "lr": 0.0001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
-
-
-def convoy(workspace, *words, env=None, **settings):
-    """Start a command in a workspace."""
-    variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    variables |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *words],
-        cwd=workspace,
-        env=variables | (env or {}),
-        text=True,
-        **settings,
-    )
-
-
-def run(workspace, *words, env=None):
-    """Run a command to its end; return its exit code and all that it printed."""
-    process = convoy(workspace, *words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said, _ = process.communicate(timeout=300)
-    return process.returncode, said
-
-
-def change(workspace, section, **values):
-    file = workspace / "params.yaml"
-    params = yaml.safe_load(file.read_text())
-    params[section] |= values
-    file.write_text(yaml.safe_dump(params))
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     """A workspace with packed digits, as far as it is made on the user's machine."""
-    workspace = tmp_path_factory.mktemp("workspace")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, workspace)
-    shutil.copytree(ROOT / "infra" / "lock", workspace / "infra" / "lock")
-    shutil.copytree(ROOT / "models" / "compute", workspace / "models" / "compute")
-    change(workspace, "train", optimizer=SGD, epochs=25, global_batch_size=16, mixup_alpha=0.3)
-    change(workspace, "train", early_stopping={"metric": "loss", "patience": 999, "min_delta": 0.0})
-    change(workspace, "train", precision="fp32")
-    change(workspace, "resources", checkpoint_interval_s=0.5, threads=1)
-    for stage in ("sample", "index", "split", "pack"):
-        code, said = run(workspace, stage)
-        assert code == 0, said
-    return workspace
+    return make_project(tmp_path_factory.mktemp("workspace"), epochs=25)
 
 
 @pytest.fixture
