@@ -126,11 +126,13 @@ class Host:
         _ip("-n", self.name, "link", "set", "lo", "up")
         _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.name, "link", "set", "eth0", "up")
-        # Programs find their own address by the default route.
-        _ip("-n", self.name, "route", "add", "default", "via", self.outside)
+        # What lies outside, and unknown names, are refused at once: Ray asks for clouds' metadata
+        # when it starts, and would wait 10 s for an answer.
+        _ip("-n", self.name, "route", "add", "unreachable", "default")
         etc = Path("/etc/netns") / self.name  # `ip netns exec` mounts these files over /etc
         etc.mkdir(parents=True)
         (etc / "hosts").write_text(names)
+        (etc / "resolv.conf").write_text("# no name server\n")
 
 
 def _take_a_number(stack):
