@@ -126,9 +126,10 @@ class Host:
         _ip("-n", self.name, "link", "set", "lo", "up")
         _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.name, "link", "set", "eth0", "up")
-        # What lies outside, and unknown names, are refused at once: Ray asks for clouds' metadata
-        # when it starts, and would wait 10 s for an answer.
-        _ip("-n", self.name, "route", "add", "unreachable", "default")
+        # Programs find their own address by the default route. Ray asks for a cloud's metadata
+        # when it starts; it shall not wait 12 s for an answer, nor for one of a name server.
+        _ip("-n", self.name, "route", "add", "default", "via", self.outside)
+        _ip("-n", self.name, "route", "add", "unreachable", "169.254.0.0/16")
         etc = Path("/etc/netns") / self.name  # `ip netns exec` mounts these files over /etc
         etc.mkdir(parents=True)
         (etc / "hosts").write_text(names)
