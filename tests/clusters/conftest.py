@@ -11,7 +11,8 @@ _WAITS = {
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 2,
-    "gcs_rpc_server_reconnect_timeout_s": 10,
+    "gcs_rpc_server_reconnect_timeout_s": 20,
+    "raylet_liveness_self_check_interval_ms": 2000,
 }
 
 

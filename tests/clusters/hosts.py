@@ -126,11 +126,14 @@ class Host:
         _ip("-n", self.name, "link", "set", "lo", "up")
         _ip("-n", self.name, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.name, "link", "set", "eth0", "up")
-        # Programs find their own address by the default route.
+        # Programs find their own address by the default route. Ray asks for a cloud's metadata
+        # when it starts; it shall not wait 12 s for an answer, nor for one of a name server.
         _ip("-n", self.name, "route", "add", "default", "via", self.outside)
+        _ip("-n", self.name, "route", "add", "unreachable", "169.254.0.0/16")
         etc = Path("/etc/netns") / self.name  # `ip netns exec` mounts these files over /etc
         etc.mkdir(parents=True)
         (etc / "hosts").write_text(names)
+        (etc / "resolv.conf").write_text("# no name server\n")
 
 
 def _take_a_number(stack):

@@ -35,6 +35,8 @@ RAY_WAITS = {
     "health_check_failure_threshold": 5,
     # A raylet and a worker exit when they could not reach the head for so long.
     "gcs_rpc_server_reconnect_timeout_s": 60,
+    # A raylet asks the head so often whether it is alive; it exits if a new head does not know it.
+    "raylet_liveness_self_check_interval_ms": 60000,
 }
 
 
@@ -70,7 +72,9 @@ class RayCluster:
             head_cpus: CPUs of the head, 0 so that only jobs' drivers run there.
             token: whether Ray's token authentication is on.
             env: variables of all hosts.
-            waits: values for names of `RAY_WAITS` (others of Ray's settings work, too).
+            waits: values for names of `RAY_WAITS`. Others of Ray's settings work, too: with
+                `gcs_storage="rocksdb"` and `gcs_storage_path=FOLDER` a head that is started again
+                knows its jobs and nodes.
             isolated: whether each host gets a network of its own.
         """
         self._folder = Path(folder)
@@ -253,7 +257,7 @@ class RayCluster:
         self._kill(0)
 
     def restart_head(self):
-        """Start the killed head again, with nothing of its past."""
+        """Start the killed head again, with nothing of its past (see `waits`)."""
         self._start(0)
 
     def cut_off(self, which):

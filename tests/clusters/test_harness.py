@@ -15,16 +15,17 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.distributed
 
 WHERE = """
-import os, time
+import os
 import ray
 
 @ray.remote
 def where():
-    time.sleep(0.2)  # so that one worker does not do everything
     return ray.util.get_node_ip_address(), os.environ["CONVOY_CACHE"], os.uname().nodename
 
 ray.init(log_to_driver=False)
-print("seen", sorted(set(ray.get([where.remote() for _ in range(6)]))))
+nodes = [n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and "CPU" in n["Resources"]]
+there = [where.options(resources={f"node:{node}": 0.01}).remote() for node in sorted(nodes)]
+print("seen", ray.get(there))
 """
 LONG = "python -u -c \"import time; print('on'); time.sleep(1000)\""
 
@@ -56,6 +57,9 @@ def test_a_job_runs_on_all_nodes(cluster, tmp_path):
     assert len({cache for _, cache, _ in found}) == 2
     if cluster.isolated:
         assert [name for _, _, name in found] == [host.name for host in cluster.hosts]
+    sizes = cluster.memory()
+    assert {row[0] for row in sizes} == {host.address for host in (cluster.head, *cluster.hosts)}
+    assert min(row[3] for row in sizes) > 0
 
 
 @pytest.mark.parametrize("headers", [None, {"Authorization": "Bearer another"}])
@@ -74,6 +78,11 @@ def test_a_killed_driver_fails_its_job(cluster):
     cluster.kill_job_driver(job)
     info = ends(client, job)
     assert (info.status, info.driver_exit_code) == ("FAILED", -signal.SIGKILL)
+    job = client.submit_job(entrypoint=LONG)
+    runs(client, job)
+    assert cluster.kill_worker("JobSupervisor") == cluster.head.address
+    info = ends(client, job)
+    assert (info.status, info.error_type) == ("FAILED", "JOB_SUPERVISOR_ACTOR_DIED")
 
 
 def test_a_killed_node_is_noticed_and_comes_back(cluster):
@@ -86,10 +95,10 @@ def test_a_killed_node_is_noticed_and_comes_back(cluster):
 
 @pytest.mark.skipif(not CAN_ISOLATE, reason="needs root and `ip` for networks of their own")
 def test_a_node_that_is_cut_off_is_held_for_dead_and_comes_back(cluster):
-    raylet = cluster.hosts[1].processes()[0]
+    process = cluster.hosts[1].processes()[0]
     cluster.cut_off(1)
     wait_until(lambda: cluster.hosts[1].address not in cluster.alive())
-    assert raylet.is_running()
+    assert process.is_running()
     cluster.join(1)
     cluster.wait_for_nodes()
 
