@@ -30,8 +30,9 @@ def run_follow(params: Params, name: str) -> None:
     job = _find(server, name)
     ended = follow(server, job.id)
     if ended is None or ended.status != "SUCCEEDED":
-        how = "is not known any more: the cluster was restarted" if ended is None else ended.message
-        raise PipelineError(f"the job {job.id}: {' '.join(how.split())[:300]}")
+        how = "its cluster was restarted" if ended is None else ended.reason
+        status = "is not known any more" if ended is None else f"has ended as {ended.status}"
+        raise PipelineError(f"the job {job.id} {status}: {how}")
     print(f"{job.id} has ended; convoy jobs fetch {job.id} brings its results here")
 
 

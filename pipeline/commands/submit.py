@@ -40,7 +40,7 @@ def run(params: Params, targets: Sequence[str], *, with_changes: bool, detach: b
             f"not committed: {some(changed, 5)}; commit, or take them along by --with-changes"
         )
     job = repro_job(params, targets)
-    if detach:
+    if detach and not job.result():
         attempt = job.join_or_submit()
         print(f"convoy jobs --follow {job.id(attempt)} shows it")
     else:
@@ -51,9 +51,10 @@ def run(params: Params, targets: Sequence[str], *, with_changes: bool, detach: b
 def _uncommitted() -> list[str]:
     """Return the files that differ from the commit, but for dvc.lock, or are in none."""
     asked = subprocess.run(
-        ["git", "status", "--porcelain", "-z", "--", ".", ":!dvc.lock"],
+        ["git", "status", "--porcelain", "-z", "--no-renames", "--", ".", ":!dvc.lock"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
         check=False,
     )
     if asked.returncode:

@@ -15,14 +15,17 @@ from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.jobs.inside import run_stage
 from pipeline.runtime.jobs.spec import JobSpec, latest_attempt, save_failure, save_result
+from pipeline.runtime.jobs.stage_files import DVC_LOCK
 from pipeline.runtime.storage.job_context import JobContext, placed
 from pipeline.runtime.storage.node_cache import DamagedError, NodeCache
+from pipeline.runtime.storage.shared import StorageAwayError
 from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
 from pipeline.runtime.storage.workspace import load_tree
 
 # Exit codes beside 2, for a mistake that another attempt would meet again.
 REPEAT = 75  # as sysexits.h has it: a passing failure
 _COMPLETE = ".convoy/complete"  # in a workspace that has all that it begins with
+_PASSING = (DamagedError, StorageAwayError)
 JOURNALS = Path(".convoy/journal")  # records of runs that wait for their store
 
 
@@ -42,14 +45,14 @@ def run(job: JobContext) -> None:
                     _repro(spec.targets)
                 else:
                     run_stage(spec.stage, params)
-            except DamagedError:
+            except _PASSING:
                 raise
             except PipelineError as error:
                 written = _store_files(cache, job, spec.outs)
                 save_failure(job.shared, job.identity, job.attempt, str(error), written)
                 raise
             _store(cache, job, spec)
-    except DamagedError as error:
+    except _PASSING as error:
         print(f"convoy: {error}", file=sys.stderr)
         raise SystemExit(REPEAT) from error
 
@@ -68,6 +71,9 @@ def _workspace(cache: NodeCache, job: JobContext, spec: JobSpec, package: Path) 
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             cache.materialize(job.shared, load_tree(job.shared, spec.inputs), folder)
+            if (lock := folder / DVC_LOCK).exists():  # DVC writes in place, never to the cache
+                shutil.copyfile(lock, folder / "lock.tmp")
+                (folder / "lock.tmp").replace(lock)
             shutil.copytree(package, folder, dirs_exist_ok=True)
             measured = cache.root / "index"  # what the stage index remembers
             measured.mkdir(exist_ok=True)

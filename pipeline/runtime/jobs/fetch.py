@@ -1,5 +1,6 @@
 """The outs of a job, from the shared storage to the workspace of its sender."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
             for file in single:
                 with atomic_path(Path(file.path)) as temporary:
                     _get(storage, file, temporary)
+                    if Path(file.path).is_dir():  # a version before this one wrote a folder
+                        shutil.rmtree(file.path)
                 bar.update(file.size)
-            if inside:
+            if inside or out in tree.empty:
                 with fresh_folder(Path(out)) as folder:
                     for file in inside:
                         path = folder / Path(file.path).relative_to(out)

@@ -4,16 +4,18 @@ import shutil
 import sys
 import threading
 import time
+from concurrent.futures import wait
 from contextlib import suppress
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.ray.job_server import JobServer, JobState, ServerAwayError
+from pipeline.runtime.ray.job_server import JobServer, JobState
 from pipeline.runtime.session.interrupts import sigterm_interrupts
-from pipeline.threads import in_background
+from pipeline.threads import in_daemon
 
 _POLL_S = 0.5
 _PATIENCE_S = 180.0  # with a server that does not answer: a head may restart
 _SILENCE_S = 3.0
+_LAST_S = 1.0  # for the lines that are under way
 _BAR_LINE_S = 2.5  # between two states of a bar where no one watches
 
 
@@ -34,17 +36,20 @@ def follow(server: JobServer, job: str) -> JobState | None:
         DetachedError: the job goes on.
         PipelineError: it was stopped on demand.
     """
-    log = _Log()
+    log, ended = _Log(), threading.Event()
+    reading = in_daemon(lambda: log.read(server, job, ended))
     try:
-        with sigterm_interrupts(), in_background(lambda ended: log.read(server, job, ended)):
+        with sigterm_interrupts():
             state = _wait(server, job)
+            ended.set()
+            wait([reading], _LAST_S)  # a stream of which nothing comes ends some seconds later
         with suppress(PipelineError):
             log.rest(server.logs(job))
     except KeyboardInterrupt:
-        log.end_bar()
+        log.end(ended)
         raise _interrupted(server, job) from None
     finally:
-        log.end_bar()
+        log.end(ended)
     return state
 
 
@@ -54,7 +59,7 @@ def _wait(server: JobServer, job: str) -> JobState | None:
     while True:
         try:
             state = server.state(job)
-        except ServerAwayError as error:
+        except PipelineError as error:  # a head that starts again first answers by errors
             now_s = time.monotonic()
             away_s = now_s if away_s is None else away_s
             if now_s - away_s > _PATIENCE_S:
@@ -114,27 +119,31 @@ class _Log:
 
             def take(text: str) -> None:
                 nonlocal position
-                lines = (self._part + text).splitlines(keepends=True)
-                self._part = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+                *lines, self._part = (self._part + text).split("\n")
                 for line in lines:
                     position += 1
-                    if position > self._printed and not ended.is_set():
-                        self._printed = position
-                        self._print(line.rstrip("\n"))
+                    with self._turn:
+                        if position > self._printed and not ended.is_set():
+                            self._printed = position
+                            self._print(line)
 
             server.tail(job, take, ended)
             ended.wait(1.0)
 
     def rest(self, text: str) -> None:
         """Print what has not been printed of the whole log."""
-        for line in text.splitlines()[self._printed :]:
-            self._print(line)
+        with self._turn:
+            *lines, part = text.split("\n")
+            for line in [*lines, *filter(None, [part])][self._printed :]:
+                self._print(line)
 
-    def end_bar(self) -> None:
-        """Leave the bar where it is."""
-        if self._bar:
-            self._bar = False
-            print(file=sys.stderr, flush=True)
+    def end(self, ended: threading.Event) -> None:
+        """Print no more lines as they come, and leave the bar where it is."""
+        with self._turn:
+            ended.set()
+            if self._bar:
+                self._bar = False
+                print(file=sys.stderr, flush=True)
 
     def _print(self, line: str) -> None:
         """Print a line; one that begins with a carriage return is the state of a bar."""
@@ -142,19 +151,18 @@ class _Log:
             return  # the mistake that ended it, which its sender says
         if "job_manager.py:" in line or line.startswith("Running entrypoint for job"):
             return  # Ray's own, at the head of each log
-        with self._turn:
-            terminal = sys.stderr.isatty()
-            columns = shutil.get_terminal_size().columns - 1
-            if line.startswith("\r"):
-                now_s = time.monotonic()
-                if terminal:
-                    text = line[1:][:columns].ljust(columns)
-                    print(f"\r{text}", end="", file=sys.stderr, flush=True)
-                    self._bar = True
-                elif now_s - self._bar_s > _BAR_LINE_S:
-                    self._bar_s = now_s
-                    print(line[1:], file=sys.stderr, flush=True)
-                return
-            if self._bar:
-                print(f"\r{' ' * columns}\r", end="", file=sys.stderr, flush=True)
-            print(line, flush=True)
+        terminal = sys.stderr.isatty()
+        columns = shutil.get_terminal_size().columns - 1
+        if line.startswith("\r"):
+            now_s = time.monotonic()
+            if terminal:
+                text = line[1:][:columns].ljust(columns)
+                print(f"\r{text}", end="", file=sys.stderr, flush=True)
+                self._bar = True
+            elif now_s - self._bar_s > _BAR_LINE_S:
+                self._bar_s = now_s
+                print(line[1:], file=sys.stderr, flush=True)
+            return
+        if self._bar:
+            print(f"\r{' ' * columns}\r", end="", file=sys.stderr, flush=True)
+        print(line, flush=True)

@@ -28,10 +28,10 @@ def project_files() -> list[Path]:
 
 
 def code_digest() -> str:
-    """Digest names and contents of the product's files: sha256, hex."""
+    """Digest the product's files, and the versions that stages depend on: sha256, hex."""
     digest = hashlib.sha256()
-    for path in code_files():
-        name = path.relative_to(_PRODUCT).as_posix()
+    named = [(path.relative_to(_PRODUCT).as_posix(), path) for path in code_files()]
+    for name, path in [*named, *((str(path), path) for path in sorted(Path().glob(_VERSIONS)))]:
         digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 

@@ -32,7 +32,6 @@ _POLL_S = 0.3
 _VERDICT = Path(".convoy/preflight.json")
 # Packages whose versions decide results: a node with others would make another network.
 _SAME = ("torch", "numpy", "pyarrow", "opencv-python-headless", "albumentations", "pillow")
-# Variables of the environment that Convoy reads; on the nodes they are those of the nodes.
 _ANSWER = "convoy-probe: "
 
 
@@ -70,23 +69,28 @@ def check_cluster(
         return known
     quick = Storage(storage.uri, patience_s=5.0)
     nonce = uuid.uuid4().hex
-    checks: list[Callable[[], None]] = [
-        lambda: _check_server(server),
+    versions: dict[str, str] = {}
+    refused, unstored, unpacked = _outcomes(
+        lambda: versions.update(server.versions()),
         lambda: _check_storage(params, quick, nonce),
         _check_package,
-    ]
-    failures = _failures(checks)
+    )
+    failures = [line for line in (refused, unstored, unpacked) if line]
     found = Cluster([], False)
-    if not any("job server" in line or "token" in line for line in failures):
+    if not refused:
+        if (theirs := versions.get("ray_version")) != (ours := version("ray")):
+            failures.append(
+                f"Ray: {ours} here, {theirs} in the cluster; install the same version in both"
+            )
         try:
             answer = _probe_cluster(server, params, quick, nonce)
-            failures += _compared(answer, params, storage, bool(failures))
+            failures += _compared(answer, params, storage, storage_known=bool(unstored))
             found = Cluster(answer["nodes"], all(seen["images"] for seen in answer["seen"]))
         except PipelineError as error:
             failures.append(str(error))
-    if not failures:
+    if not unstored:
         quick.remove(f"preflight/{nonce}")
-    else:
+    if failures:
         for line in failures:
             print(f"cluster: {line}", file=sys.stderr)
         raise PipelineError(
@@ -107,7 +111,9 @@ def _known(key: str) -> Cluster | None:
     return None
 
 
-def _failures(checks: list[Callable[[], None]]) -> list[str]:
+def _outcomes(*checks: Callable[[], None]) -> list[str | None]:
+    """Make checks, all at once; return of each what it found wrong."""
+
     def outcome(check: Callable[[], None]) -> str | None:
         try:
             check()
@@ -116,15 +122,7 @@ def _failures(checks: list[Callable[[], None]]) -> list[str]:
         return None
 
     with ThreadPoolExecutor(len(checks)) as pool:
-        return [line for line in pool.map(outcome, checks) if line]
-
-
-def _check_server(server: JobServer) -> None:
-    found, wanted = server.versions().get("ray_version"), version("ray")
-    if found != wanted:
-        raise PipelineError(
-            f"Ray: {wanted} here, {found} in the cluster; install the same version in both"
-        )
+        return list(pool.map(outcome, checks))
 
 
 def _check_storage(params: Params, storage: Storage, nonce: str) -> None:
@@ -188,7 +186,7 @@ def _probe_cluster(
 
 
 def _compared(
-    answer: dict[str, Any], params: Params, storage: Storage, storage_known: bool
+    answer: dict[str, Any], params: Params, storage: Storage, *, storage_known: bool
 ) -> list[str]:
     """Compare what the probe found with what is here, or asked for."""
     lines = []

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.runtime.jobs.fetch import fetch
-from pipeline.runtime.jobs.send import SentJob
+from pipeline.runtime.jobs.send import SentJob, reads_images_there
 from pipeline.runtime.jobs.spec import JobSpec, load_failure, load_result
-from pipeline.runtime.jobs.stage_files import DVC_LOCK, all_outs, check_stages
+from pipeline.runtime.jobs.stage_files import DVC_FILE, DVC_LOCK, all_outs, check_stages
 from pipeline.runtime.storage.shared import Storage
+from pipeline.runtime.storage.trees import leads_out
 
 
 def repro_job(params: Params, targets: Sequence[str]) -> SentJob:
@@ -25,8 +26,19 @@ def repro_job(params: Params, targets: Sequence[str]) -> SentJob:
     root = params.data.root
     carried = [*outs, str(DVC_LOCK)]
     if "://" not in root and not PurePosixPath(root).is_absolute() and root not in outs:
+        if leads_out(root):
+            raise PipelineError(
+                f"data.root is {root}, which lies outside of the folder that is submitted; set it"
+                " to a folder that all nodes see, by its whole path, or to s3://BUCKET/FOLDER"
+            )
         carried.append(root)
-    about = params.model_dump(mode="json", exclude={"resources", "tracking"})
+    elif root not in outs and not reads_images_there("index", params):
+        raise PipelineError(
+            f"data.root is {root}, which not all nodes see; set it to a folder that they share, by"
+            " its whole path, or to s3://BUCKET/FOLDER"
+        )
+    workflow = [DVC_FILE.read_text(encoding="utf-8")]
+    about = [params.model_dump(mode="json", exclude={"resources", "tracking"}), workflow]
     return SentJob(params, "repro", carried, (*outs, str(DVC_LOCK)), about=about, targets=targets)
 
 
@@ -42,7 +54,8 @@ def fetch_results(storage: Storage, identity: str, attempt: int) -> str:
         note, outs = " of a job that has failed", failure[1]
     if outs is None:
         raise PipelineError(
-            f"the job {spec.stage} {identity[:12]} has not ended; convoy jobs --follow shows it"
+            f"the job {spec.stage} {identity[:12]} has left no results: it still runs, was stopped,"
+            " or its driver was killed; convoy jobs says which"
         )
     fetch(storage, outs, spec.outs)
     if spec.stage == "repro" and Path(".dvc").is_dir():

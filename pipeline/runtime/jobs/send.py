@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import atomic_path, fresh_folder
+from pipeline.files import as_text, atomic_path, fresh_folder
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
 from pipeline.runtime.jobs.fetch import fetch
@@ -23,7 +23,7 @@ from pipeline.runtime.jobs.spec import (
     load_result,
 )
 from pipeline.runtime.jobs.stage_files import stage_files
-from pipeline.runtime.ray.job_server import JobServer, JobState
+from pipeline.runtime.ray.job_server import JobServer
 from pipeline.runtime.storage.job_context import JobContext
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
@@ -42,6 +42,7 @@ _WEIGHTS = Path(".convoy/weights")
 _DIGESTS = Path(".convoy/digests.json")
 # Seconds that a job has to save a checkpoint when it is stopped.
 _STOP_WAIT_S = "15"
+_QUICK_S = 5.0  # with a storage that is asked for the first time
 
 
 def send_stage(params: Params, stage: str) -> None:
@@ -125,20 +126,23 @@ class SentJob:
             PipelineError: see `send_stage`.
         """
         identity, stage = self.spec.identity, self.spec.stage
-        if result := self._whole_result():
+        if result := self.result():
             print(f"{stage}: taken from the job {identity[:12]}, which has ended")
             return result
         most, failures = self._params.resources.max_failures, 0
         while True:
             attempt = self.join_or_submit()
             ended = follow(self._server, self.id(attempt))
-            if result := self._whole_result():
+            if result := self._whole_result(self._storage):
                 return result
             if latest_attempt(self._storage, identity) > attempt:  # another sender was faster
                 continue
             if failure := load_failure(self._storage, identity, attempt):
                 message, written = failure
-                self.fetch(written)
+                try:
+                    self.fetch(written)
+                except PipelineError as error:  # of less weight than why the stage failed
+                    print(f"{stage}: {error}", flush=True)
                 raise PipelineError(message)
             if ended and ended.status == "STOPPED":
                 raise PipelineError(
@@ -146,7 +150,7 @@ class SentJob:
                     " last checkpoint"
                 )
             failures += 1
-            why = _why(ended)
+            why = ended.reason if ended else "its cluster was restarted"
             print(f"{stage}: attempt {attempt} of the job has failed: {why}", flush=True)
             if failures > most:
                 raise PipelineError(
@@ -163,18 +167,19 @@ class SentJob:
         if state and state.running:
             self._say(f"joins the job {self.id(attempt)}", 0)
             return attempt
+        attempt += 1
+        environment = self._context(attempt).environment() | _environment()
         check_cluster(self._params, self._server, storage)
         sent = storage.put(self._tree.files, Path(), f"{stage}: upload")
         save_tree(storage, self._tree)
         self.spec.save(storage)
-        attempt += 1
         begin_attempt(storage, identity, attempt)
         with code_package() as package:
             fresh = self._server.submit(
                 self.id(attempt),
                 ENTRYPOINT,
                 package=package,
-                environment=self._context(attempt).environment() | _environment(),
+                environment=environment,
                 metadata={"stage": stage, "identity": identity, "storage": storage.uri},
             )
         self._say(f"{'runs as' if fresh else 'joins'} the job {self.id(attempt)}", sent)
@@ -184,15 +189,27 @@ class SentJob:
         """Write what the job has written."""
         fetch(self._storage, written, self.spec.outs)
 
-    def _whole_result(self) -> Tree | None:
+    def result(self) -> Tree | None:
+        """Return what the job has written, None where it has not ended.
+
+        Raises:
+            PipelineError: the storage cannot be used; all that the cluster lacks has been printed.
+        """
+        try:
+            return self._whole_result(Storage(self._storage.uri, _QUICK_S))
+        except PipelineError:
+            check_cluster(self._params, self._server, self._storage, afresh=True)
+            return self._whole_result(self._storage)  # it was away for a moment
+
+    def _whole_result(self, storage: Storage) -> Tree | None:
         """Return the result, unless the storage has lost a part of it."""
-        result = load_result(self._storage, self.spec.identity)
+        result = load_result(storage, self.spec.identity)
         if result is None:
             return None
-        there = self._storage.has(result.files)
+        there = storage.has(result.files)
         if lost := [file.path for file in result.files if file.sha256 not in there]:
-            drop_result(self._storage, self.spec.identity)
-            print(f"{self.spec.stage}: {self._storage.uri} has lost {lost[0]}; it is made again")
+            drop_result(storage, self.spec.identity)
+            print(f"{self.spec.stage}: {storage.uri} has lost {as_text(lost[0])}; it is made again")
             return None
         return result
 
@@ -259,12 +276,3 @@ def _weights(params: Params, stage: str) -> dict[str, object]:
         with atomic_path(copy) as temporary:
             shutil.copyfile(found.weights, temporary)
     return asdict(replace(found, weights=None)) | {"weights": str(copy)}
-
-
-def _why(ended: JobState | None) -> str:
-    if ended is None:
-        return "its cluster was restarted"
-    if ended.exit_code is not None and ended.exit_code < 0:
-        return f"its driver was killed by signal {-ended.exit_code}"
-    lines = [line for line in ended.message.splitlines() if line.strip()]
-    return " ".join(lines[0].split())[:200] if lines else f"exit code {ended.exit_code}"

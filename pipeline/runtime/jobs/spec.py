@@ -58,7 +58,8 @@ def save_result(storage: Storage, identity: str, outs: Tree) -> None:
 def load_result(storage: Storage, identity: str) -> Tree | None:
     """Return what a job has written, None while it is not done."""
     content = storage.read(_result(identity))
-    return content if content is None else Tree.from_json(content, _result(identity))
+    where = f"{_result(identity)} in {storage.uri}"
+    return content if content is None else Tree.from_json(content, where)
 
 
 def drop_result(storage: Storage, identity: str) -> None:
@@ -78,23 +79,33 @@ def load_failure(storage: Storage, identity: str, attempt: int) -> tuple[str, Tr
     content = storage.read(name)
     if content is None:
         return None
-    failure = json.loads(content)
-    return str(failure["message"]), Tree.from_json(failure["outs"].encode(), name)
+    where = f"{name} in {storage.uri}"
+    try:
+        failure = json.loads(content)
+        message, outs = str(failure["message"]), str(failure["outs"]).encode()
+    except (ValueError, TypeError, LookupError) as error:
+        raise PipelineError(f"{where} is damaged ({error}); remove it and run again") from error
+    return message, Tree.from_json(outs, where)
 
 
 def begin_attempt(storage: Storage, identity: str, attempt: int) -> None:
     """Make an attempt the one that counts: those before it are to write nothing more."""
-    storage.write(f"jobs/{identity}/attempt", str(attempt).encode())
+    storage.write(f"{_attempts(identity)}/{attempt:06d}", b"")
 
 
 def latest_attempt(storage: Storage, identity: str) -> int:
     """Return the number of the attempt that counts, 0 before the first."""
-    content = storage.read(f"jobs/{identity}/attempt")
-    return int(content) if content and content.isdigit() else 0
+    # A file for each: a sender that is late cannot make an earlier one count again.
+    begun = [name.rpartition("/")[2] for name in storage.names(_attempts(identity))]
+    return max((int(name) for name in begun if name.isdigit()), default=0)
 
 
 def _name(identity: str) -> str:
     return f"jobs/{identity}/job.json"
+
+
+def _attempts(identity: str) -> str:
+    return f"jobs/{identity}/attempts"
 
 
 def _result(identity: str) -> str:

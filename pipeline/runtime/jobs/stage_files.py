@@ -22,7 +22,8 @@ class StageFiles:
     """Paths relative to the workspace, and keys of params.
 
     Attributes:
-        inputs: data that it reads; the code and the versions that it depends on are left out.
+        inputs: data that it reads, with outs that it may leave as they are (`persist`); the code
+            and the versions that it depends on are left out.
         outs: what it writes.
         params: sections of params.yaml, or keys in one, that it reads.
     """
@@ -48,12 +49,20 @@ def stage_files(stage: str, params: Params) -> StageFiles:
             f"{DVC_FILE} in {Path.cwd()} has no stage {stage}, and a cluster learns from it what a"
             " stage reads and writes; take the file of this version of Convoy"
         )
-    deps = [_resolve(path, params) for path in _names(described.get("deps", ()))]
-    return StageFiles(
-        inputs=tuple(path for path in deps if not path.startswith(_CODE)),
-        outs=tuple(_resolve(path, params) for path in _names(described.get("outs", ()))),
-        params=tuple(_names(described.get("params", ()))),
-    )
+    try:
+        lasting = [out for out in described.get("outs", ()) if _persists(out)]
+        read = _names([*described.get("deps", ()), *lasting])
+        deps = [_resolve(path, params) for path in read]
+        return StageFiles(
+            inputs=tuple(path for path in deps if not path.startswith(_CODE)),
+            outs=tuple(_resolve(path, params) for path in _names(described.get("outs", ()))),
+            params=tuple(_names(described.get("params", ()))),
+        )
+    except (TypeError, AttributeError, LookupError) as error:
+        raise PipelineError(
+            f"{DVC_FILE} in {Path.cwd()} describes the stage {stage} in another way than DVC"
+            f" ({error}); take the file of this version of Convoy"
+        ) from error
 
 
 def all_outs(params: Params) -> list[str]:
@@ -87,6 +96,10 @@ def _stages() -> dict[str, Any]:
 def _names(entries: Any) -> Iterator[str]:
     for entry in entries:
         yield from ([entry] if isinstance(entry, str) else map(str, entry))
+
+
+def _persists(entry: Any) -> bool:
+    return isinstance(entry, dict) and any((how or {}).get("persist") for how in entry.values())
 
 
 def _resolve(path: str, params: Params) -> str:

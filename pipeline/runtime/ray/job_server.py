@@ -52,6 +52,18 @@ class JobState:
         """Whether it has not ended."""
         return self.status in _RUNNING
 
+    @property
+    def reason(self) -> str:
+        """Why it failed: the mistake that it named, else what its server says of it."""
+        if self.exit_code is not None and self.exit_code < 0:
+            return f"its driver was killed by signal {-self.exit_code}"
+        # Ray's message has one line of its own, and then the end of the log.
+        lines = [" ".join(line.split()) for line in self.message.splitlines() if line.strip()]
+        named = [line for line in lines if line.startswith("convoy: ")]
+        if named:
+            return named[-1].removeprefix("convoy: ")
+        return lines[0][:300] if lines else f"exit code {self.exit_code}"
+
 
 class JobServer:
     """A connection to the server; made anew by each call, so that it survives the server."""
@@ -149,8 +161,7 @@ class JobServer:
         """
 
         async def read() -> None:
-            client = self._connect()
-            stream = client.tail_job_logs(job)
+            stream = self._connect().tail_job_logs(job)
             try:
                 while not ended.is_set():
                     take(await asyncio.wait_for(anext(stream), _ANSWER_S))

@@ -102,16 +102,20 @@ class SharedCheckpoints:
     def begin(self) -> str:
         """Begin a generation, and return the name of the newest checkpoint that is whole."""
         newest = self.newest()
-        count = max((int(name.partition("-")[0]) for name in self._generations()), default=0) + 1
+        storage = Storage(self.storage)
+        begun = self._generations(storage)
+        count = max((int(name.partition("-")[0]) for name in begun), default=0) + 1
         self.generation = f"{count:06d}-{uuid.uuid4().hex[:8]}"
-        Storage(self.storage).write(f"{self._root}/{self.generation}/{_BEGUN}", b"")
+        storage.write(f"{self._root}/{self.generation}/{_BEGUN}", b"")
         return newest
 
     def newest(self) -> str:
         """Return the name of the newest checkpoint that is whole, '' for none."""
-        for name in self._names():
+        for name in self._names(Storage(self.storage)):
             try:
                 self.open(name)
+            except StorageAwayError:  # of what it holds nothing is known
+                raise
             except PipelineError:
                 continue
             return name
@@ -123,7 +127,7 @@ class SharedCheckpoints:
         Raises:
             PipelineError: it is gone or damaged.
         """
-        path = self.folder / name.rpartition("/")[2]
+        path = self.folder / name
         if is_whole(path):
             return path
         storage, fetched = Storage(self.storage), path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -145,16 +149,16 @@ class SharedCheckpoints:
 
     def save(self, trainer: "Trainer", *, last: bool) -> str:
         """Save one here, then in the storage."""
-        local = save_checkpoint(trainer, self.folder / "saved" / self.generation)
+        local = save_checkpoint(trainer, self.folder / self.generation)
         storage = Storage(self.storage) if last else Storage(self.storage, _PATIENCE_S)
         name = f"{self.generation}/{local.name}"
         try:
-            self._check_generation()
+            self._check_generation(storage)
             files = sorted(local.iterdir(), key=lambda file: file.name == MANIFEST_FILE)
             for file in files:
                 storage.put_file(file, f"{self._root}/{name}/{file.name}")
             # What came before is of no use any more, but one in case this one is damaged.
-            for old in [n for n in self._names() if n != name][_KEPT - 1 :]:
+            for old in [n for n in self._names(storage) if n != name][_KEPT - 1 :]:
                 storage.remove(f"{self._root}/{old}")
         except StorageAwayError:
             if last:
@@ -170,20 +174,19 @@ class SharedCheckpoints:
     def _root(self) -> str:
         return f"runs/{self.run}"
 
-    def _check_generation(self) -> None:
+    def _check_generation(self, storage: Storage) -> None:
         """Refuse to go on beside a later group of workers."""
-        if max(self._generations(), default="") > self.generation:
+        if max(self._generations(storage), default="") > self.generation:
             raise PipelineError(
                 "another group of workers has taken over this training; this one ends"
             )
 
-    def _generations(self) -> set[str]:
-        names = Storage(self.storage).names(self._root)
-        return {name.split("/")[2] for name in names}
+    def _generations(self, storage: Storage) -> set[str]:
+        return {name.split("/")[2] for name in storage.names(self._root)}
 
-    def _names(self) -> list[str]:
+    def _names(self, storage: Storage) -> list[str]:
         """Return generation and name of all whole checkpoints, newest first."""
-        names = Storage(self.storage).names(self._root)
+        names = storage.names(self._root)
         ends = f"/{MANIFEST_FILE}"
         found = [name[len(self._root) + 1 : -len(ends)] for name in names if name.endswith(ends)]
         return sorted(found, key=lambda name: tuple(reversed(name.split("/"))), reverse=True)

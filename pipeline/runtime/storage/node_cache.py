@@ -7,6 +7,7 @@ work/                 workspaces, made of links to them
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -86,11 +87,16 @@ class NodeCache:
         with progress_bar(tree.size, "fetch", "B") as bar, ThreadPoolExecutor(_AT_ONCE) as pool:
 
             def place(file: File) -> None:
-                blob, path = self.fetch(storage, file), folder / file.path
+                path = folder / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _link(blob, path)
+                try:
+                    _link(self.fetch(storage, file), path)
+                except FileNotFoundError:  # another process has just made room
+                    _link(self.fetch(storage, file), path)
                 bar.update(file.size)
 
+            for path in tree.empty:
+                (folder / path).mkdir(parents=True, exist_ok=True)
             for _ in pool.map(place, tree.files):
                 pass
 
@@ -135,11 +141,12 @@ class NodeCache:
         wanted = size + _LEAST_FREE * usage.total - usage.free
         if wanted <= 0:
             return
-        unused = [
-            (status.st_atime, status.st_size, path)
-            for path in (self.root / "blobs").glob("*/*")
-            if (status := path.stat()).st_nlink == 1
-        ]
+        unused = []
+        for path in (self.root / "blobs").glob("*/*"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_nlink == 1 and path.suffix != ".tmp":  # which is being fetched
+                    unused.append((status.st_atime, status.st_size, path))
         for _, freed, path in sorted(unused):
             with suppress(FileNotFoundError):
                 path.unlink()
@@ -154,7 +161,7 @@ def _seal(path: Path) -> None:
 
 
 def _link(blob: Path, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     os.link(blob, temporary)
     temporary.replace(path)
     temporary.unlink(missing_ok=True)  # replace leaves it where both were one file already

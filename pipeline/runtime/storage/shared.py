@@ -51,8 +51,8 @@ class Storage:
         Raises:
             PipelineError: fsspec knows no such file system, or lacks its library.
         """
-        self.uri, self._patience_s = uri.rstrip("/"), patience_s
-        self.is_folder = "://" not in uri
+        self.uri, self._patience_s = uri.removeprefix("file://").rstrip("/"), patience_s
+        self.is_folder = "://" not in self.uri
         self._fs, self._root = _open(self.uri)
 
     def has(self, files: Iterable[File]) -> set[str]:
@@ -95,7 +95,7 @@ class Storage:
     def put_file(self, path: Path, name: str) -> None:
         """Store a file under a name; it appears there as a whole."""
         if not self.is_folder:
-            self._ask(lambda: self._fs.put_file(str(path), self._at(name)))
+            self._store(lambda: self._fs.put_file(str(path), self._at(name)))
             return
 
         def copy() -> None:
@@ -108,7 +108,7 @@ class Storage:
             finally:
                 temporary.unlink(missing_ok=True)
 
-        self._ask(copy)
+        self._store(copy)
 
     def get_file(self, name: str, to: Path) -> None:
         """Download what lies under a name.
@@ -121,7 +121,7 @@ class Storage:
     def write(self, name: str, content: bytes) -> None:
         """Store a small content under a name; it appears there as a whole."""
         if not self.is_folder:
-            self._ask(lambda: self._fs.pipe_file(self._at(name), content))
+            self._store(lambda: self._fs.pipe_file(self._at(name), content))
             return
 
         def write() -> None:
@@ -131,7 +131,7 @@ class Storage:
             temporary.write_bytes(content)
             temporary.replace(target)
 
-        self._ask(write)
+        self._store(write)
 
     def read(self, name: str) -> bytes | None:
         """Return the content under a name, None where nothing lies."""
@@ -159,6 +159,20 @@ class Storage:
             return int(self._ask(lambda: self._fs.info(self._at(name)))["size"])
         except FileNotFoundError:
             return -1
+
+    def _store(self, act: Callable[[], object]) -> None:
+        """Write something.
+
+        Raises:
+            PipelineError: there is no such bucket, or see `_ask`.
+        """
+        try:
+            self._ask(act)
+        except FileNotFoundError as error:
+            raise PipelineError(
+                f"storage {self.uri} cannot be written to: {_reason(error)}; make the bucket, or"
+                " see that resources.storage names it"
+            ) from error
 
     def _ask(self, question: Callable[[], T], nothing: T | None = None) -> T:
         """Ask until there is an answer, or patience ends.

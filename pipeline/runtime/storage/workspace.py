@@ -1,5 +1,6 @@
 """A workspace's files on all nodes: published by the driver, entered by the workers."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,8 +72,7 @@ def load_tree(storage: Storage, digest: str) -> Tree:
     """
     name = f"trees/{digest}.json"
     content = storage.read(name)
-    tree = Tree.from_json(content, f"{name} in {storage.uri}") if content is not None else None
-    if tree is None or tree.digest != digest:
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
         storage.remove(name)
         raise PipelineError(f"{name} in {storage.uri} is missing or damaged; run again")
-    return tree
+    return Tree.from_json(content, f"{name} in {storage.uri}")
