@@ -25,3 +25,10 @@ def _no_lines_by_the_clock(monkeypatch):
     """Show no progress, which only a slow machine has: many tests know each line of stderr."""
     for name in ("_FIRST_S", "_LINE_S", "_MOST_S"):
         monkeypatch.setattr(progress, name, 1e6)
+
+
+def pytest_collection_modifyitems(items):
+    """Under `-n 2` a file's tests share a process, and its fixtures; those with Ray share one."""
+    for item in items:
+        heavy = item.get_closest_marker("distributed")
+        item.add_marker(pytest.mark.xdist_group("distributed" if heavy else item.path.name))
