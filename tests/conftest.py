@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from pipeline import progress
+from pipeline.params import Tracking
+from pipeline.runtime.tracking.store import connect
 
 # Small networks on few cores: threads would mostly wait for each other.
 torch.set_num_threads(1)
@@ -27,8 +29,21 @@ def _no_lines_by_the_clock(monkeypatch):
         monkeypatch.setattr(progress, name, 1e6)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """Return the file of a store without runs, to copy: MLflow takes a second to make one."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    uri = f"sqlite:///{file}"
+    connect(Tracking(uri=uri, experiment="none", system_metrics=False, checkpoints="off"))
+    return file
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Under `-n 2` a file's tests share a process, and its fixtures; those with Ray share one."""
+    """Keep in one process of `pytest -n` what shares a Ray cluster, a DVC project or a module."""
     for item in items:
-        heavy = item.get_closest_marker("distributed")
-        item.add_marker(pytest.mark.xdist_group("distributed" if heavy else item.path.name))
+        if item.get_closest_marker("distributed"):
+            group = "distributed"
+        else:
+            group = "ask_dvc" if "ask_dvc" in item.fixturenames else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
