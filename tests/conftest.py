@@ -38,12 +38,15 @@ def empty_store(tmp_path_factory):
     return file
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep in one process of `pytest -n` what shares a Ray cluster, a DVC project or a module."""
-    for item in items:
-        if item.get_closest_marker("distributed"):
-            group = "distributed"
-        else:
-            group = "ask_dvc" if "ask_dvc" in item.fixturenames else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under `-n 2`, run in one process what shares a file, a Ray cluster or a DVC project."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            shared = ("tests/distributed/", "tests/contract/test_dvc_")
+            return next((prefix for prefix in shared if file.startswith(prefix)), file)
+
+    return Scheduling(config, log)
