@@ -5,16 +5,18 @@ A mistake of the user becomes one line on stderr and exit code 2. Nothing heavy 
 """
 
 import errno
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.errors import PipelineError, did_you_mean
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
 
 # In the order of the flow, each with the line that `convoy --help` shows.
 STAGES = {
@@ -102,9 +104,7 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
 )
 def compare(a: str, b: str, images: Path, output: Path | None, sheet: Path | None) -> None:
     """Compare two models: bundle folders, MLflow run ids or models:/NAME@ALIAS."""
-    from pipeline.params import load_params
-
-    params = load_params()
+    params = _params()
     from pipeline.commands import compare as command
 
     command.run(params, (a, b), images, output, sheet)
@@ -114,27 +114,24 @@ def compare(a: str, b: str, images: Path, output: Path | None, sheet: Path | Non
 def rollback() -> None:
     """Make the champion before this one the champion again."""
     from pipeline.commands import rollback as command
-    from pipeline.params import load_params
 
-    command.run(load_params())
+    command.run(_params())
 
 
 @app.command()
 def sync() -> None:
     """Deliver to MLflow what trainings recorded while it was away."""
     from pipeline.commands import sync as command
-    from pipeline.params import load_params
 
-    command.run(load_params())
+    command.run(_params())
 
 
 @app.command()
 def summary() -> None:
     """Print the models' figures and where the results are."""
     from pipeline.commands import summary as command
-    from pipeline.params import load_params
 
-    command.run(load_params())
+    command.run(_params())
 
 
 @app.command()
@@ -169,26 +166,84 @@ def lr_find(stage: str, lowest: float, highest: float, steps: int) -> None:
         raise PipelineError(
             f"--lowest is {lowest:g} and --highest {highest:g}; need 0 < lowest < highest, finite"
         )
-    from pipeline.params import load_params
-
-    params = load_params()
+    params = _params()
     from pipeline.commands import lr_find as command
 
     command.run(params, stage, lowest, highest, steps)
 
 
+def _params() -> "Params":
+    """Return the params that hold where this process runs."""
+    from pipeline.params import load_params
+    from pipeline.runtime.storage.job_context import placed
+
+    return placed(load_params())
+
+
 def _add_stage(name: str, summary: str) -> None:
     @app.command(name, help=summary)
     def stage() -> None:
-        from pipeline.params import load_params
-
         # Params first: their mistakes are reported before the stage's libraries are imported.
-        params = load_params()
-        from pipeline.progress import command_clock
+        params = _params()
+        from pipeline.commands._stages import run_stage
 
-        # A training has a bar of its own.
-        with nullcontext() if name in ("train", "finetune") else command_clock(name):
-            importlib.import_module(f"pipeline.stages.{name}").run(params)
+        run_stage(name, params)
+
+
+@app.command()
+@click.argument("stages", nargs=-1)
+@click.option("--with-changes", is_flag=True, help="Take along what is not committed.")
+@click.option("--detach", is_flag=True, help="Submit, and do not wait for the end.")
+def submit(stages: tuple[str, ...], with_changes: bool, detach: bool) -> None:
+    """Run the whole workflow, or STAGES, as one job of the cluster."""
+    params = _params()
+    from pipeline.commands import submit as command
+
+    command.run(params, stages, with_changes=with_changes, detach=detach)
+
+
+@app.group(invoke_without_command=True)
+@click.option("--follow", metavar="JOB", help="Show what this job prints until it has ended.")
+@click.pass_context
+def jobs(context: click.Context, follow: str | None) -> None:
+    """List the jobs of the cluster; follow, stop or fetch one."""
+    if context.invoked_subcommand:
+        return
+    params = _params()
+    from pipeline.commands import jobs as command
+
+    if follow:
+        command.run_follow(params, follow)
+    else:
+        command.run_list(params)
+
+
+@jobs.command()
+@click.argument("job")
+def stop(job: str) -> None:
+    """Stop JOB; a training keeps its checkpoints."""
+    params = _params()
+    from pipeline.commands import jobs as command
+
+    command.run_stop(params, job)
+
+
+@jobs.command()
+@click.argument("job", required=False)
+def fetch(job: str | None) -> None:
+    """Write the results of JOB here, or of the latest convoy submit."""
+    params = _params()
+    from pipeline.commands import jobs as command
+
+    command.run_fetch(params, job)
+
+
+@app.command(hidden=True)
+def job() -> None:
+    """Run the stage of the job that this process belongs to."""
+    from pipeline.commands import _job as command
+
+    command.run()
 
 
 for _name, _summary in STAGES.items():

@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.progress import progress_bar
 
@@ -16,6 +17,35 @@ R = TypeVar("R")
 
 # Of work in one process; other processes take some tenths of a second to start.
 _WORTH_PROCESSES_S = 1.0
+
+
+class Spread(Protocol):
+    """Calls functions on other machines."""
+
+    def __call__(
+        self, function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]]
+    ) -> Iterator[R]:
+        """Yield `function(piece)` for each piece, in order, with few of them under way."""
+
+
+# Where work goes that names no number of workers; None: to this machine.
+_elsewhere: Spread | None = None
+
+
+@contextmanager
+def spread_by(spread: Spread) -> Iterator[None]:
+    """Have work of the block done by `spread`."""
+    global _elsewhere  # noqa: PLW0603 - of the whole process, as its cores are
+    before, _elsewhere = _elsewhere, spread
+    try:
+        yield
+    finally:
+        _elsewhere = before
+
+
+def is_spread() -> bool:
+    """Whether work goes to other machines."""
+    return _elsewhere is not None
 
 
 def usable_cores() -> int:
@@ -48,7 +78,9 @@ def map_chunks(
     """
     pieces = [items[start : start + chunk] for start in range(0, len(items), chunk)]
     with progress_bar(len(items), label) as bar:
-        if workers is None and not threads:
+        if workers is None and _elsewhere:
+            results = _elsewhere(function, pieces)
+        elif workers is None and not threads:
             results = _timed_first(function, pieces)
         else:
             results = _results(function, pieces, workers or usable_cores(), threads=threads)

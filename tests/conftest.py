@@ -40,13 +40,18 @@ def empty_store(tmp_path_factory):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Under `-n 2`, run in one process what shares a file, a Ray cluster or a DVC project."""
+    """Under `-n 2`, run in one process what shares a file or a DVC project, or starts Ray."""
     from xdist.scheduler import LoadScopeScheduling
+
+    groups = {
+        "tests/clusters/": "Ray",
+        "tests/distributed/": "Ray",
+        "tests/contract/test_dvc_": "DVC",
+    }
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            shared = ("tests/distributed/", "tests/contract/test_dvc_")
-            return next((prefix for prefix in shared if file.startswith(prefix)), file)
+            return next((groups[start] for start in groups if file.startswith(start)), file)
 
     return Scheduling(config, log)

@@ -15,6 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import located
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
+from pipeline.runtime.storage.job_context import placed
 
 _MIN_PYTHON = (3, 11)
 _MIN_FREE_GIB = 2
@@ -25,7 +26,7 @@ def run() -> bool:
     results = [_try("python", _python), _try("packages", _packages), _try("torch", _torch)]
     results += [_try("dvc", _dvc), _try("disk", _disk)]
     try:
-        params = load_params()
+        params = placed(load_params())
     except PipelineError as error:
         _say("params", False, str(error))
         return False
@@ -127,6 +128,18 @@ def _tracking(params: Params) -> str:
 
 
 def _cluster(params: Params) -> str:
-    from pipeline.runtime.ray.fit import probe
+    if params.resources.address is None:
+        from pipeline.runtime.ray.fit import probe
 
-    return probe(params.resources)
+        return probe(params.resources)
+    from pipeline.runtime.jobs.preflight import check_cluster
+    from pipeline.runtime.ray.job_server import JobServer
+    from pipeline.runtime.storage.shared import Storage
+
+    server, storage = JobServer(params.resources.address), Storage(params.resources.storage)
+    found = check_cluster(params, server, storage, afresh=True)
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in found.nodes) for kind in ("CPU", "GPU"))
+    return (
+        f"{server.address} has {len(found.nodes)} nodes with {cpus:g} CPUs and {gpus:g} GPUs, which"
+        f" use the storage {storage.uri}"
+    )

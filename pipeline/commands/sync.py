@@ -25,7 +25,7 @@ def run(params: Params) -> None:
     """
     uri = tracking_uri(params.tracking)
     check_address(uri)
-    journals = journal_folder(params.resources.storage)
+    journals = journal_folder(params.resources.runs)
     waiting = _waiting(journals)
     here = waiting.pop(lasting_address(uri), 0)
     for other, records in waiting.items():

@@ -3,6 +3,7 @@
 from pipeline.params._load import load_params
 from pipeline.params._mistakes import MistakesError, parse
 from pipeline.params._schema import (
+    JOINED,
     Balance,
     Baseline,
     Data,
@@ -22,6 +23,7 @@ from pipeline.params._schema import (
 from pipeline.params._types import misfits
 
 __all__ = [
+    "JOINED",
     "Balance",
     "Baseline",
     "Data",

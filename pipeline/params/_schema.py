@@ -214,6 +214,18 @@ def _is_range(workers: int | tuple[int, int]) -> int | tuple[int, int]:
     return workers
 
 
+# In place of an address: the cluster of the job that this process belongs to.
+JOINED = "auto"
+
+
+def _is_job_server(address: str) -> str:
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(
+            f"{address} is none; need the cluster's job server, such as http://HOST:8265"
+        )
+    return address
+
+
 class Resources(Section):
     """What a training may use. Tracked by no stage: it changes speed, and rounding."""
 
@@ -228,7 +240,7 @@ class Resources(Section):
         Need("null, or a number from 0 to 1: a worker computes on one GPU"),
     ]
     threads: AutoOrCount
-    address: Name | None
+    address: Annotated[Name, AfterValidator(_is_job_server)] | None
     storage: Annotated[Name, AfterValidator(os.path.expanduser)]
     checkpoint_interval_s: NonNegative
     max_failures: CountOrZero
@@ -244,9 +256,9 @@ class Resources(Section):
         return self
 
     @property
-    def fewest_workers(self) -> int:
-        """The workers that a training needs to start and to go on."""
-        return self.workers if isinstance(self.workers, int) else self.workers[0]
+    def runs(self) -> str:
+        """The folder of this machine for the checkpoints and records of trainings."""
+        return self.storage if self.address in (None, JOINED) else ".convoy/runs"
 
     @property
     def most_workers(self) -> int:

@@ -33,6 +33,8 @@ def train_stage(params: Params, stage: str, name: str) -> None:
         bundle=bundle,
         history=HISTORY / f"{name}.json",
     )
+    if state is None:
+        return
     best = state.history[state.best_epoch - 1]
     print(
         f"{stage}: {state.epochs_done} epochs, best {state.best_epoch}: validation loss"
@@ -56,7 +58,7 @@ def training_job(params: Params, stage: str) -> Job:
         inputs.recipe,
         images=inputs.images,
         validation=inputs.validation,
-        initial=find_initial_weights(params, inputs.recipe),
+        initial=find_initial_weights(params, inputs.recipe, stage),
     )
 
 

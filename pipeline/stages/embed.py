@@ -19,11 +19,11 @@ from pipeline.evaluation.plots.sheets import Neighbour, draw_neighbours
 from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import RetrieveReport
 from pipeline.params import Params
-from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import EMBEDDINGS, FINAL, PACKED, PICTURES, REPORTS
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, embeddings
+from pipeline.vision.inference.predict import embeddings
+from pipeline.vision.inference.sets import over_set
 
 _QUERIES_SHOWN = 8
 _NEIGHBOURS_SHOWN = 5
@@ -61,7 +61,7 @@ def run(params: Params) -> None:
 
 
 def _embed(name: str, images: ImageSet, bundle: Bundle) -> Embeddings:
-    vectors = embeddings(bundle, watched(images.batches(BATCH_SIZE), len(images), f"embed: {name}"))
+    vectors = over_set(embeddings, bundle, images, f"embed: {name}")
     labels = images.labels.astype(np.int64)
     return Embeddings(images.info.classes, images.ids, images.paths, labels, vectors)
 

@@ -25,7 +25,6 @@ from pipeline.evaluation.reports.schema import EvaluateReport, Model
 from pipeline.evaluation.reports.words import number
 from pipeline.files import write_json
 from pipeline.params import Evaluate, Params
-from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import BASE, FINAL, PACKED, PREDICTIONS, REPORTS, TUNED
 from pipeline.stages._pictures import (
@@ -36,7 +35,8 @@ from pipeline.stages._pictures import (
     draw_trainings,
 )
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
+from pipeline.vision.inference.predict import probabilities
+from pipeline.vision.inference.sets import over_set
 
 Block = dict[str, Any]
 Given = dict[str, Predictions]  # by split
@@ -123,10 +123,10 @@ def _read_baseline(sets: Mapping[str, ImageSet]) -> Given | None:
 def _predict(sets: Mapping[str, ImageSet], bundle: Bundle, name: str) -> Given:
     found = {}
     for split, images in sets.items():
-        batches = watched(images.batches(BATCH_SIZE), len(images), f"evaluate: {name} on {split}")
+        posteriors = over_set(probabilities, bundle, images, f"evaluate: {name} on {split}")
         labels = images.labels.astype(np.int64)
         found[split] = Predictions(
-            images.info.classes, images.ids, images.paths, labels, probabilities(bundle, batches)
+            images.info.classes, images.ids, images.paths, labels, posteriors
         )
     return found
 

@@ -22,13 +22,12 @@ from pipeline.evaluation.tta.network import NetworkChoice, choose_network
 from pipeline.evaluation.tta.search import ViewSearch
 from pipeline.params import Params
 from pipeline.params.choices.views import Identity, View
-from pipeline.progress import watched
 from pipeline.stages._bundles import load_matching
 from pipeline.stages._paths import BASE, FINAL, PACKED, PICTURES, REPORTS, TUNED
 from pipeline.vision.bundle.description import Views, rewrite_bundle
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, view_posteriors
-from pipeline.vision.inference.views import build_views, expand, view_names
+from pipeline.vision.inference.sets import SeenIn, over_set
+from pipeline.vision.inference.views import expand, view_names
 
 _AS_IT_IS = Identity()
 _FOLDERS = {"base": BASE, "tuned": TUNED}
@@ -159,10 +158,8 @@ class _Averaged:
         return Scored.of(self.labels, self.mean.value(), self._how)
 
     def _see(self, view: View, name: str) -> Floats:
-        (function,) = build_views([view], self._seed, self._images.info.shape)
         label = f"tta: {name}, {self._title} images"
-        batches = watched(self._images.batches(BATCH_SIZE), len(self._images), label)
-        return view_posteriors(self._bundle, batches, function)
+        return over_set(SeenIn(view, self._seed), self._bundle, self._images, label)
 
 
 def _gain(compared: Block) -> Block:
@@ -172,13 +169,12 @@ def _gain(compared: Block) -> Block:
 
 def _choose_network(val: ImageSet, params: Params) -> tuple[NetworkChoice, Floats]:
     """Return the network that ships, and what it says of the validation images as they are."""
-    (as_it_is,) = build_views([_AS_IT_IS], 0, val.info.shape)
     labels = val.labels.astype(np.int64)
     posteriors, scored = {}, {}
     for name, folder in _FOLDERS.items():
         bundle = load_matching(folder, val.info)
-        batches = watched(val.batches(BATCH_SIZE), len(val), f"tta: {name}, validation images")
-        posteriors[name] = view_posteriors(bundle, batches, as_it_is)
+        label = f"tta: {name}, validation images"
+        posteriors[name] = over_set(SeenIn(_AS_IT_IS, 0), bundle, val, label)
         scored[name] = Scored.of(labels, posteriors[name], params.evaluate)
     choice = choose_network(scored["base"], scored["tuned"])
     return choice, posteriors[choice.name]

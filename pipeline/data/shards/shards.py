@@ -188,10 +188,11 @@ class ImageSet:
     Attributes:
         info: what all rows share.
         labels: int32, n.
+        folder: the first one.
     """
 
-    def __init__(self, info: SetInfo, tables: Sequence[pa.Table]) -> None:
-        self.info = info
+    def __init__(self, info: SetInfo, tables: Sequence[pa.Table], folder: Path) -> None:
+        self.info, self.folder = info, folder
         rows = pa.concat_tables(table.select(["label", "id", "parent", "path"]) for table in tables)
         self._rows = rows
         self.labels: npt.NDArray[np.int32] = rows["label"].to_numpy()
@@ -222,7 +223,7 @@ class ImageSet:
                     f"{some_folders(folders)} were packed with different classes or sizes;"
                     " run dvc repro to pack them again"
                 )
-        return cls(infos[0], tables)
+        return cls(infos[0], tables, folders[0])
 
     # As Python strings only when asked for: opening a set for its pixels alone costs nothing.
     @cached_property
@@ -264,9 +265,13 @@ class ImageSet:
             images[here] = self._blocks[block][rows[here] - start]
         return images
 
+    def batch_size(self, size: int) -> int:
+        """Return how many images `batches` yields at a time."""
+        return min(size, self.info.rows_per_batch)
+
     def batches(self, size: int) -> Iterator[Pixels]:
         """Yield all images in order, `size` at a time; fewer, where that many are large."""
-        size = min(size, self.info.rows_per_batch)
+        size = self.batch_size(size)
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
 

@@ -18,6 +18,7 @@ from pipeline.params import Resources
 from pipeline.runtime.ray.capacity import Amounts, count_fitting
 from pipeline.runtime.ray.demand import Demand, in_use, state_demand
 from pipeline.runtime.ray.processes import ClusterProcesses
+from pipeline.runtime.ray.token import show_token
 from pipeline.threads import in_daemon
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Cluster:
         _set_environment(self.private)
         if resources.address is not None:
             _check_answers(resources.address)
-            _show_token()
+            show_token()
         import ray
 
         self._ray = ray
@@ -229,16 +230,6 @@ def _leave_at_once() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2)  # as any PipelineError has it
-
-
-def _show_token() -> None:
-    """Have Ray show its token to the cluster, where there is one and nothing else is asked for.
-
-    A cluster that finds a token asks for it; a driver that joins does not show it by itself.
-    """
-    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
-    if given or (Path.home() / ".ray" / "auth_token").exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(address: str) -> None:

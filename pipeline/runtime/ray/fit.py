@@ -7,6 +7,7 @@ import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from pipeline.parallel import usable_cores
 from pipeline.params import Resources
 from pipeline.runtime.ray.cluster import Cluster, open_cluster
 from pipeline.runtime.ray.demand import Demand, state_demand
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
+from pipeline.runtime.session.checkpoints import LocalCheckpoints, SharedCheckpoints
 from pipeline.runtime.session.event_log import Reader, following
 from pipeline.runtime.session.interrupts import run_here, run_in_thread
+from pipeline.runtime.session.run_files import LOCAL, RunFiles
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.session.system_metrics import collecting
+from pipeline.runtime.storage.job_context import current_job
+from pipeline.runtime.storage.node_cache import NodeCache
+from pipeline.runtime.storage.workspace import Inputs, publish
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
@@ -61,13 +68,9 @@ def fit(
     with nullcontext() if runs_here(resources) else open_cluster(resources) as cluster:
         demand = cluster.grant() if cluster else grant_here(resources)
         job.check_shares(demand.most)
-        config = WorkerConfig(
-            folder=folder,
-            checkpoint_interval_s=resources.checkpoint_interval_s,
-            arithmetic=arithmetic,
-            threads=resources.threads,
-            cores=int(demand.per_worker["CPU"]),
-            gpu="GPU" in demand.per_worker,
+        place, job = _place(job, folder, cluster)
+        config = replace(
+            _config(arithmetic, resources, folder, place, demand),
             in_actor=cluster is not None,
             loopback=cluster is not None and cluster.private,
             samples_system=reader.wants_system_metrics,
@@ -77,16 +80,71 @@ def fit(
             run = partial(_fit_actors, cluster, folder, demand, function)
         else:
             run = partial(_fit_here, folder, function)
-        return _follow(run, folder, reader, cluster)
+        return _follow(run, folder, reader, cluster, place)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a training finds and keeps its files.
+
+    Attributes:
+        files: the way of a worker to the driver's run folder.
+        checkpoints: where they are kept.
+        inputs: the images, where the workers must fetch them.
+    """
+
+    files: RunFiles
+    checkpoints: LocalCheckpoints | SharedCheckpoints
+    inputs: Inputs | None
+
+
+def _config(
+    arithmetic: Arithmetic,
+    resources: Resources,
+    folder: RunFolder,
+    place: _Place,
+    demand: Demand,
+) -> WorkerConfig:
+    """Return what a worker in this process gets."""
+    return WorkerConfig(
+        folder=folder,
+        files=place.files,
+        checkpoints=place.checkpoints,
+        scratch=folder.storage,
+        inputs=place.inputs,
+        checkpoint_interval_s=resources.checkpoint_interval_s,
+        arithmetic=arithmetic,
+        threads=resources.threads,
+        cores=int(demand.per_worker["CPU"]),
+        gpu="GPU" in demand.per_worker,
+        in_actor=False,
+        loopback=False,
+        samples_system=False,
+    )
+
+
+def _place(job: Job, folder: RunFolder, cluster: Cluster | None) -> tuple[_Place, Job]:
+    """Say where the files are, and return the job as the workers get it."""
+    within = current_job()
+    if cluster is None or within is None:
+        return _Place(LOCAL, LocalCheckpoints(folder.checkpoints), None), job
+    assert cluster.ray.is_initialized()
+    from pipeline.runtime.ray.driver_files import DriverFiles
+
+    here = Path.cwd()
+    inputs = publish(within.shared, [str(path.relative_to(here)) for path in job.paths])
+    checkpoints = SharedCheckpoints(within.storage, folder.name, folder.checkpoints)
+    return _Place(DriverFiles(), checkpoints, inputs), job.moved(here, Path())
 
 
 def runs_here(resources: Resources) -> bool:
-    """Whether a training needs no process but this one."""
-    return resources.address is None and resources.most_workers == 1
+    """Whether a training starts no other process: it needs one, or torchrun has started all."""
+    alone = resources.most_workers == 1 or torchrun_world() is not None
+    return resources.address is None and alone
 
 
 def grant_here(resources: Resources) -> Demand:
-    """Say what the worker in this process gets.
+    """Say what the worker in this process gets; of torchrun's processes each gets its share.
 
     Raises:
         PipelineError: this machine does not have it.
@@ -94,7 +152,31 @@ def grant_here(resources: Resources) -> Demand:
     import torch
 
     machine = {"CPU": float(usable_cores()), "GPU": float(torch.cuda.device_count())}
-    return state_demand(resources, [machine], "this machine")
+    world = torchrun_world()
+    if world is None:
+        return state_demand(resources, [machine], "this machine")
+    here = resources.model_copy(update={"workers": world.local_size})
+    return replace(
+        state_demand(here, [machine], "this machine"), fewest=world.size, most=world.size
+    )
+
+
+def fit_member(job: Job, arithmetic: Arithmetic, resources: Resources, folder: RunFolder) -> None:
+    """Train in one of torchrun's processes but the first, which records and writes.
+
+    Raises:
+        PipelineError: see `fit`.
+        KeyboardInterrupt: the first process was asked to stop.
+    """
+    place, job = _place(job, folder, None)
+    config = _config(arithmetic, resources, folder, place, grant_here(resources))
+    run = partial(_fit_here, folder, partial(_run_worker, job, config))
+    # A signal is for the first process, after whose checkpoint all end.
+    outcome = run_here(run, ask=lambda: None, worth_asking=lambda: True)
+    if "error" in outcome:
+        raise PipelineError(outcome["error"])
+    if "stopped" in outcome:
+        raise KeyboardInterrupt
 
 
 def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]]:
@@ -113,18 +195,29 @@ def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]
         task = cluster.ray.remote(_autotune).options(
             num_cpus=demand.per_worker["CPU"],
             num_gpus=demand.per_worker.get("GPU", 0),
-            max_retries=0,
+            max_retries=0 if cluster.private else resources.max_failures,
         )
-        answer = task.remote(job, resources, demand, in_actor=True)
+        inputs, here, within = None, Path.cwd(), current_job()
+        if within:
+            paths = [str(path.relative_to(here)) for path in job.paths]
+            inputs, job = publish(within.shared, paths), job.moved(here, Path())
+        answer = task.remote(job, resources, demand, in_actor=True, inputs=inputs)
         chosen: tuple[Arithmetic, dict[str, Any]] = cluster.ask(lambda: cluster.ray.get(answer))
         return chosen
 
 
 def _autotune(
-    job: Job, resources: Resources, demand: Demand, *, in_actor: bool
+    job: Job,
+    resources: Resources,
+    demand: Demand,
+    *,
+    in_actor: bool,
+    inputs: Inputs | None = None,
 ) -> tuple[Arithmetic, dict[str, Any]]:
     from pipeline.runtime.ray.worker import tune
 
+    if inputs:
+        job = job.moved(Path(), inputs.fetch())
     return tune(job, resources, demand, in_actor=in_actor)
 
 
@@ -148,11 +241,19 @@ def _run_worker(job: Job, config: WorkerConfig) -> dict[str, Any]:
     # Not sooner: the driver of a cluster, which imports this module too, needs no torch.
     from pipeline.runtime.ray.worker import train
 
-    return train(job, config)
+    if config.inputs is None:
+        return train(job, config)
+    job = job.moved(Path(), config.inputs.fetch())
+    scratch = NodeCache().root / "runs"
+    config = replace(config, scratch=scratch, checkpoints=config.checkpoints.moved(scratch))
+    try:
+        return train(job, config)
+    finally:
+        shutil.rmtree(scratch / config.folder.name, ignore_errors=True)
 
 
 def _follow(
-    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None
+    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None, place: _Place
 ) -> tuple[Path, Arithmetic]:
     """Run a training, hand its events on, and let signals end it in order."""
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -177,7 +278,7 @@ def _follow(
         raise _mistake(outcome["error"], folder)
     if "stopped" in outcome:
         raise KeyboardInterrupt
-    return Path(outcome["checkpoint"]), Arithmetic.of(outcome["arithmetic"])
+    return place.checkpoints.open(outcome["checkpoint"]), Arithmetic.of(outcome["arithmetic"])
 
 
 def _fit_here(folder: RunFolder, function: Fit) -> dict[str, Any]:
@@ -252,6 +353,7 @@ def _ray_trainer(cluster: Cluster, folder: RunFolder, demand: Demand, function: 
         scaling_config=scaling_config,
         run_config=RunConfig(
             name=folder.name,
+            # Of Ray's own: our checkpoints do not go there.
             storage_path=str(folder.storage),
             failure_config=FailureConfig(
                 max_failures=failures,

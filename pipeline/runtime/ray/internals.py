@@ -5,6 +5,8 @@ upgrade that moves or renames one is noticed before a training is.
 """
 # mypy: disallow-subclassing-any=False
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,6 +41,12 @@ _UNNEEDED = {DatasetsCallback, PlacementGroupCleanerCallback}
 # Ray ends the processes of a cluster one by one, and gives each a second to go in peace. These have
 # nothing to lose, and take that second.
 _HELPERS = ("monitor", "log_monitor", "dashboard")
+
+_TALKERS = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 class LeanTrainer(DataParallelTrainer):
@@ -113,6 +121,23 @@ class _VisibleDevices(Backend):
 def free_by_node() -> dict[str, dict[str, float]]:
     """Return what is free on each node: Ray's public functions add the nodes up."""
     return dict(available_resources_per_node())
+
+
+def quieten_clients() -> None:
+    """Keep the client of a job server from logging what it uploads."""
+    for name in _TALKERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def server_versions(client: Any) -> dict[str, str]:
+    """Return what a job server says of its versions; its client's own method leaves Ray's out."""
+    return dict(client._do_request("GET", "/api/version").json())
+
+
+def places(placement_group: PlacementGroup) -> Counter[str]:
+    """Count by node what a placement group holds now: Ray moves what was on a node that died."""
+    placed = placement_group_table(placement_group).get("bundles_to_node_id", {})
+    return Counter(node for node in placed.values() if node)
 
 
 def free_placement_groups() -> None:

@@ -8,9 +8,10 @@ from ray.train.v2.api.config import ScalingConfig
 
 from pipeline.errors import PipelineError
 from pipeline.runtime.ray.capacity import count_fitting
-from pipeline.runtime.ray.internals import Decision, LeanPolicy, free_by_node
+from pipeline.runtime.ray.internals import Decision, LeanPolicy, free_by_node, places
 
 _PATIENCE_S = 60.0
+_CLUSTER_PATIENCE_S = 300.0  # where nodes may be started, or started again
 _POLL_S = 0.5
 
 
@@ -24,9 +25,10 @@ class CapacityPolicy(LeanPolicy):
     def __init__(self, scaling_config: ScalingConfig, *, private: bool) -> None:
         """Take in what is asked for, see `LeanPolicy`."""
         super().__init__(scaling_config, private=private)
-        # Workers of the running group by node. After a failure their places count as free: Ray
-        # decides first, and clears them away afterwards.
-        self._own: Counter[str] = Counter()
+        # Of the running group. After a failure its places count as free: Ray decides first, and
+        # clears them away afterwards.
+        self._group: Any = None
+        self._patience_s = _PATIENCE_S if private else _CLUSTER_PATIENCE_S
         self._looked_s = float("-inf")
         self._waits_since_s: float | None = None
 
@@ -41,7 +43,7 @@ class CapacityPolicy(LeanPolicy):
         if workers < self.scaling_config.min_workers:
             self._wait()
             return self._keep()
-        self._waits_since_s, self._own = None, Counter()
+        self._waits_since_s, self._group = None, None
         return self._resize(workers)
 
     def make_decision_for_running_worker_group(
@@ -51,7 +53,7 @@ class CapacityPolicy(LeanPolicy):
     ) -> Decision:
         """Take more workers, now and then, when there is room for more."""
         self._maybe_send_resource_request()
-        self._own = Counter(worker.metadata.node_id for worker in worker_group_state.workers)
+        self._group = worker_group_state.placement_group_handle.placement_group
         now_s, running = time.monotonic(), len(worker_group_state.workers)
         since_s = now_s - max(worker_group_state.start_time, self._looked_s)
         if since_s < self.scaling_config.elastic_resize_monitor_interval_s:
@@ -63,8 +65,9 @@ class CapacityPolicy(LeanPolicy):
     def _count_room(self) -> int:
         """Count the workers that fit beside what others use, the most that are asked for."""
         per_worker = self.scaling_config.resources_per_worker
+        own = places(self._group) if self._group else Counter()
         nodes = [
-            {kind: node.get(kind, 0.0) + self._own[name] * per_worker[kind] for kind in per_worker}
+            {kind: node.get(kind, 0.0) + own[name] * per_worker[kind] for kind in per_worker}
             for name, node in free_by_node().items()
         ]
         return min(count_fitting(nodes, per_worker), int(self.scaling_config.max_workers))
@@ -72,9 +75,9 @@ class CapacityPolicy(LeanPolicy):
     def _wait(self) -> None:
         now_s = time.monotonic()
         self._waits_since_s = self._waits_since_s or now_s
-        if now_s - self._waits_since_s > _PATIENCE_S:
+        if now_s - self._waits_since_s > self._patience_s:
             raise PipelineError(
-                f"for {_PATIENCE_S:.0f} s the cluster has had no room for"
+                f"for {self._patience_s:.0f} s the cluster has had no room for"
                 f" {self.scaling_config.min_workers} workers, the fewest that resources.workers"
                 " asks for; run dvc repro to go on from the last checkpoint when it has"
             )

@@ -1,7 +1,7 @@
 """What runs in each worker: build the trainer, go on from the newest checkpoint, train."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
@@ -14,13 +14,8 @@ from pipeline.params import Resources
 from pipeline.progress import progress_bar
 from pipeline.runtime.ray.demand import Demand
 from pipeline.runtime.ray.group import loopback_group
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.ray.worker_config import WorkerConfig
-from pipeline.runtime.session.checkpoint_store import (
-    checkpoints,
-    go_back_to,
-    newest_checkpoint,
-    save_checkpoint,
-)
 from pipeline.runtime.session.compute_cache import cached_compute
 from pipeline.runtime.session.event_log import EventLog
 from pipeline.runtime.session.memory import peak_memory
@@ -58,16 +53,20 @@ def train(job: Job, config: WorkerConfig) -> dict[str, Any]:
         watches = config.samples_system and context.get_local_rank() == 0
         with (
             loopback_group(share, meeting, device) if meet else nullcontext(),
-            sampling(config.folder.system, context.get_node_rank()) if watches else nullcontext(),
+            _sampling(config, context.get_node_rank()) if watches else nullcontext(),
         ):
             trainer = _build_together(job, config, share, device, start)
             worker = Worker(share, device, start.compute.arithmetic)
             log = None if share.rank else _open_log(job, config, trainer, start, worker)
-            return _train(trainer, config, log, device) | {
+            return _train(trainer, config, log, device, start.checkpoint) | {
                 "arithmetic": asdict(start.compute.arithmetic)
             }
     except PipelineError as error:
         return {"error": str(error)}
+
+
+def _sampling(config: WorkerConfig, node: int) -> AbstractContextManager[None]:
+    return sampling(config.folder.system, node, files=config.files)
 
 
 def tune(
@@ -125,13 +124,16 @@ def _agree_on_start(job: Job, config: WorkerConfig, share: Share, device: torch.
     start, mistake = None, None
     if share.rank == 0:
         try:
-            checkpoint = newest_checkpoint(config.folder.checkpoints)
-            go_back_to(checkpoint, config.folder.checkpoints)
+            checkpoint = config.checkpoints.begin()
             compute = _choose_compute(job, config, share, device)
-            start = _Start(checkpoint.name if checkpoint else "", uuid4().hex, compute)
+            start = _Start(checkpoint, uuid4().hex, compute)
         except PipelineError as error:
             mistake = str(error)
-    if share.workers > 1:
+    if torchrun_world():  # Ray's local mode sends nothing between processes
+        said: list[Any] = [start, mistake]
+        torch.distributed.broadcast_object_list(said)
+        start, mistake = said
+    elif share.workers > 1:
         from ray.train.collective import broadcast_from_rank_zero
 
         start, mistake = broadcast_from_rank_zero((start, mistake))
@@ -152,7 +154,7 @@ def _build_together(
     try:
         trainer = build_trainer(job, share, device, start.compute)
         if start.checkpoint:
-            trainer.restore(config.folder.checkpoints / start.checkpoint)
+            trainer.restore(config.checkpoints.open(start.checkpoint))
     except PipelineError as error:
         mistakes[share.rank] = str(error)
     if share.workers > 1:
@@ -189,7 +191,7 @@ def _choose_compute(
             )
         return chosen
 
-    return cached_compute(config.folder.compute, question, choose)
+    return cached_compute(config.scratch / "compute", question, choose)
 
 
 def _open_log(
@@ -197,7 +199,7 @@ def _open_log(
 ) -> EventLog:
     """Log the epochs that are done already, and how this goes on."""
     state, known = trainer.state, config.arithmetic
-    log = EventLog(config.folder.events, state.history)
+    log = EventLog(config.folder.events, state.history, config.files)
     workers = "1 worker" if worker.share.workers == 1 else f"{worker.share.workers} workers"
     log.compute(start.compute.arithmetic, f"{workers}, {start.compute}")
     if impossible := supported(known, worker.device):
@@ -211,9 +213,16 @@ def _open_log(
 
 
 def _train(
-    trainer: Trainer, config: WorkerConfig, log: EventLog | None, device: torch.device
+    trainer: Trainer,
+    config: WorkerConfig,
+    log: EventLog | None,
+    device: torch.device,
+    newest: str,
 ) -> dict[str, str]:
-    """Train until it is done or stopped; only the first worker has a log."""
+    """Train from the checkpoint `newest` until it is done or stopped.
+
+    Only the first worker has a log.
+    """
     schedule, steps = SyncSchedule(config.checkpoint_interval_s), 1
     fresh = trainer.state.epochs_done == trainer.state.steps_done == 0
     while not trainer.done:
@@ -230,7 +239,7 @@ def _train(
                 log.record(record | peak_memory(device))
             else:
                 log.epoch_progress(trainer.epoch_progress())
-            mine = schedule.decide(config.folder.stop.exists())
+            mine = schedule.decide(config.files.exists(config.folder.stop))
         decision, steps = trainer.agree(*mine)
         if decision != Decision.GO_ON or trainer.done:
             # All workers: one that found it alone would leave the others waiting.
@@ -238,7 +247,8 @@ def _train(
             begin, mistake = time.monotonic(), ""
             try:
                 if log:
-                    save_checkpoint(trainer, config.folder.checkpoints)
+                    last = trainer.done or decision == Decision.STOP
+                    newest = config.checkpoints.save(trainer, last=last) or newest
                     schedule.saved(time.monotonic() - begin)
             except PipelineError as error:
                 mistake = str(error)
@@ -249,4 +259,4 @@ def _train(
     if log and (warning := trainer.one_class()):
         log.fact("one_class", warning)
     # The driver listens to the first worker alone; the others may be done before it has saved.
-    return {"checkpoint": str(checkpoints(config.folder.checkpoints)[0])} if log else {}
+    return {"checkpoint": newest} if log else {}

@@ -1,9 +1,13 @@
 """What the driver hands to each worker."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from pipeline.runtime.session.checkpoints import Checkpoints
+from pipeline.runtime.session.run_files import RunFiles
 from pipeline.runtime.session.run_folder import RunFolder
+from pipeline.runtime.storage.workspace import Inputs
 from pipeline.vision.bundle.arithmetic import Arithmetic
 
 
@@ -12,7 +16,11 @@ class WorkerConfig:
     """What a worker needs to know besides the job.
 
     Attributes:
-        folder: where checkpoints and events go.
+        folder: of the driver, where events go.
+        files: the way to it.
+        checkpoints: where they are kept.
+        scratch: folder of this machine that all trainings share.
+        inputs: the images, where this machine must fetch them; None where it sees them.
         checkpoint_interval_s: between two checkpoints, at least.
         arithmetic: how to compute, where that is possible.
         threads: as in params.yaml.
@@ -24,6 +32,10 @@ class WorkerConfig:
     """
 
     folder: RunFolder
+    files: RunFiles
+    checkpoints: Checkpoints
+    scratch: Path
+    inputs: Inputs | None
     checkpoint_interval_s: float
     arithmetic: Arithmetic
     threads: int | Literal["auto"]

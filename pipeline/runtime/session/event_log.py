@@ -1,4 +1,4 @@
-"""Events of a training, from its first worker to the driver: lines in a file on shared storage.
+"""Events of a training, from its first worker to the driver: lines in a file of the driver.
 
 Unlike messages through Ray, lines need no polling actor, cost the worker microseconds, and are
 still there after a crash.
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.files import atomic_path
+from pipeline.runtime.session.run_files import LOCAL, RunFiles
 from pipeline.threads import in_background
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.training_state import EpochProgress, Record
@@ -58,10 +58,9 @@ class Reader(Protocol):
 class EventLog:
     """Writes lines; `history` first, in place of what an earlier worker wrote."""
 
-    def __init__(self, path: Path, history: Iterable[Record]) -> None:
-        self._path = path
-        with atomic_path(path) as new:
-            new.write_text("".join(_line("record", record) for record in history))
+    def __init__(self, path: Path, history: Iterable[Record], files: RunFiles = LOCAL) -> None:
+        self._path, self._files = path, files
+        files.replace(path, "".join(_line("record", record) for record in history))
 
     def compute(self, arithmetic: Arithmetic, text: str) -> None:
         """Log how the workers compute."""
@@ -80,8 +79,7 @@ class EventLog:
         self._append("epoch_progress", asdict(epoch_progress))
 
     def _append(self, kind: str, value: Any) -> None:
-        with self._path.open("a") as file:
-            file.write(_line(kind, value))
+        self._files.append(self._path, _line(kind, value))
 
 
 def _line(kind: str, value: Any) -> str:

@@ -41,8 +41,3 @@ class RunFolder:
     def stop(self) -> Path:
         """A file by which the driver asks the workers to save and stop."""
         return self.path / "stop"
-
-    @property
-    def compute(self) -> Path:
-        """The folder of the compute cache, which all runs share."""
-        return self.storage / "compute"

@@ -1,6 +1,6 @@
 """The load of the nodes while they train, under the names by which MLflow's UI shows it.
 
-A worker of each node samples its machine and appends lines to a file on the shared storage; the
+A worker of each node samples its machine and appends lines to a file of the driver; the
 driver, which alone talks to the tracking store, reads them. Unlike MLflow's own monitor it needs
 neither MLflow nor the store's address on the node.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.runtime.session.run_files import LOCAL, RunFiles
 from pipeline.threads import in_background
 
 _INTERVAL_S = 10.0
@@ -30,23 +31,24 @@ Take = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 @contextmanager
-def sampling(folder: Path, node: int, interval_s: float = _INTERVAL_S) -> Iterator[None]:
+def sampling(
+    folder: Path, node: int, interval_s: float = _INTERVAL_S, files: RunFiles = LOCAL
+) -> Iterator[None]:
     """Sample this machine from time to time while the block runs, and at its end.
 
     Args:
         folder: where a file per node lies; a later block goes on with it.
         node: number of this one, from 0.
         interval_s: between two samples.
+        files: of the driver.
     """
-    folder.mkdir(parents=True, exist_ok=True)
 
     def work(ended: threading.Event) -> None:
         sampler, last = _Sampler(), False  # here: psutil counts the CPU's time for each thread
         while not last:
             last = ended.wait(interval_s)
             line = {"time_ms": int(time.time() * 1000), "values": sampler.sample()}
-            with (folder / f"node_{node}.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            files.append(folder / f"node_{node}.jsonl", json.dumps(line) + "\n")
 
     with in_background(work):
         yield

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import yaml
 
+from pipeline.runtime.storage.job_context import current_job
+
 REPRO_TAG = "convoy.repro"
 
 _LOCK = Path("dvc.lock")
@@ -29,6 +31,8 @@ def provenance(inputs: Sequence[Path]) -> dict[str, str]:
     Args:
         inputs: files and folders whose state DVC may know, relative to the current folder.
     """
+    if job := current_job():
+        return job.provenance
     return {**git_tags(), **user_tags(), **dvc_tags(inputs)}
 
 

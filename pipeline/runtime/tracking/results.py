@@ -88,7 +88,7 @@ def _find_run(client: Any, result: Result) -> str | None:
 
 def _find_late_run(client: Any, result: Result) -> str | None:
     """Deliver what trainings could not, which may be the very run, and look again."""
-    journals = journal_folder(result.params.resources.storage)
+    journals = journal_folder(result.params.resources.runs)
     with suppress(StoreAwayError):  # it answers, but does not take one of them now
         for line in Replay(result.params.tracking, say).settle_left(journals):
             say(line, "tracking")
@@ -100,8 +100,8 @@ def _restore_run(client: Any, result: Result) -> str:
     params, trained = result.params, result.trained
     metadata = gather_metadata(params, trained, images_digest(trained.images))
     metadata.tags[RESTORED_TAG] = "true"
-    nowhere = Path(params.resources.storage) / "restored"  # nobody will go on with it
-    logger = RunLogger(params.tracking, metadata, journal_folder(params.resources.storage), nowhere)
+    nowhere = Path(params.resources.runs) / "restored"  # nobody will go on with it
+    logger = RunLogger(params.tracking, metadata, journal_folder(params.resources.runs), nowhere)
     with closing(logger):
         for record in read_json(result.history):
             metrics = {k: v for k, v in record.items() if k not in _NO_METRICS}

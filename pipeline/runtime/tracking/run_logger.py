@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.params import Tracking
+from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.tracking.checkpoints import keep_copy
 from pipeline.runtime.tracking.journal import Entry, Journal, open_journal
 from pipeline.runtime.tracking.run_metadata import RunMetadata
@@ -124,12 +125,16 @@ class RunLogger:
 
     def _begin(self) -> Journal:
         journal = open_journal(self._journals, self._folder)
-        start = {"act": "start", "time_ms": _now_ms(), "store": lasting_address(self._uri)}
+        job = current_job()
+        elsewhere = job.store if job else None
+        start = {"act": "start", "time_ms": _now_ms()}
+        start |= {"store": elsewhere or lasting_address(self._uri)}
         start |= {"experiment": self._tracking.experiment, "folder": str(self._folder)}
         start |= asdict(self._metadata)
         # A store refuses other values of params.
         journal.append(start | ({"params": {}, "datasets": {}} if journal.entries else {}))
-        self._uploader = Uploader(self._tracking, journal)
+        if not elsewhere:
+            self._uploader = Uploader(self._tracking, journal)
         return journal
 
     def _append(self, *entries: Entry) -> None:

@@ -73,6 +73,12 @@ def store_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
+def reached_from_elsewhere(uri: str) -> bool:
+    """Whether other machines may reach the store: it is no file of this one, nor on loopback."""
+    host = _split(uri).hostname or ""
+    return not store_file(uri) and host not in ("", "localhost", "::1") and host[:4] != "127."
+
+
 def is_database(uri: str) -> bool:
     """Whether MLflow writes to a store directly, without a server in between."""
     return _split(uri).scheme.partition("+")[0] in _DRIVERS

@@ -1,6 +1,5 @@
 """What a training starts from: a file, a bundle, the registry, or what torchvision publishes."""
 
-import shutil
 from pathlib import Path
 
 from pipeline.data.shards.statistics import files_digest
@@ -8,6 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import atomic_path, located
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
+from pipeline.runtime.storage.job_context import current_job
 from pipeline.vision.bundle.description import check_weights, read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE, WEIGHTS_FILE, bundle_digest
 from pipeline.vision.training.make_job import InitialWeights
@@ -15,8 +15,8 @@ from pipeline.vision.training.make_job import InitialWeights
 _WEIGHTS_FOLDER = "weights"
 
 
-def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
-    """Find the weights that `recipe` names, where every worker can read them.
+def find_initial_weights(params: Params, recipe: Training, stage: str = "") -> InitialWeights:
+    """Find the weights that `recipe` names; in a job, those that its sender found for `stage`.
 
     Raises:
         PipelineError: there are none by that name, in that file, in the registry or in that run.
@@ -26,18 +26,19 @@ def find_initial_weights(params: Params, recipe: Training) -> InitialWeights:
     source = recipe.weights
     if source is None:
         return InitialWeights()
-    storage = Path(params.resources.storage).resolve() / _WEIGHTS_FOLDER
+    job = current_job()
+    if job and (sent := job.weights.get(stage)):
+        norm = sent["normalization"]
+        path = Path(sent["weights"]).resolve()
+        return InitialWeights(path, sent["origin"], norm and (tuple(norm[0]), tuple(norm[1])))
+    storage = Path(params.resources.runs).resolve() / _WEIGHTS_FOLDER
     if in_store(source):
         path = find_bundle(source, params.tracking)
     elif located(source).exists():
         path = located(source)
     else:
         return _published(params.model.name, source, storage)
-    start = _start_from(path.resolve(), source)
-    if params.resources.address is None:
-        return start
-    assert start.weights is not None
-    return InitialWeights(_shared(start.weights, storage), start.origin, start.normalization)
+    return _start_from(path.resolve(), source)
 
 
 def _published(network: str, name: str, storage: Path) -> InitialWeights:
@@ -74,13 +75,3 @@ def _nothing_there(source: str) -> PipelineError:
         f"no weights at {source}; set weights in params.yaml to a .safetensors file, a bundle"
         " folder, models:/NAME@ALIAS, the id of a run, a name of published weights or null"
     )
-
-
-def _shared(weights: Path, storage: Path) -> Path:
-    """Copy weights to the shared storage: workers on other nodes may not see this disk."""
-    file = _file_of(weights)
-    copy = storage / f"{files_digest([file.parent], file.name)}.safetensors"
-    if not copy.exists():
-        with atomic_path(copy) as temporary:
-            shutil.copyfile(file, temporary)
-    return copy

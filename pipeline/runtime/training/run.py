@@ -9,9 +9,11 @@ from typing import Any
 
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.ray.fit import fit, runs_here
+from pipeline.runtime.ray.fit import fit, fit_member, runs_here
+from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.session.run_folder import RunFolder
+from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.tracking.journal import journal_folder
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import best_metrics, bundle_tags, gather_metadata
@@ -34,7 +36,7 @@ def run_training(
     *,
     bundle: Path,
     history: Path,
-) -> TrainingState:
+) -> TrainingState | None:
     """Train, and write the best network as a bundle.
 
     A call with the same job, libraries and code as one that was killed goes on from its last
@@ -48,13 +50,20 @@ def run_training(
         bundle: the folder to write.
         history: the JSON file to write, one record per epoch.
 
+    Returns:
+        How the training has ended; None in a process of torchrun that is not the first.
+
     Raises:
         PipelineError: see `fit`.
     """
     with sigterm_interrupts():
         identity = job.identity(arithmetic, library_versions(), code_digest())
-        storage = Path(params.resources.storage).resolve()
+        storage = Path(params.resources.runs).resolve()
         folder = RunFolder(storage, f"{job.stage}-{identity[:16]}")
+        world = torchrun_world()
+        if world and world.rank:
+            fit_member(job, arithmetic, params.resources, folder)
+            return None
         with _recorded(params, trained, job, folder) as run_logger:
             with _handling(params, job, run_logger, folder) as handler:
                 checkpoint, used = fit(job, arithmetic, params.resources, folder, handler)
@@ -63,7 +72,8 @@ def run_training(
             run_logger.log(best_metrics(state.history[state.best_epoch - 1]), 0)
             write_bundle(bundle, describe_best(job, state, used), checkpoint / BEST_FILE)
             run_logger.end("FINISHED", bundle_tags(bundle))
-            shutil.rmtree(folder.path, ignore_errors=True)
+            if not current_job():  # whose driver does it when the outs are stored
+                shutil.rmtree(folder.path, ignore_errors=True)
     return state
 
 
@@ -88,7 +98,7 @@ def _handling(
 def _recorded(params: Params, trained: Trained, job: Job, folder: RunFolder) -> Iterator[RunLogger]:
     """Yield the MLflow run of this training; an error or a signal ends it as FAILED or KILLED."""
     metadata = gather_metadata(params, trained, job.images_digest)
-    journals = journal_folder(params.resources.storage)
+    journals = journal_folder(params.resources.runs)
     run_logger = RunLogger(params.tracking, metadata, journals, folder.path)
     with closing(run_logger):
         try:

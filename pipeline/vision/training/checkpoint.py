@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # to check that a checkpoint is whole takes no torch
 BEST_FILE = "best.safetensors"
 _TENSORS_FILE = "state.safetensors"
 _VALUES_FILE = "training_state.json"
-_MANIFEST_FILE = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 def write_checkpoint(
@@ -43,7 +43,7 @@ def write_checkpoint(
     save_file(dict(best), folder / BEST_FILE)
     (folder / _VALUES_FILE).write_text(json.dumps(values))
     digests = {name: _digest(folder / name) for name in (_TENSORS_FILE, BEST_FILE, _VALUES_FILE)}
-    with atomic_path(folder / _MANIFEST_FILE) as manifest:
+    with atomic_path(folder / MANIFEST_FILE) as manifest:
         manifest.write_text(json.dumps(digests))
 
 
@@ -80,7 +80,7 @@ def read_values(folder: Path) -> dict[str, Any]:
 def is_whole(folder: Path) -> bool:
     """Whether every file is there as it was written."""
     try:
-        digests = json.loads((folder / _MANIFEST_FILE).read_text())
+        digests = json.loads((folder / MANIFEST_FILE).read_text())
         return all(_digest(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, AttributeError):
         return False

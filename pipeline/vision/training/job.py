@@ -4,10 +4,10 @@ The process that only hands a job on needs no torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet
@@ -111,6 +111,24 @@ class Job:
         described = asdict(self.description({}, compute))
         recipe = self.recipe.model_dump(mode="json")
         return values_digest([described, recipe, dict(versions), code])
+
+    def moved(self, before: Path, after: Path) -> Self:
+        """Return the same job with its files below another folder."""
+
+        def move(path: Path) -> Path:
+            return after / path.relative_to(before)
+
+        return replace(
+            self,
+            images=tuple(map(move, self.images)),
+            validation=move(self.validation),
+            weights=self.weights and move(self.weights),
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files and folders that it reads."""
+        return [*self.images, self.validation, *([self.weights] if self.weights else [])]
 
     def check_shares(self, workers: int) -> None:
         """Refuse batches that cannot be shared out: a part without images would stop the others.

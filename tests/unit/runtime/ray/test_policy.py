@@ -1,3 +1,4 @@
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ class World:
     def __init__(self, monkeypatch):
         self.free, self.now_s = {"a": {"CPU": 2.0}, "b": {"CPU": 1.0}}, 0.0
         monkeypatch.setattr(ray_policy, "free_by_node", lambda: self.free)
+        monkeypatch.setattr(ray_policy, "places", Counter)  # groups are lists of nodes here
         clock = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.pass_time)
         monkeypatch.setattr(ray_policy, "time", clock)
 
@@ -36,8 +38,8 @@ def make_policy(workers):
 
 
 def group(*nodes, start_s=0.0):
-    workers = [SimpleNamespace(metadata=SimpleNamespace(node_id=node)) for node in nodes]
-    return SimpleNamespace(workers=workers, start_time=start_s)
+    handle = SimpleNamespace(placement_group=nodes)
+    return SimpleNamespace(workers=nodes, placement_group_handle=handle, start_time=start_s)
 
 
 @pytest.mark.parametrize(("workers", "expected"), [((1, 2), 2), ((1, 8), 3), (2, 2)])

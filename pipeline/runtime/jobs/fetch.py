@@ -1,0 +1,52 @@
+"""The outs of a job, from the shared storage to the workspace of its sender."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.files import atomic_path, fresh_folder
+from pipeline.progress import progress_bar
+from pipeline.runtime.jobs.driver import JOURNALS
+from pipeline.runtime.storage.shared import Storage
+from pipeline.runtime.storage.trees import File, Tree, hash_file
+
+
+def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
+    """Write files of the storage below the current folder, each out as a whole.
+
+    Raises:
+        PipelineError: one is missing or damaged. Nothing of its out is written, and the storage
+            forgets it, so that the same command makes it again.
+    """
+    with progress_bar(tree.size, "fetch", "B") as bar:
+        for out in (*outs, str(JOURNALS)):
+            inside = [file for file in tree.files if file.path.startswith(f"{out}/")]
+            single = [file for file in tree.files if file.path == out]
+            if out == str(JOURNALS):
+                single, inside = inside, []
+            for file in single:
+                with atomic_path(Path(file.path)) as temporary:
+                    _get(storage, file, temporary)
+                bar.update(file.size)
+            if inside:
+                with fresh_folder(Path(out)) as folder:
+                    for file in inside:
+                        path = folder / Path(file.path).relative_to(out)
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        _get(storage, file, path)
+                        bar.update(file.size)
+
+
+def _get(storage: Storage, file: File, to: Path) -> None:
+    try:
+        storage.get(file, to)
+        whole = hash_file(to) == file.sha256
+    except FileNotFoundError:
+        whole = False
+    if not whole:
+        storage.forget(file)
+        raise PipelineError(
+            f"{file.path} is missing or damaged in the storage {storage.uri}; the same command"
+            " makes it again"
+        )
+    to.chmod(0o644)

@@ -1,0 +1,99 @@
+"""Work on many items as tasks on all nodes of a cluster, in order, with few of them under way."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pipeline.errors import PipelineError
+from pipeline.parallel import spread_by
+from pipeline.params import Resources
+from pipeline.runtime.ray.cluster import Cluster
+from pipeline.runtime.storage.workspace import Inputs
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Pieces under way for each core: one that is worked on, and one that waits beside it.
+_PER_CORE = 2
+_RETRIES = 10  # of a piece whose node dies
+
+
+@contextmanager
+def spread_over_cluster(resources: Resources, publish: Callable[[], Inputs]) -> Iterator[None]:
+    """Have the work of the block done on the cluster of this job.
+
+    Args:
+        resources: with its address.
+        publish: makes the files of the current folder that the work reads known to all nodes.
+    """
+    spread = _Spread(resources, publish)
+    with spread_by(spread):
+        try:
+            yield
+        finally:
+            spread.close()
+
+
+class _Spread:
+    """Connects with the first piece of work."""
+
+    def __init__(self, resources: Resources, publish: Callable[[], Inputs]) -> None:
+        self._resources, self._publish = resources, publish
+        self._cluster: Cluster | None = None
+        self._inputs: Inputs | None = None
+
+    def __call__(
+        self, function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]]
+    ) -> Iterator[R]:
+        """Yield `function(piece)` for each piece, in order.
+
+        Raises:
+            PipelineError: as the function, or no cluster answers.
+        """
+        if not pieces:
+            return
+        self._cluster = self._cluster or Cluster(self._resources)
+        self._inputs = self._inputs or self._publish()
+        ray, cluster = self._cluster.ray, self._cluster
+        task = ray.remote(_work).options(
+            num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD"
+        )
+        shared, waiting = ray.put(function), deque[Any]()
+        for piece in pieces:
+            waiting.append(task.remote(self._inputs, shared, piece))
+            # Asked each time: nodes come and go.
+            if len(waiting) > 1 and len(waiting) >= _PER_CORE * _cores(cluster):
+                yield _result(cluster, waiting.popleft())
+        while waiting:
+            yield _result(cluster, waiting.popleft())
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        if self._cluster:
+            self._cluster.close()
+
+
+def _cores(cluster: Cluster) -> int:
+    return int(sum(node.get("CPU", 0.0) for node in cluster.nodes))
+
+
+def _result(cluster: Cluster, reference: Any) -> Any:
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        return cluster.ask(lambda: cluster.ray.get(reference))
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        raise PipelineError(
+            f"work on the cluster failed {_RETRIES + 1} times: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _work(inputs: Inputs, function: Callable[[Sequence[T]], R], piece: Sequence[T]) -> R:
+    """Run in a task."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    inputs.enter()
+    return function(piece)

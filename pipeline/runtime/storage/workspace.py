@@ -1,0 +1,78 @@
+"""A workspace's files on all nodes: published by the driver, entered by the workers."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from pipeline.errors import PipelineError
+from pipeline.runtime.storage.node_cache import NodeCache
+from pipeline.runtime.storage.shared import Storage
+from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of a workspace that lie in a shared storage.
+
+    Attributes:
+        storage: its address.
+        digest: of their tree.
+    """
+
+    storage: str
+    digest: str
+
+    def fetch(self) -> Path:
+        """Return a folder of this node that holds them, read-only; it is made once.
+
+        Raises:
+            PipelineError: the storage lacks a part of them.
+        """
+        cache = NodeCache()
+        folder, done = cache.workspace(f"inputs-{self.digest}"), Path("complete")
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / ".convoy" / done).exists():
+                storage = Storage(self.storage)
+                cache.materialize(storage, load_tree(storage, self.digest), folder)
+                (folder / ".convoy").mkdir(exist_ok=True)
+                (folder / ".convoy" / done).touch()
+        return folder
+
+    def enter(self) -> None:
+        """Make that folder the current one of this process."""
+        os.chdir(self.fetch())
+
+
+def publish(storage: Storage, paths: Iterable[str]) -> Inputs:
+    """Store the files at, or below, paths of the current folder, unless they are there."""
+    here = Path.cwd()
+    tree = snapshot(here, paths, DigestCache(here, here / ".convoy" / "digests.json"))
+    storage.put(tree.files, here, "upload")
+    save_tree(storage, tree)
+    return Inputs(storage.uri, tree.digest)
+
+
+def save_tree(storage: Storage, tree: Tree) -> None:
+    """Store a tree under its digest."""
+    name = f"trees/{tree.digest}.json"
+    if storage.read(name) is None:
+        storage.write(name, tree.to_json())
+
+
+def load_tree(storage: Storage, digest: str) -> Tree:
+    """Read a tree.
+
+    Raises:
+        PipelineError: it is not there, or damaged.
+    """
+    name = f"trees/{digest}.json"
+    content = storage.read(name)
+    tree = Tree.from_json(content, f"{name} in {storage.uri}") if content is not None else None
+    if tree is None or tree.digest != digest:
+        storage.remove(name)
+        raise PipelineError(f"{name} in {storage.uri} is missing or damaged; run again")
+    return tree
