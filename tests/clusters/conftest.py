@@ -4,6 +4,7 @@ import pytest
 
 from tests.clusters.ray_cluster import RayCluster
 from tests.clusters.s3 import S3
+from tests.waiting import wait_until
 
 # A silent node is dead after about 6 s instead of 60 s.
 _WAITS = {
@@ -26,7 +27,9 @@ def _started(tmp_path_factory):
             cluster.env |= s3.variables
             cluster.start()
             yield cluster, s3
-            cluster.stop()
+            cluster.heal()
+            left = cluster.of_jobs
+            wait_until(lambda: not left(), 30)  # of jobs that have ended
     finally:
         cluster.close()
 

@@ -302,6 +302,12 @@ class RayCluster:
                     rows.append((host.address, process.pid, _title(process), size))
         return rows
 
+    def of_jobs(self):
+        """Return the titles of processes that jobs have started: drivers, actors and tasks."""
+        titles = [title for _, _, title, _ in self.memory()]
+        ours = ("-m pipeline", "ray::RayTrain", "ray::TrainController", "ray::_work")
+        return [title for title in titles if any(word in title for word in ours)]
+
     def _kill(self, place):
         with self._lock:
             del self._started[place]
