@@ -241,7 +241,7 @@ def fetch(job: str | None) -> None:
 @app.command(hidden=True)
 def job() -> None:
     """Run the stage of the job that this process belongs to."""
-    from pipeline.commands import job as command
+    from pipeline.commands import _job as command
 
     command.run()
 

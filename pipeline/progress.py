@@ -1,5 +1,6 @@
 """Progress of long work on stderr: a bar on a terminal, lines in a log."""
 
+import os
 import shutil
 import sys
 import threading
@@ -13,6 +14,10 @@ from tqdm import tqdm
 from pipeline.threads import in_background
 
 S = TypeVar("S", bound=Sized)
+
+# In the environment of a job, whose log is shown elsewhere: there each state of a bar is a line.
+RELAYED = "CONVOY_JOB"
+_RELAYED_S = 1.0
 
 _FIRST_S = 1.0  # work that ends sooner is not shown
 _DRAWN_S = 0.2  # between two states of a bar
@@ -30,6 +35,7 @@ class Bar:
         self._total, self._label, self._unit = total, label, unit
         self._begin, self._done, self._shown = time.monotonic(), 0, False
         self._terminal = sys.stderr.isatty()
+        self._relayed = RELAYED in os.environ
 
     def update(self, n: int = 1) -> None:
         """Count `n` more."""
@@ -47,6 +53,7 @@ class Bar:
         while not ended.wait(wait_s):
             spent_s = self._show()
             wait_s = _DRAWN_S if self._terminal else _between_lines(spent_s)
+            wait_s = _RELAYED_S if self._relayed else wait_s
             Bar.next_s = time.monotonic() + max(wait_s, _LINE_S)
         if self._shown:
             self._show()
@@ -66,10 +73,15 @@ class Bar:
             ascii=not self._terminal,
         )
         # A shorter text than the one before leaves nothing of it.
-        drawn = f"\r{text.ljust(columns)}" if columns else f"{text}\n"
+        drawn = f"\r{text.ljust(columns)}" if columns else relayed(text) + "\n"
         print(drawn, end="", file=sys.stderr, flush=True)
         self._shown, Bar.next_s = True, time.monotonic() + _LINE_S
         return spent_s
+
+
+def relayed(text: str) -> str:
+    """Return a state of a bar as a line of a log; who shows a job's log knows it by its mark."""
+    return f"\r{text}" if RELAYED in os.environ else text
 
 
 def _between_lines(spent_s: float) -> float:

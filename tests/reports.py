@@ -1,6 +1,7 @@
 """Reports as the stages write them, of invented posteriors of any number of classes."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 from typing import Any, get_type_hints
 
@@ -79,6 +80,7 @@ def four_models(classes: Sequence[str], images: int) -> tuple[np.ndarray, dict[s
     }
 
 
+@cache
 def evaluate_report(classes: Sequence[str], images: int) -> EvaluateReport:
     """Make reports/evaluate.json."""
     labels, given = four_models(classes, images)
@@ -97,6 +99,7 @@ def evaluate_report(classes: Sequence[str], images: int) -> EvaluateReport:
     return EvaluateReport.model_validate(report)
 
 
+@cache
 def tta_report(classes: Sequence[str], images: int) -> TtaReport:
     """Make reports/tta.json."""
     labels, given = four_models(classes, images)
@@ -154,6 +157,7 @@ def make_page(
         register: reports/register.json, see `met`, `first` and `unchanged`.
         changes: to other reports, and the pictures.
     """
+    classes = tuple(classes)
     evaluate = evaluate_report(classes, images)
     reports: dict[str, Any] = {
         "evaluate": evaluate,

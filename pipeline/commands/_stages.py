@@ -20,15 +20,19 @@ def run_stage(stage: str, params: Params) -> None:
     Raises:
         PipelineError: as the stage, or see `send_stage`.
     """
+    address = params.resources.address if stage in SENT else None
+    if address == JOINED:
+        from pipeline.runtime.jobs.inside import run_stage as run_inside
+
+        run_inside(stage, params)
+        return
+    if address is not None:
+        with command_clock(stage):
+            if _sent(stage, params):
+                return
     # A training has a bar of its own.
     with nullcontext() if stage in ("train", "finetune") else command_clock(stage):
-        address = params.resources.address if stage in SENT else None
-        if address == JOINED:
-            from pipeline.runtime.jobs.inside import run_stage as run_inside
-
-            run_inside(stage, params)
-        elif address is None or not _sent(stage, params):
-            importlib.import_module(f"pipeline.stages.{stage}").run(params)
+        importlib.import_module(f"pipeline.stages.{stage}").run(params)
 
 
 def _sent(stage: str, params: Params) -> bool:

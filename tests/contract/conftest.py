@@ -11,20 +11,35 @@ import yaml
 from tests.contract.imports import ROOT
 
 # Runs in its own process: one DVC for all questions, and its imports stay out of the tests.
+# params.yaml is parsed once for all stages, and a dependency looked at once for each content.
 ASK = """
 import json
+from functools import cache
 from pathlib import Path
+from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
+from dvc.utils.serialize import _yaml
+
+_yaml.parse_yaml = cache(_yaml.parse_yaml)
+known = {}
+
+def is_changed(dep, files):
+    if isinstance(dep, ParamsDependency):
+        return bool(dep.status())
+    inside = frozenset(item for item in files.items() if Path(item[0]).is_relative_to(dep.def_path))
+    key = dep.def_path, dep.hash_info, inside
+    if key not in known:
+        known[key] = bool(dep.status())
+    return known[key]
 
 answers = {}
 for name, files in json.load(open("variants.json")).items():
     before = {path: Path(path).read_bytes() for path in files}
     for path, text in files.items():
         Path(path).write_text(text)
-    changed = Repo(".").status()
     answers[name] = sorted(
-        stage for stage, reasons in changed.items()
-        if any(isinstance(r, dict) and "changed deps" in r for r in reasons)
+        stage.addressing for stage in Repo(".").index.stages
+        if any(is_changed(dep, files) for dep in stage.deps)
     )
     for path, content in before.items():
         Path(path).write_bytes(content)

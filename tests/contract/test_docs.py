@@ -25,6 +25,7 @@ DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # What the pages name of programs that are not ours, by their first words.
 OTHERS = {
     "dvc": {
+        "commit": set(),
         "dag": set(),
         "exp run": {"-S", "--queue", "--temp"},
         "exp show": set(),

@@ -5,13 +5,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.distributed.forks import Fork
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's package postgresql-15
 
@@ -29,6 +30,19 @@ def wait_for(true, what, patience_s=90):
         time.sleep(0.05)
 
 
+# Its second process, which imports MLflow once more, is the first one.
+SERVE = """
+import mlflow.cli, mlflow.server, os, uvicorn
+
+def serve(command, extra_env, **_):
+    os.environ.update(extra_env)
+    uvicorn.main(command[command.index("uvicorn") + 1 :])
+
+mlflow.server._exec_cmd = serve
+mlflow.cli.cli({arguments})
+"""
+
+
 class Server:
     """`mlflow server` on a port of its own; files go through it (`proxied`), or past it."""
 
@@ -38,45 +52,36 @@ class Server:
         self._folder = folder
         self._backend = backend or f"sqlite:///{folder}/server.db"
         self._files = "--artifacts-destination" if proxied else "--default-artifact-root"
+        self._log = folder / "server.log"
         self._process = None
 
     def start(self, wait=True):
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", self._backend]
-        command += [self._files, f"{self._folder}/artifacts"]
+        arguments = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
+        arguments += ["--backend-store-uri", self._backend]
+        arguments += [self._files, f"{self._folder}/artifacts"]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=os.environ | quiet,
-                cwd=self._folder,
-                start_new_session=True,
-            )
+        code = SERVE.format(arguments=arguments)
+        self._process = Fork(code, self._folder, self._log, os.environ | quiet)
         if wait:
-            wait_for(self.answers, f"no server: {(self._folder / 'server.log').read_text()}")
+            wait_for(self.answers, f"no server, see {self._log}")
 
     def kill(self):
-        """Kill -9 the server and its workers."""
+        """Kill -9 the server."""
         if self._process:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.kill()
             self._process = None
 
     def stop(self):
         """Let it hang: it accepts connections and answers nothing."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._process.send(signal.SIGSTOP)
 
     def go_on(self):
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._process.send(signal.SIGCONT)
 
     def answers(self):
         if self._process is None:
             return False  # it was killed and is not started yet
-        assert self._process.poll() is None, (self._folder / "server.log").read_text()
+        assert self._process.lives(), self._log.read_text()
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=2) as answer:
                 return answer.status == 200

@@ -76,7 +76,7 @@ def run(job, resources, folder, news=None):
 
 def chosen(folder):
     """Return how the workers of a run computed: other orders of memory round differently."""
-    files = [json.loads(file.read_text()) for file in folder.compute.iterdir()]
+    files = [json.loads(file.read_text()) for file in (folder.storage / "compute").iterdir()]
     values = files[0]
     assert files == [values] * len(files)  # one for each number of workers
     return ComputeConfig(Arithmetic.of(values["arithmetic"]), values["threads"])

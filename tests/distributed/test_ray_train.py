@@ -162,8 +162,3 @@ def test_a_batch_that_cannot_be_shared_out(cluster, params, sets, tmp_path):
     job = make_job(params, sets, global_batch_size=2)
     with pytest.raises(PipelineError, match="batches of 1 images cannot be shared out to 2"):
         run(job, few(params, workers=(1, 2)), folder_in(tmp_path))
-
-
-def test_no_cluster_at_the_address(params, sets, tmp_path):
-    with pytest.raises(PipelineError, match=r"answers at resources\.address 127\.0\.0\.1:1 .*null"):
-        run(make_job(params, sets), few(params, address="127.0.0.1:1"), folder_in(tmp_path))

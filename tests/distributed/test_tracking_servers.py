@@ -4,11 +4,7 @@ Afterwards each record is there, in order, exactly once, and the run's status is
 """
 
 import importlib.util
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,9 +19,10 @@ from pipeline.params import load_params
 from pipeline.runtime.tracking import uploader
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import RunMetadata
-from pipeline.runtime.tracking.store import connect, open_client
+from pipeline.runtime.tracking.store import open_client
 from pipeline.vision.bundle.description import Description
 from tests.contract.imports import ROOT
+from tests.distributed.forks import Fork
 from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
 
 pytestmark = pytest.mark.distributed
@@ -52,20 +49,9 @@ def tracking(tmp_path):
     )
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    """Return the file of an empty store, for servers to start with: to make it takes seconds."""
-    file = tmp_path_factory.mktemp("migrated") / "server.db"
-    tracking = load_params(ROOT / "params.yaml").tracking
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect(at(tracking, f"sqlite:///{file}"))
-    return file
-
-
 @pytest.fixture
-def server(migrated, tmp_path):
-    shutil.copy(migrated, tmp_path)
+def server(empty_store, tmp_path):
+    shutil.copy(empty_store, tmp_path / "server.db")
     server = Server(tmp_path)
     yield server
     server.kill()
@@ -141,29 +127,41 @@ def the_run(tracking, status="FINISHED", epochs=EPOCHS):
     return run
 
 
+@pytest.fixture
+def warned(capsys):
+    """Return a function that waits for the warning of a store that is away: all that was said."""
+    said = []
+
+    def read():
+        said.append(capsys.readouterr().err)
+        return "training goes on; records wait in" in "".join(said)
+
+    def wait():
+        wait_for(read, "no warning")
+        return "".join(said)
+
+    return wait
+
+
 def nothing_is_left():
     assert list(Path(".convoy/journal").iterdir()) == []
 
 
-def test_a_server_that_is_killed_and_started_again(server, tracking, capsys):
+def test_a_server_that_is_killed_and_started_again(server, tracking, warned):
     server.start()
     tracking = at(tracking, server.address)
     run_logger = begin(tracking)
-    train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-    wait_for(server.answers, "no server")
+    train(run_logger, meanwhile={8: server.kill, 20: lambda: warned() and server.start()})
     finish(run_logger)
     the_run(tracking)
     nothing_is_left()
-    said = capsys.readouterr().err
-    assert said.count("warning: ") == 1
-    assert "training goes on; records wait in" in said
+    assert warned().count("warning: ") == 1
 
 
 def test_a_server_that_is_away_at_the_start_and_comes_later(server, tracking):
     tracking = at(tracking, server.address)
     run_logger = begin(tracking)
-    train(run_logger, meanwhile={20: lambda: in_background(server.start)})
-    wait_for(server.answers, "no server")
+    train(run_logger, meanwhile={20: server.start})
     finish(run_logger)
     the_run(tracking)
     nothing_is_left()
@@ -231,14 +229,18 @@ def test_a_server_that_hangs_delays_neither_epochs_nor_the_end(
     the_run(tracking)
 
 
-def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(server, tracking):
+def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(
+    server, tracking, monkeypatch
+):
     """Requests that were given up lie in its sockets: it carries them out when it wakes up."""
+    monkeypatch.setattr(uploader, "_LONGEST_PAUSE_S", 0.3)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     server.start()
     tracking = at(tracking, server.address)
     open_client(tracking)
     server.stop()
     run_logger = begin(tracking)  # its run is asked for again and again
-    train(run_logger, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.3)
+    train(run_logger, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.15)
     server.go_on()
     finish(run_logger)
     time.sleep(2)
@@ -248,7 +250,7 @@ def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(server
 
 def test_a_slow_server(server, tracking):
     server.start()
-    with slow_way_to(server, 0.4) as address:
+    with slow_way_to(server, 0.2) as address:
         tracking = at(tracking, address)
         run_logger = begin(tracking)
         train(run_logger)
@@ -259,17 +261,17 @@ def test_a_slow_server(server, tracking):
 
 @pytest.mark.parametrize("kept", ["best", "improved"])
 def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
-    migrated, tracking, tmp_path, monkeypatch, kept
+    empty_store, tracking, tmp_path, monkeypatch, kept
 ):
     from mlflow import MlflowClient
 
     from pipeline.runtime.registry.versions import find_bundle
 
     monkeypatch.setattr(uploader, "_PATIENCE_S", 60.0)  # with `best` it dies while the end waits
-    shutil.copy(migrated, tmp_path)
+    shutil.copy(empty_store, tmp_path / "server.db")
     server = Server(tmp_path, proxied=True)
     server.start()
-    weights = {"w": np.zeros(2 << 20, np.float32)}  # 8 MiB: some seconds on this way
+    weights = {"w": np.zeros(1 << 20, np.float32)}  # 4 MiB: some seconds on this way
     save_file(weights, "best.safetensors")
     preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
     description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
@@ -314,7 +316,7 @@ def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
 
 @needs_postgres
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_database_that_is_killed_and_started_again(postgres, tracking, tmp_path, direct):
+def test_a_database_that_is_killed_and_started_again(postgres, tracking, warned, tmp_path, direct):
     """PostgreSQL, behind a server that lives, and without one."""
     postgres.start()
     server = Server(tmp_path, postgres.uri)
@@ -323,7 +325,7 @@ def test_a_database_that_is_killed_and_started_again(postgres, tracking, tmp_pat
             server.start()
         tracking = at(tracking, postgres.uri if direct else server.address)
         run_logger = begin(tracking)
-        train(run_logger, pause_s=0.3, meanwhile={15: postgres.kill, 25: postgres.start})
+        train(run_logger, meanwhile={8: postgres.kill, 20: lambda: warned() and postgres.start()})
         finish(run_logger)
         the_run(tracking)
         nothing_is_left()
@@ -332,15 +334,16 @@ def test_a_database_that_is_killed_and_started_again(postgres, tracking, tmp_pat
 
 
 @needs_postgres
-def test_a_server_on_postgres_that_is_killed_and_started_again(postgres, tracking, tmp_path):
+def test_a_server_on_postgres_that_is_killed_and_started_again(
+    postgres, tracking, warned, tmp_path
+):
     postgres.start()
     server = Server(tmp_path, postgres.uri)
     server.start()
     try:
         tracking = at(tracking, server.address)
         run_logger = begin(tracking)
-        train(run_logger, meanwhile={8: server.kill, 20: lambda: in_background(server.start)})
-        wait_for(server.answers, "no server")
+        train(run_logger, meanwhile={8: server.kill, 20: lambda: warned() and server.start()})
         finish(run_logger)
         the_run(tracking)
         nothing_is_left()
@@ -349,34 +352,35 @@ def test_a_server_on_postgres_that_is_killed_and_started_again(postgres, trackin
 
 
 WORKER = """
-import sys; sys.path.insert(0, {root!r})
 from pipeline.params import Tracking
-from tests.distributed.test_tracking_servers import begin, train, EPOCHS
-tracking = Tracking.model_validate_json(sys.argv[1])
-run_logger = begin(tracking, sys.argv[2])
+from tests.distributed.test_tracking_servers import begin, train
+run_logger = begin(Tracking.model_validate_json({tracking!r}), {name!r})
 print("going", flush=True)
-train(run_logger, range(1, int(sys.argv[3]) + 1))
-run_logger.end(sys.argv[4])
+train(run_logger, range(1, {epochs} + 1))
+run_logger.end("FINISHED")
 run_logger.close()
+print("done")
 """
 
 
-def start_process(tracking, name="train", epochs=EPOCHS, status="FINISHED"):
-    arguments = [tracking.model_dump_json(), name, str(epochs), status]
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER.format(root=str(ROOT)), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start_process(tracking, log, name="train", epochs=EPOCHS):
+    tracking = tracking.model_dump_json()
+    return Fork(WORKER.format(tracking=tracking, name=name, epochs=epochs), Path.cwd(), log)
 
 
-def test_six_processes_at_once_on_a_fresh_store(tracking):
-    processes = [start_process(tracking, f"train{number}", 10) for number in range(6)]
-    for process in processes:
-        _, err = process.communicate(timeout=180)
-        assert process.returncode == 0, err
-        assert "warning" not in err
+def has_ended(process, log):
+    """Wait for a process, and check that all went well, without a warning."""
+    process.wait()
+    said = log.read_text()
+    assert said.endswith("done\n"), said
+    assert "warning" not in said
+
+
+def test_six_processes_at_once_on_a_fresh_store(tracking, tmp_path):
+    logs = [tmp_path / f"train{number}" for number in range(6)]
+    processes = [start_process(tracking, log, log.name, 10) for log in logs]
+    for process, log in zip(processes, logs, strict=True):
+        has_ended(process, log)
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment)
     runs = client.search_runs([experiment.experiment_id])
@@ -388,9 +392,10 @@ def test_six_processes_at_once_on_a_fresh_store(tracking):
         assert sorted(metric.step for metric in found) == list(range(1, 11))
 
 
-def test_a_training_that_is_killed_ends_as_killed_and_goes_on(tracking):
-    first = start_process(tracking, epochs=1000)
-    assert first.stdout.readline() == "going\n"
+def test_a_training_that_is_killed_ends_as_killed_and_goes_on(tracking, tmp_path):
+    logs = [tmp_path / name for name in ("first", "other", "again")]
+    first = start_process(tracking, logs[0], epochs=1000)
+    wait_for(lambda: logs[0].exists() and logs[0].read_text() == "going\n", "no process")
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment)
 
@@ -398,19 +403,16 @@ def test_a_training_that_is_killed_ends_as_killed_and_goes_on(tracking):
         return client.search_runs([experiment.experiment_id])
 
     wait_for(lambda: runs() and "val_loss" in runs()[0].data.metrics, "no run")
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first.kill()
     assert runs()[0].info.status == "RUNNING"
-    other = start_process(tracking, "finetune", 1)
-    other.communicate(timeout=60)
+    has_ended(start_process(tracking, logs[1], "finetune", 1), logs[1])
     states = {run.info.run_name: run.info.status for run in runs()}
     assert states == {"train": "KILLED", "finetune": "FINISHED"}
     (own,) = (run for run in runs() if run.info.run_name == "finetune")
     client.delete_run(own.info.run_id)
     told = len(client.get_metric_history(runs()[0].info.run_id, "val_loss"))
-    again = start_process(tracking, epochs=told + 5)  # it tells all from the first
-    _, err = again.communicate(timeout=60 + told)
-    assert again.returncode == 0, err
+    again = start_process(tracking, logs[2], epochs=told + 5)  # it tells all from the first
+    has_ended(again, logs[2])
     the_run(tracking, epochs=told + 5)
 
 

@@ -1,6 +1,7 @@
 """The stages train and finetune, end to end: packed images to bundles and MLflow runs."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,7 +55,8 @@ def small(params):
 
 
 @pytest.fixture
-def packed():
+def packed(empty_store):
+    shutil.copy(empty_store, "mlflow.db")
     write_set(Path("data/packed/train"), *bars(75), BARS)
     write_set(Path("data/packed/val"), *bars(31, seed=1), BARS)
     write_tuned()

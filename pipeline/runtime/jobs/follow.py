@@ -8,6 +8,7 @@ from concurrent.futures import wait
 from contextlib import suppress
 
 from pipeline.errors import PipelineError
+from pipeline.progress import Bar
 from pipeline.runtime.ray.job_server import JobServer, JobState
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.threads import in_daemon
@@ -151,6 +152,7 @@ class _Log:
             return  # the mistake that ended it, which its sender says
         if "job_manager.py:" in line or line.startswith("Running entrypoint for job"):
             return  # Ray's own, at the head of each log
+        Bar.next_s = time.monotonic() + _SILENCE_S
         terminal = sys.stderr.isatty()
         columns = shutil.get_terminal_size().columns - 1
         if line.startswith("\r"):

@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -23,7 +22,6 @@ from pipeline.threads import in_daemon
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_S = 5.0
 _WAIT_FOR_OTHERS_S = 20.0
 _POLL_S = 0.5
 _LOGS = "/tmp/ray/session_latest/logs"  # noqa: S108
@@ -38,16 +36,11 @@ class Cluster:
     """
 
     def __init__(self, resources: Resources) -> None:
-        """Start to connect. It takes some seconds, most of them in other processes.
-
-        Raises:
-            PipelineError: nobody answers at the address.
-        """
+        """Start to connect. It takes some seconds, most of them in other processes."""
         self.resources = resources
         self.private = resources.address is None
         _set_environment(self.private)
-        if resources.address is not None:
-            _check_answers(resources.address)
+        if not self.private:
             show_token()
         import ray
 
@@ -232,17 +225,6 @@ def _leave_at_once() -> None:
     os._exit(2)  # as any PipelineError has it
 
 
-def _check_answers(address: str) -> None:
-    """Knock at the door: Ray itself would go on knocking for minutes."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if not port.isdigit():  # such as 'auto', which Ray looks up
-        return
-    try:
-        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from error
-
-
 def _no_cluster(address: str | None, error: Exception) -> PipelineError:
     if address is None:
         return PipelineError(
@@ -250,6 +232,6 @@ def _no_cluster(address: str | None, error: Exception) -> PipelineError:
             f" logs are in {_LOGS}"
         )
     return PipelineError(
-        f"no Ray cluster answers at resources.address {address} ({error}); start one with ray"
-        " start --head, or set resources.address to null to train on this machine"
+        f"the Ray cluster of this job does not answer ({type(error).__name__}: {error}); see ray"
+        " status on its head"
     )

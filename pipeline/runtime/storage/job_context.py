@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.params import JOINED, Params
+from pipeline.progress import RELAYED
 
 if TYPE_CHECKING:  # a command that meets no cluster needs no storage
     from pipeline.runtime.storage.shared import Storage
 
-VARIABLE = "CONVOY_JOB"
+VARIABLE = RELAYED
 _ADDRESS = "RAY_ADDRESS"
 
 

@@ -1,14 +1,17 @@
 """The console's view of a training: one bar, or plain lines where nobody watches."""
 
+import os
 import sys
 import time
 from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.progress import RELAYED, relayed
 from pipeline.vision.training.training_state import EpochProgress, Record
 
 _LINE_INTERVAL_S = 10.0
+_RELAY_INTERVAL_S = 1.0
 
 
 class ProgressBar:
@@ -34,7 +37,8 @@ class ProgressBar:
         self._bar.set_postfix_str("workers are starting")
         self._started = False
         self._figures: dict[str, str] = {}
-        self._last_line_s = float("-inf")
+        self._last_line_s = self._relayed_s = float("-inf")
+        self._begin_s, self._first = 0.0, 0
 
     def line(self, text: str) -> None:
         """Write a line above the bar."""
@@ -65,6 +69,7 @@ class ProgressBar:
 
     def _move(self, images: int) -> None:
         if self._bar.disable:
+            self._relay(images)
             return
         if not self._started:
             # The clock starts with the first news: what was trained by an earlier call, and the
@@ -74,6 +79,27 @@ class ProgressBar:
             self._bar.initial = self._bar.n = images
         self._bar.set_postfix(self._figures, refresh=False)
         self._bar.update(images - self._bar.n)  # backwards after a restart
+
+    def _relay(self, images: int) -> None:
+        """Print the bar as a line, where a log is shown elsewhere."""
+        now_s = time.monotonic()
+        if RELAYED not in os.environ or now_s < self._relayed_s + _RELAY_INTERVAL_S:
+            return
+        if not self._started:
+            self._started, self._begin_s, self._first = True, now_s, images
+        self._relayed_s = now_s
+        text = tqdm.format_meter(
+            images,
+            self._epochs * self._images,
+            now_s - self._begin_s,
+            initial=self._first,
+            prefix=self._label,
+            unit="img",
+            unit_scale=True,
+            ascii=True,
+            postfix=", ".join(f"{name}={value}" for name, value in self._figures.items()),
+        )
+        print(relayed(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the bar as it is."""

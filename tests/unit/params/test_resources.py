@@ -1,14 +1,28 @@
 import pytest
+from pydantic import ValidationError
 
-from pipeline.params import Resources, load_params
+from pipeline.params import JOINED, Resources, load_params
 from tests.contract.imports import ROOT
 
 RESOURCES = load_params(ROOT / "params.yaml").resources
 
 
-@pytest.mark.parametrize(
-    ("workers", "fewest", "most"), [(1, 1, 1), (4, 4, 4), ((1, 4), 1, 4), ((2, 2), 2, 2)]
-)
-def test_a_number_of_workers_is_a_range_of_one(workers, fewest, most):
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (4, 4), ((1, 4), 4), ((2, 2), 2)])
+def test_the_most_workers(workers, most):
     resources = Resources(**RESOURCES.model_dump() | {"workers": workers})
-    assert (resources.fewest_workers, resources.most_workers) == (fewest, most)
+    assert resources.most_workers == most
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "auto", "ray://10.0.0.1:10001"])
+def test_an_address_is_that_of_a_job_server(address):
+    with pytest.raises(ValidationError, match=r"need the cluster's job server, such as http://"):
+        Resources(**RESOURCES.model_dump() | {"address": address})
+
+
+@pytest.mark.parametrize(
+    ("address", "runs"),
+    [(None, "/shared"), (JOINED, "/shared"), ("http://10.0.0.1:8265", ".convoy/runs")],
+)
+def test_runs_lie_on_this_machine(address, runs):
+    resources = RESOURCES.model_copy(update={"address": address, "storage": "/shared"})
+    assert resources.runs == runs

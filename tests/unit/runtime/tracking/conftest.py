@@ -1,6 +1,7 @@
 """A store, and a disk that is soon full, for the tests of tracking."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -11,11 +12,11 @@ from tests.contract.imports import ROOT
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Return a SQLite store that has been migrated once for all tests."""
+def store(empty_store, tmp_path_factory):
+    """Return a SQLite store for all tests of a module."""
+    file = shutil.copy(empty_store, tmp_path_factory.mktemp("store"))
     tracking = load_params(ROOT / "params.yaml").tracking
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    tracking = tracking.model_copy(update={"uri": uri, "experiment": "other"})
+    tracking = tracking.model_copy(update={"uri": f"sqlite:///{file}", "experiment": "other"})
     open_client(tracking)
     return tracking
 

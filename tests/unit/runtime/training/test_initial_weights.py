@@ -2,12 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.registry import versions
-from pipeline.runtime.training import initial_weights
+from pipeline.runtime.storage.job_context import JobContext
 from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.vision.bundle.description import Description, Preprocessing
 from pipeline.vision.bundle.digest import bundle_digest
@@ -29,11 +29,8 @@ def bundle(tmp_path):
     return tmp_path / "bundle"
 
 
-def find(source, address=None):
-    recipe = PARAMS.train.model_copy(update={"weights": source})
-    resources = PARAMS.resources.model_copy(update={"address": address})
-    params = PARAMS.model_copy(update={"resources": resources})
-    return find_initial_weights(params, recipe)
+def find(source):
+    return find_initial_weights(PARAMS, PARAMS.train.model_copy(update={"weights": source}))
 
 
 def test_random_weights():
@@ -67,15 +64,14 @@ def test_published_weights(monkeypatch):
     assert found.origin == "torchvision lenet5 IMAGENET1K_V1"
 
 
-def test_workers_elsewhere_read_weights_from_the_shared_storage(tmp_path):
-    file = tmp_path / "somewhere.safetensors"
-    save_file({"w": torch.ones(2)}, file)
-    here, there = (find(str(file), address) for address in (None, "host:6379"))
-    assert here.weights == file
-    storage = (tmp_path / PARAMS.resources.storage).resolve()
-    assert there.weights.parent == storage / initial_weights._WEIGHTS_FOLDER
-    assert there.weights.read_bytes() == file.read_bytes()
-    assert here.origin == there.origin
+def test_in_a_job_they_are_what_its_sender_found(tmp_path, monkeypatch):
+    found = {"weights": "sent/w.safetensors", "origin": "o", "normalization": [[0.5], [0.25]]}
+    job = JobContext("identity", 1, str(tmp_path), None, {}, {"train": found})
+    monkeypatch.setenv("CONVOY_JOB", job.environment()["CONVOY_JOB"])
+    monkeypatch.chdir(tmp_path)
+    recipe = PARAMS.train.model_copy(update={"weights": "IMAGENET1K_V1"})
+    expected = InitialWeights(tmp_path / "sent" / "w.safetensors", "o", ((0.5,), (0.25,)))
+    assert find_initial_weights(PARAMS, recipe, "train") == expected
 
 
 @pytest.mark.parametrize("source", ["none.safetensors", "models/none", "nothing"])

@@ -1,0 +1,135 @@
+"""Stages as jobs of a real cluster, with S3 for a storage, one by one as `dvc repro` runs them."""
+
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.projects import change, contents, convoy, make_project, run
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A workspace with packed digits, as far as it is made on the user's machine."""
+    return make_project(tmp_path_factory.mktemp("workspace"), epochs=25)
+
+
+@pytest.fixture
+def workspace(packed, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(packed, tmp_path / "workspace")
+
+
+@pytest.fixture
+def there(cluster, s3):
+    """The environment of a user of the cluster."""
+    return cluster.variables | s3.variables
+
+
+@pytest.fixture
+def sent(workspace):
+    """The workspace, with the cluster's storage."""
+    change(workspace, "resources", storage="s3://bucket/convoy")
+    return workspace
+
+
+def test_a_data_stage_writes_the_same_bytes_is_run_once_and_again_where_it_is_damaged(
+    sent, packed, there, s3
+):
+    code, said = run(packed, "balance")
+    assert code == 0, said
+    code, said = run(sent, "balance", env=there)
+    assert code == 0, said
+    assert re.search(r"balance: runs as the job convoy-balance-\w{12}-1 at http\S+, .* MiB", said)
+    assert "INFO" not in said
+    made = contents(packed / "data" / "balanced")
+    assert contents(sent / "data" / "balanced") == made
+    assert contents(sent / "reports") == contents(packed / "reports")
+
+    shutil.rmtree(sent / "data" / "balanced")
+    code, said = run(sent, "balance", env=there)
+    assert code == 0, said
+    assert re.search(r"balance: taken from the job \w{12}, which has ended", said)
+    assert contents(sent / "data" / "balanced") == made
+
+    shard = made["shard-00000.arrow"]
+    blob = s3.data / "bucket" / "convoy" / "blobs" / shard[:2] / shard
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    code, said = run(sent, "balance", env=there)
+    assert code == 2
+    assert "balanced/shard-00000.arrow is missing or damaged in the storage s3://" in said
+    code, said = run(sent, "balance", env=there)
+    assert code == 0, said
+    assert contents(sent / "data" / "balanced") == made
+
+
+def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, cluster, tmp_path):
+    """Two nodes train; a second command joins and leaves; the driver is killed."""
+    alone = shutil.copytree(sent, tmp_path / "alone")
+    change(alone, "resources", storage=".convoy/runs")
+    change(sent, "resources", workers=2, cpus_per_worker=1)
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        first = convoy(sent, "train", env=there, stdout=file, stderr=file)
+    wait_until(lambda: "epoch 1/25" in log.read_text() or first.poll() is not None, 90)
+    assert first.poll() is None, log.read_text()
+    job = re.search(r"convoy-train-\w{12}-1", log.read_text()).group()
+
+    begin = subprocess.PIPE
+    second = convoy(sent, "train", env=there, stdout=begin, stderr=subprocess.STDOUT)
+    line = next(line for line in second.stdout if "job" in line)  # after some of the clock
+    assert line.startswith(f"train: joins the job {job} at http")
+    second.send_signal(signal.SIGINT)
+    rest, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"convoy: detached; the job {job} goes on: the same command joins it" in rest
+
+    cluster.kill_job_driver(job)
+    code, said = run(alone, "train")
+    assert code == 0, said
+    first.wait(timeout=300)
+    said = log.read_text()
+    assert first.returncode == 0, said
+    assert "attempt 1 of the job has failed: its driver was killed by signal 9" in said
+    assert re.search(r"train: goes on from epoch \d+, step \d+", said)
+    mine, theirs = (
+        load_file(one / "models" / "base" / "model.safetensors") for one in (sent, alone)
+    )
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-4, rtol=0.0)
+    # The records of its run wait here for the store of this machine.
+    assert list((sent / ".convoy" / "journal").glob("train-*.jsonl"))
+
+
+def test_what_a_cluster_lacks_is_said_line_by_line_before_anything_is_uploaded(
+    workspace, there, s3
+):
+    change(workspace, "resources", storage="s3://bucket/refused", workers=3)
+    wrong = there | {"AWS_SECRET_ACCESS_KEY": "another"}
+    code, said = run(workspace, "balance", env=wrong)
+    assert code == 2
+    assert "cluster: storage s3://bucket/refused refuses: " in said
+    assert "cluster: resources asks for 3 CPUs (3 workers), the cluster has 2 CPUs" in said
+    assert "2 checks failed; nothing was uploaded" in said
+    assert not (s3.data / "bucket" / "refused").exists()
+
+    code, said = run(workspace, "balance", env=there | {"RAY_AUTH_TOKEN": "a-wrong-token" * 4})
+    assert code == 2
+    assert "takes no one without its token" in said
+
+    change(workspace, "resources", storage=".convoy/runs", workers=1)
+    code, said = run(workspace, "balance", env=there)
+    assert code == 2
+    assert "cluster: resources.storage is .convoy/runs, a folder of this machine; set it" in said
+
+    code, said = run(workspace, "balance", env=there | {"RAY_ADDRESS": "http://127.0.0.1:1"})
+    assert code == 2
+    assert "no job server answers at resources.address http://127.0.0.1:1" in said
