@@ -22,7 +22,13 @@ def look(asked: dict) -> dict:  # type: ignore[type-arg]
     try:
         import fsspec
 
-        options = {"config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 1}}}
+        options = {
+            "config_kwargs": {
+                "connect_timeout": 5,
+                "read_timeout": 10,
+                "retries": {"max_attempts": 1},
+            }
+        }
         remote = asked["uri"].startswith("s3://")
         fs, root = fsspec.core.url_to_fs(asked["uri"], **(options if remote else {}))
         folder = f"{root}/preflight/{asked['nonce']}"

@@ -5,6 +5,7 @@ locks/                one for each file that is being fetched
 work/                 workspaces, made of links to them
 """
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
 from pipeline.progress import progress_bar
@@ -41,6 +42,10 @@ class NodeCache:
     def workspace(self, name: str) -> Path:
         """Return the folder of a workspace."""
         return self.root / "work" / name
+
+    def inputs(self, digest: str) -> Path:
+        """Return the folder of the inputs with this digest."""
+        return self.workspace(f"inputs-{digest}")
 
     def fetch(self, storage: Storage, file: File) -> Path:
         """Return the file in this cache, where it is whole; processes fetch it one at a time.
@@ -141,6 +146,8 @@ class NodeCache:
         wanted = size + _LEAST_FREE * usage.total - usage.free
         if wanted <= 0:
             return
+        for folder in (self.root / "work").glob("inputs-*/"):
+            _remove_unused(folder)
         unused = []
         for path in (self.root / "blobs").glob("*/*"):
             with suppress(FileNotFoundError):
@@ -153,6 +160,26 @@ class NodeCache:
             wanted -= freed
             if wanted <= 0:
                 return
+
+
+def hold(folder: Path) -> int:
+    """Keep inputs from being removed while this process lives, or the descriptor is open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(f"{folder}.used", os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove inputs that no process holds, nor makes."""
+    with suppress(OSError, Timeout), FileLock(f"{folder}.lock", timeout=0):
+        descriptor = os.open(f"{folder}.used", os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (folder / ".convoy" / "complete").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        finally:
+            os.close(descriptor)
 
 
 def _seal(path: Path) -> None:

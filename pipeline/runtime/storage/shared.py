@@ -224,7 +224,11 @@ def _open(uri: str) -> tuple[Any, str]:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if uri.startswith("s3://"):
         # Seconds, and tries of a request; a storage that is away is asked again by `Storage`.
-        options["config_kwargs"] = {"connect_timeout": 5, "retries": {"max_attempts": 1}}
+        options["config_kwargs"] = {
+            "connect_timeout": 5,
+            "read_timeout": 20,
+            "retries": {"max_attempts": 1},
+        }
         options["max_concurrency"] = _AT_ONCE
     try:
         fs, root = fsspec.core.url_to_fs(uri, **options)

@@ -9,9 +9,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.storage.node_cache import NodeCache
+from pipeline.runtime.storage.node_cache import NodeCache, hold
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
+
+# Of this process: open files whose locks keep others from removing what it reads.
+_HELD: dict[Path, int] = {}
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,23 @@ class Inputs:
     def fetch(self) -> Path:
         """Return a folder of this node that holds them, read-only; it is made once.
 
+        It stays there as long as this process lives.
+
         Raises:
             PipelineError: the storage lacks a part of them.
         """
         cache = NodeCache()
-        folder, done = cache.workspace(f"inputs-{self.digest}"), Path("complete")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = cache.inputs(self.digest)
+        if folder in _HELD:
+            return folder
+        complete = folder / ".convoy" / "complete"
         with FileLock(f"{folder}.lock"):
-            if not (folder / ".convoy" / done).exists():
+            _HELD[folder] = hold(folder)
+            if not complete.exists():
                 storage = Storage(self.storage)
                 cache.materialize(storage, load_tree(storage, self.digest), folder)
-                (folder / ".convoy").mkdir(exist_ok=True)
-                (folder / ".convoy" / done).touch()
+                complete.parent.mkdir(exist_ok=True)
+                complete.touch()
         return folder
 
     def enter(self) -> None:

@@ -169,6 +169,22 @@ def test_room_is_made_of_what_no_workspace_links_to(
     assert under_way.exists()
 
 
+def test_inputs_that_no_process_holds_are_removed_for_room(
+    put, storage, cache, first, tmp_path, monkeypatch
+):
+    held, left = (cache.inputs(digest * 64) for digest in "ab")
+    descriptors = [node_cache.hold(folder) for folder in (held, left)]
+    for folder in (held, left):
+        cache.materialize(storage, Tree((first,)), folder)
+    os.close(descriptors[1])  # as the end of its process does
+    usage = node_cache.shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(node_cache.shutil, "disk_usage", lambda _: usage)
+    cache._make_room(1)
+    assert (held / first.path).exists()
+    assert not left.exists()
+    os.close(descriptors[0])
+
+
 def test_a_file_that_another_process_removes_for_room_is_fetched_again(
     put, storage, cache, first, tmp_path, monkeypatch
 ):

@@ -124,6 +124,7 @@ def test_to_connect_changes_no_state_of_the_process(tracking, monkeypatch):
     """Not even for a moment: other threads and their children would see it."""
     import mlflow
 
+    open_client(tracking)  # the first one of a process sets what MLflow reads from the environment
     changed = []
     monkeypatch.setattr(mlflow, "set_tracking_uri", changed.append)
     before = dict(os.environ)
