@@ -78,7 +78,7 @@ def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, clus
     log = tmp_path / "log"
     with log.open("w") as file:
         first = convoy(sent, "train", env=there, stdout=file, stderr=file)
-    wait_until(lambda: "epoch 1/25" in log.read_text() or first.poll() is not None, 90)
+    wait_until(lambda: "epoch 1/25" in log.read_text() or first.poll() is not None, 300)
     assert first.poll() is None, log.read_text()
     job = re.search(r"convoy-train-\w{12}-1", log.read_text()).group()
 
@@ -87,7 +87,7 @@ def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, clus
     line = next(line for line in second.stdout if "job" in line)  # after some of the clock
     assert line.startswith(f"train: joins the job {job} at http")
     second.send_signal(signal.SIGINT)
-    rest, _ = second.communicate(timeout=60)
+    rest, _ = second.communicate(timeout=120)
     assert second.returncode == 2
     assert f"convoy: detached; the job {job} goes on: the same command joins it" in rest
 

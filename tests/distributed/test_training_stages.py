@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -319,44 +318,3 @@ def test_two_local_workers_one_of_them_killed(small, packed):
     assert all(line.startswith(("train: ", "convoy: ")) for line in lines_of(out + err)), err
     (run_folder,) = Path(".convoy/runs").glob("train-*")
     assert newest_checkpoint(run_folder / "checkpoints")
-
-
-def test_a_cluster_that_runs_already(packed, monkeypatch):
-    """Two workers on a cluster of `ray start`, which asks for its token."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
-    ray = str(Path(sys.executable).with_name("ray"))
-    start = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    head = subprocess.Popen([*start, "--include-dashboard=false"], stdout=subprocess.DEVNULL)
-    try:
-        address = {"address: null": f"address: 127.0.0.1:{port}"}
-        write_params(**{"epochs: 30": "epochs: 2", "workers: 1": "workers: 2"}, **address)
-        wait_for_port(port)
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", "train"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "train: 2 epochs" in done.stdout
-        assert "2 workers" in done.stderr
-        assert "restarted" not in done.stderr
-        assert load_bundle(Path("models/base")).classes == BARS
-    finally:
-        # Asked nicely, it would wait half a minute for work to drain.
-        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
-            process.kill()
-        head.wait()
-
-
-def wait_for_port(port):
-    def listens():
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens)
