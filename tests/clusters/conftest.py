@@ -17,7 +17,7 @@ _WAITS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _started(tmp_path_factory):
     """Yield the cluster and the S3 server, both started."""
     folder = tmp_path_factory.mktemp("cluster")

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.clusters.hosts import CAN_ISOLATE, hosts
+from tests.contract.imports import ROOT
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
@@ -141,7 +142,10 @@ def test_what_a_killed_session_left_is_removed(isolated):
     script += f"with hosts(1, isolated={isolated}) as (host,):\n"
     script += "    print(host.run(['sleep', '1000']).pid, flush=True); sys.stdin.read()"
     session = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     left = psutil.Process(int(session.stdout.readline()))
     session.kill()

@@ -70,28 +70,34 @@ def test_a_data_stage_writes_the_same_bytes_is_run_once_and_again_where_it_is_da
     assert contents(sent / "data" / "balanced") == made
 
 
-def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, cluster, tmp_path):
-    """Two nodes train; a second command joins and leaves; the driver is killed."""
+def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, cluster, s3, tmp_path):
+    """Two nodes train; the driver is killed; a second command joins and leaves."""
     alone = shutil.copytree(sent, tmp_path / "alone")
     change(alone, "resources", storage=".convoy/runs")
     change(sent, "resources", workers=2, cpus_per_worker=1)
     log = tmp_path / "log"
     with log.open("w") as file:
         first = convoy(sent, "train", env=there, stdout=file, stderr=file)
-    wait_until(lambda: "epoch 1/25" in log.read_text() or first.poll() is not None, 300)
-    assert first.poll() is None, log.read_text()
-    job = re.search(r"convoy-train-\w{12}-1", log.read_text()).group()
 
-    begin = subprocess.PIPE
-    second = convoy(sent, "train", env=there, stdout=begin, stderr=subprocess.STDOUT)
+    def holds(true):
+        wait_until(lambda: true() or first.poll() is not None, 300)
+        assert first.poll() is None, log.read_text()
+
+    holds(lambda: list((s3.data / "bucket" / "convoy" / "runs").glob("*/*/*/manifest.json")))
+    job = re.search(r"convoy-train-\w{12}-", log.read_text()).group()
+    cluster.kill_job_driver(f"{job}1")
+
+    holds(lambda: f"runs as the job {job}2" in log.read_text())
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    second = convoy(sent, "train", env=there, **pipes)
     line = next(line for line in second.stdout if "job" in line)  # after some of the clock
-    assert line.startswith(f"train: joins the job {job} at http")
+    assert line.startswith(f"train: joins the job {job}2 at http")
+    assert next(line for line in second.stdout if "2 workers" in line)  # from the first line on
     second.send_signal(signal.SIGINT)
     rest, _ = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert f"convoy: detached; the job {job} goes on: the same command joins it" in rest
+    assert f"convoy: detached; the job {job}2 goes on: the same command joins it" in rest
 
-    cluster.kill_job_driver(job)
     code, said = run(alone, "train")
     assert code == 0, said
     first.wait(timeout=300)

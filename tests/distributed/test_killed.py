@@ -52,7 +52,14 @@ def undisturbed():
 def processes(name):
     """Return Ray's processes of that name that belong to these tests."""
     ours = psutil.Process().children(recursive=True)
-    return [process for process in ours if name in " ".join(process.cmdline())]
+    return [process for process in ours if name in " ".join(_command(process))]
+
+
+def _command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it ends, or has ended
+        return []
 
 
 class Killer:
