@@ -43,12 +43,17 @@ class Inputs:
             return folder
         complete = folder / ".convoy" / "complete"
         with FileLock(f"{folder}.lock"):
-            _HELD[folder] = hold(folder)
-            if not complete.exists():
-                storage = Storage(self.storage)
-                cache.materialize(storage, load_tree(storage, self.digest), folder)
-                complete.parent.mkdir(exist_ok=True)
-                complete.touch()
+            descriptor = hold(folder)
+            try:
+                if not complete.exists():
+                    storage = Storage(self.storage)
+                    cache.materialize(storage, load_tree(storage, self.digest), folder)
+                    complete.parent.mkdir(exist_ok=True)
+                    complete.touch()
+            except BaseException:
+                os.close(descriptor)
+                raise
+            _HELD[folder] = descriptor
         return folder
 
     def enter(self) -> None:
