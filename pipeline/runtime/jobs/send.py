@@ -27,7 +27,7 @@ from pipeline.runtime.ray.job_server import JobServer
 from pipeline.runtime.storage.job_context import JobContext
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
-from pipeline.runtime.storage.workspace import save_tree
+from pipeline.runtime.storage.workspace import upload
 from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.store import (
     check_address,
@@ -170,8 +170,7 @@ class SentJob:
         attempt += 1
         environment = self._context(attempt).environment() | _environment()
         check_cluster(self._params, self._server, storage)
-        sent = storage.put(self._tree.files, Path(), f"{stage}: upload")
-        save_tree(storage, self._tree)
+        sent = upload(storage, self._tree, f"{stage}: upload")
         self.spec.save(storage)
         begin_attempt(storage, identity, attempt)
         with code_package() as package:

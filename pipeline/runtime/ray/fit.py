@@ -7,7 +7,7 @@ import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,17 @@ from pipeline.parallel import usable_cores
 from pipeline.params import Resources
 from pipeline.runtime.ray.cluster import Cluster, open_cluster
 from pipeline.runtime.ray.demand import Demand, state_demand
+from pipeline.runtime.ray.placing import Place, place_files, publish_job
 from pipeline.runtime.ray.torchrun import torchrun_world
 from pipeline.runtime.ray.worker_config import WorkerConfig
 from pipeline.runtime.session.checkpoint_store import newest_checkpoint
-from pipeline.runtime.session.checkpoints import LocalCheckpoints, SharedCheckpoints
 from pipeline.runtime.session.event_log import Reader, following
 from pipeline.runtime.session.interrupts import run_here, run_in_thread
-from pipeline.runtime.session.run_files import LOCAL, RunFiles
 from pipeline.runtime.session.run_folder import RunFolder
 from pipeline.runtime.session.system_metrics import collecting
 from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.storage.node_cache import NodeCache
-from pipeline.runtime.storage.workspace import Inputs, publish
+from pipeline.runtime.storage.workspace import Inputs
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.checkpoint import BEST_FILE
 from pipeline.vision.training.job import Job
@@ -53,7 +52,7 @@ def fit(
         job: what to train.
         arithmetic: how to compute, where that is possible.
         resources: on what. One worker of this machine trains in this process.
-        folder: for checkpoints and events; on several nodes all must see it.
+        folder: for checkpoints and events, of this machine.
         reader: gets the events, and the system metrics of each node if it wants them.
 
     Returns:
@@ -68,7 +67,7 @@ def fit(
     with nullcontext() if runs_here(resources) else open_cluster(resources) as cluster:
         demand = cluster.grant() if cluster else grant_here(resources)
         job.check_shares(demand.most)
-        place, job = _place(job, folder, cluster)
+        place, job = place_files(job, folder, cluster)
         config = replace(
             _config(arithmetic, resources, folder, place, demand),
             in_actor=cluster is not None,
@@ -83,26 +82,11 @@ def fit(
         return _follow(run, folder, reader, cluster, place)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a training finds and keeps its files.
-
-    Attributes:
-        files: the way of a worker to the driver's run folder.
-        checkpoints: where they are kept.
-        inputs: the images, where the workers must fetch them.
-    """
-
-    files: RunFiles
-    checkpoints: LocalCheckpoints | SharedCheckpoints
-    inputs: Inputs | None
-
-
 def _config(
     arithmetic: Arithmetic,
     resources: Resources,
     folder: RunFolder,
-    place: _Place,
+    place: Place,
     demand: Demand,
 ) -> WorkerConfig:
     """Return what a worker in this process gets."""
@@ -121,20 +105,6 @@ def _config(
         loopback=False,
         samples_system=False,
     )
-
-
-def _place(job: Job, folder: RunFolder, cluster: Cluster | None) -> tuple[_Place, Job]:
-    """Say where the files are, and return the job as the workers get it."""
-    within = current_job()
-    if cluster is None or within is None:
-        return _Place(LOCAL, LocalCheckpoints(folder.checkpoints), None), job
-    assert cluster.ray.is_initialized()
-    from pipeline.runtime.ray.driver_files import DriverFiles
-
-    here = Path.cwd()
-    inputs = publish(within.shared, [str(path.relative_to(here)) for path in job.paths])
-    checkpoints = SharedCheckpoints(within.storage, folder.name, folder.checkpoints)
-    return _Place(DriverFiles(), checkpoints, inputs), job.moved(here, Path())
 
 
 def runs_here(resources: Resources) -> bool:
@@ -168,7 +138,7 @@ def fit_member(job: Job, arithmetic: Arithmetic, resources: Resources, folder: R
         PipelineError: see `fit`.
         KeyboardInterrupt: the first process was asked to stop.
     """
-    place, job = _place(job, folder, None)
+    place, job = place_files(job, folder, None)
     config = _config(arithmetic, resources, folder, place, grant_here(resources))
     run = partial(_fit_here, folder, partial(_run_worker, job, config))
     # A signal is for the first process, after whose checkpoint all end.
@@ -197,10 +167,8 @@ def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]
             num_gpus=demand.per_worker.get("GPU", 0),
             max_retries=0 if cluster.private else resources.max_failures,
         )
-        inputs, here, within = None, Path.cwd(), current_job()
-        if within:
-            paths = [str(path.relative_to(here)) for path in job.paths]
-            inputs, job = publish(within.shared, paths), job.moved(here, Path())
+        within = current_job()
+        inputs, job = publish_job(job, within) if within else (None, job)
         answer = task.remote(job, resources, demand, in_actor=True, inputs=inputs)
         chosen: tuple[Arithmetic, dict[str, Any]] = cluster.ask(lambda: cluster.ray.get(answer))
         return chosen
@@ -231,7 +199,7 @@ def probe(resources: Resources) -> str:
         return f"this process has room for {grant_here(resources)}"
     with open_cluster(resources) as cluster:
         demand = cluster.grant(patience_s=0.0)
-    return f"{resources.address or 'a local cluster'} has room for {demand}"
+    return f"a local cluster has room for {demand}"
 
 
 def _run_worker(job: Job, config: WorkerConfig) -> dict[str, Any]:
@@ -253,7 +221,7 @@ def _run_worker(job: Job, config: WorkerConfig) -> dict[str, Any]:
 
 
 def _follow(
-    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None, place: _Place
+    run: Fit, folder: RunFolder, reader: Reader, cluster: Cluster | None, place: Place
 ) -> tuple[Path, Arithmetic]:
     """Run a training, hand its events on, and let signals end it in order."""
     folder.path.mkdir(parents=True, exist_ok=True)

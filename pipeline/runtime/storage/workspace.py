@@ -65,9 +65,15 @@ def publish(storage: Storage, paths: Iterable[str]) -> Inputs:
     """Store the files at, or below, paths of the current folder, unless they are there."""
     here = Path.cwd()
     tree = snapshot(here, paths, DigestCache(here, here / ".convoy" / "digests.json"))
-    storage.put(tree.files, here, "upload")
-    save_tree(storage, tree)
+    upload(storage, tree, "upload")
     return Inputs(storage.uri, tree.digest)
+
+
+def upload(storage: Storage, tree: Tree, label: str) -> int:
+    """Store the files of a tree of the current folder, then the tree; return the bytes sent."""
+    sent = storage.put(tree.files, Path.cwd(), label)
+    save_tree(storage, tree)
+    return sent
 
 
 def save_tree(storage: Storage, tree: Tree) -> None:
