@@ -25,7 +25,8 @@ from tests.projects import change, contents, convoy, make_project
 from tests.waiting import wait_until
 
 KINDS = ("worker", "node", "cut off", "driver", "head", "storage")
-EPOCHS = 60
+EPOCHS = 150
+LATEST_S = 18.0  # after the workers have started; they train for somewhat longer
 
 
 def main():
@@ -52,12 +53,12 @@ def measure(folder, cluster, s3, draw, faults):
     change(project, "resources", storage="s3://bucket/convoy", workers=2, cpus_per_worker=1)
     begin_s = time.monotonic()
     run_once(project, cluster, s3, lambda: None, 0.0)
-    undisturbed, whole_s = contents(project / "models" / "base"), time.monotonic() - begin_s
-    print(f"undisturbed: {whole_s:.0f} s")
+    undisturbed = contents(project / "models" / "base")
+    print(f"undisturbed: {time.monotonic() - begin_s:.0f} s", flush=True)
     equal = 0
     for number in range(faults):
         kind = KINDS[number % len(KINDS)]
-        delay_s = draw.uniform(0.0, 0.5 * whole_s)
+        delay_s = draw.uniform(0.0, LATEST_S)
         forget(s3)
         begin_s = time.monotonic()
         said = run_once(project, cluster, s3, lambda kind=kind: happen(kind, cluster, s3), delay_s)
@@ -83,17 +84,17 @@ def forget(s3):
 
 
 def run_once(project, cluster, s3, fault, delay_s):
-    """Train; some seconds after the first sign of the workers the fault happens."""
+    """Train; some seconds after both workers run the fault happens."""
     shutil.rmtree(project / "models" / "base", ignore_errors=True)
     log = project / "log"
     there = cluster.variables | s3.variables
     with log.open("w") as file:
         process = convoy(project, "train", env=there, stdout=file, stderr=subprocess.STDOUT)
-    wait_until(lambda: "2 workers" in log.read_text() or process.poll() is not None)
+    wait_until(lambda: len(cluster.workers("RayTrainWorker")) == 2 or process.poll() is not None)
     ends_s = time.monotonic() + delay_s
     wait_until(lambda: time.monotonic() > ends_s or process.poll() is not None)
-    if process.poll() is None:
-        fault()
+    assert process.poll() is None, f"the training was over before the fault:\n{log.read_text()}"
+    fault()
     assert process.wait(timeout=900) == 0, log.read_text()
     return log.read_text()
 

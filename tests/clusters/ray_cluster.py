@@ -276,18 +276,25 @@ class RayCluster:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def kill_worker(self, name):
-        """Kill -9 one Ray worker whose title contains `name`; return the address of its host.
+    def workers(self, name):
+        """Return (address of its host, process) of each Ray worker whose title contains `name`.
 
         Ray titles a worker `ray::IDLE`, `ray::NAME_OF_TASK` or `ray::CLASS.METHOD`.
         """
-        for host in self._all:
-            for process in host.processes():
-                title = _title(process)
-                if title.startswith("ray::") and name in title:
-                    process.kill()
-                    return host.address
-        raise AssertionError(f"no worker {name}: {[row[2] for row in self.memory()]}")
+        return [
+            (host.address, process)
+            for host in self._all
+            for process in host.processes()
+            if (title := _title(process)).startswith("ray::") and name in title
+        ]
+
+    def kill_worker(self, name):
+        """Kill -9 the first of the workers of a name; return the address of its host."""
+        found = self.workers(name)
+        assert found, f"no worker {name}: {[_title(process) for _, process in self.workers('')]}"
+        address, process = found[0]
+        process.kill()
+        return address
 
     def memory(self):
         """Return (address, process id, title, bytes) of each process.

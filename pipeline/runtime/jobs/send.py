@@ -164,10 +164,14 @@ class SentJob:
         stage, storage, identity = self.spec.stage, self._storage, self.spec.identity
         attempt = latest_attempt(storage, identity)
         state = self._server.state(self.id(attempt)) if attempt else None
-        if state and state.running:
+        while not state or not state.running:
+            attempt += 1
+            # One that has ended is of a storage that was emptied since.
+            if (state := self._server.state(self.id(attempt))) is None:
+                break
+        if state:
             self._say(f"joins the job {self.id(attempt)}", 0)
             return attempt
-        attempt += 1
         environment = self._context(attempt).environment() | _environment()
         check_cluster(self._params, self._server, storage)
         sent = upload(storage, self._tree, f"{stage}: upload")

@@ -152,6 +152,20 @@ def test_after_a_killed_driver_another_attempt_goes_on(job, server, capsys, succ
     ]
 
 
+def test_attempts_of_a_storage_that_was_emptied_are_passed_over(job, server, storage, succeeds):
+    sent = job()
+    for attempt in (1, 2):  # the job server remembers them, the storage does not
+        server.states[sent.id(attempt)] = ended(sent.id(attempt), "SUCCEEDED", 0)
+    server.fates = [succeeds(sent)]
+    sent.run()
+    assert [submitted["id"] for submitted in server.submitted] == [sent.id(3)]
+    assert latest_attempt(storage, sent.spec.identity) == 3
+    # One of them that still runs is joined.
+    Path(storage.uri, "jobs").rename(Path(storage.uri, "gone"))
+    server.states[sent.id(3)] = ended(sent.id(3), "RUNNING")
+    assert job().join_or_submit() == 3
+
+
 def test_but_not_for_ever(job, server):
     sent = job()
     message = (
