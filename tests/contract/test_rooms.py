@@ -18,6 +18,7 @@ ROOMS = (
         "pipeline.progress",
         "pipeline.parallel",
         "pipeline.threads",
+        "pipeline.remote",
     ),
     ("pipeline.params",),
     ("pipeline.data", "pipeline.evaluation"),

@@ -13,19 +13,19 @@ from filelock import FileLock
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.remote import AwayError
 from pipeline.runtime.jobs.inside import run_stage
 from pipeline.runtime.jobs.spec import JobSpec, latest_attempt, save_failure, save_result
 from pipeline.runtime.jobs.stage_files import DVC_LOCK
 from pipeline.runtime.storage.job_context import JobContext, placed
 from pipeline.runtime.storage.node_cache import DamagedError, NodeCache
-from pipeline.runtime.storage.shared import StorageAwayError
 from pipeline.runtime.storage.trees import DigestCache, Tree, snapshot
 from pipeline.runtime.storage.workspace import load_tree
 
 # Exit codes beside 2, for a mistake that another attempt would meet again.
 REPEAT = 75  # as sysexits.h has it: a passing failure
 _COMPLETE = ".convoy/complete"  # in a workspace that has all that it begins with
-_PASSING = (DamagedError, StorageAwayError)
+_PASSING = (DamagedError, AwayError)
 JOURNALS = Path(".convoy/journal")  # records of runs that wait for their store
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from pipeline.errors import PipelineError
+from pipeline.remote import AwayError
 from pipeline.runtime.session.checkpoint_store import (
     go_back_to,
     newest_checkpoint,
     save_checkpoint,
 )
-from pipeline.runtime.storage.shared import Storage, StorageAwayError
+from pipeline.runtime.storage.shared import Storage
 from pipeline.vision.training.checkpoint import MANIFEST_FILE, is_whole
 
 if TYPE_CHECKING:  # the driver, which only looks for checkpoints, needs no torch
@@ -114,7 +115,7 @@ class SharedCheckpoints:
         for name in self._names(Storage(self.storage)):
             try:
                 self.open(name)
-            except StorageAwayError:  # of what it holds nothing is known
+            except AwayError:  # of what it holds nothing is known
                 raise
             except PipelineError:
                 continue
@@ -160,7 +161,7 @@ class SharedCheckpoints:
             # What came before is of no use any more, but one in case this one is damaged.
             for old in [n for n in self._names(storage) if n != name][_KEPT - 1 :]:
                 storage.remove(f"{self._root}/{old}")
-        except StorageAwayError:
+        except AwayError:
             if last:
                 raise
             return ""

@@ -8,33 +8,21 @@
 Credentials and endpoints come from the environment, as the file system's library reads them.
 """
 
-import os
 import shutil
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
 from pipeline.progress import progress_bar
+from pipeline.remote import AT_ONCE, PATIENCE_S, Remote, is_uri, reason
 from pipeline.runtime.storage.trees import File
 
 T = TypeVar("T")
 
-
-class StorageAwayError(PipelineError):
-    """The storage does not answer."""
-
-
-PATIENCE_S = 180.0  # with a storage that does not answer
-_LONGEST_PAUSE_S = 5.0
-_SILENCE_S = 2.5  # after which a line says what is waited for
-_AT_ONCE = 16  # transfers; more of them make small files faster, and large ones no slower
 _LISTED = 200  # so many files and more are looked for by one listing
 
 
@@ -51,9 +39,10 @@ class Storage:
         Raises:
             PipelineError: fsspec knows no such file system, or lacks its library.
         """
-        self.uri, self._patience_s = uri.removeprefix("file://").rstrip("/"), patience_s
-        self.is_folder = "://" not in self.uri
-        self._fs, self._root = _open(self.uri)
+        uri = uri.removeprefix("file://")
+        self.uri, self.is_folder = uri.rstrip("/"), not is_uri(uri)
+        self._remote = remote = Remote(uri, "storage", "resources.storage", patience_s)
+        self._ask, self._fs, self._root = remote.ask, remote.fs, remote.root
 
     def has(self, files: Iterable[File]) -> set[str]:
         """Return the digests of those files that are there in full length."""
@@ -164,84 +153,15 @@ class Storage:
         """Write something.
 
         Raises:
-            PipelineError: there is no such bucket, or see `_ask`.
+            PipelineError: there is no such bucket, or see `Remote.ask`.
         """
         try:
             self._ask(act)
         except FileNotFoundError as error:
             raise PipelineError(
-                f"storage {self.uri} cannot be written to: {_reason(error)}; make the bucket, or"
+                f"storage {self.uri} cannot be written to: {reason(error)}; make the bucket, or"
                 " see that resources.storage names it"
             ) from error
-
-    def _ask(self, question: Callable[[], T], nothing: T | None = None) -> T:
-        """Ask until there is an answer, or patience ends.
-
-        Raises:
-            FileNotFoundError: there is no such thing, and `nothing` is None.
-            PipelineError: it may not be done, or the storage stays away.
-        """
-        begin_s, pause_s, said = time.monotonic(), 0.1, False
-        while True:
-            try:
-                return question()
-            except FileNotFoundError:
-                if nothing is not None:
-                    return nothing
-                raise
-            except PermissionError as error:
-                raise PipelineError(
-                    f"storage {self.uri} refuses: {_reason(error)}; check the rights on it, and the"
-                    " credentials in the environment"
-                ) from error
-            except Exception as error:
-                waited_s = time.monotonic() - begin_s
-                if waited_s > self._patience_s:
-                    raise StorageAwayError(
-                        f"storage {self.uri} does not answer"
-                        f"{f' for {waited_s:.0f} s' if waited_s > 1 else ''}: {_reason(error)}; see"
-                        " that it runs, and that resources.storage and the environment name it"
-                    ) from error
-                if waited_s > _SILENCE_S and not said:
-                    said = True
-                    print(
-                        f"storage {self.uri} does not answer ({_reason(error)}); tries again for"
-                        f" {self._patience_s:.0f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-@cache  # a connection takes a second to make
-def _open(uri: str) -> tuple[Any, str]:
-    """Return fsspec's file system, and where in it `uri` leads."""
-    import fsspec
-
-    if "://" not in uri:
-        return fsspec.filesystem("file", use_listings_cache=False), os.path.abspath(uri)  # noqa: PTH100
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if uri.startswith("s3://"):
-        # Seconds, and tries of a request; a storage that is away is asked again by `Storage`.
-        options["config_kwargs"] = {
-            "connect_timeout": 5,
-            "read_timeout": 20,
-            "retries": {"max_attempts": 1},
-        }
-        options["max_concurrency"] = _AT_ONCE
-    try:
-        fs, root = fsspec.core.url_to_fs(uri, **options)
-    except (ImportError, ValueError) as error:
-        scheme = uri.partition("://")[0]
-        extra = "; pip install 'convoy[s3]'" if scheme == "s3" else ""
-        raise PipelineError(
-            f"resources.storage {uri} cannot be opened: {error}{extra}; or name a folder that all"
-            " nodes share"
-        ) from error
-    if uri.startswith("s3://"):
-        fs.retries = 1
-    return fs, str(root).rstrip("/")
 
 
 def _blob(digest: str) -> str:
@@ -254,9 +174,5 @@ def _temporary(name: str) -> bool:
 
 def _together(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
     """Call a function for all items, several at once; raise the first error."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(function, items))
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

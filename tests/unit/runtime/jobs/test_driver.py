@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.remote import AwayError
 from pipeline.runtime.jobs import driver
 from pipeline.runtime.jobs.spec import (
     JobSpec,
@@ -14,7 +15,6 @@ from pipeline.runtime.jobs.spec import (
 )
 from pipeline.runtime.storage.job_context import VARIABLE, JobContext
 from pipeline.runtime.storage.node_cache import DamagedError
-from pipeline.runtime.storage.shared import StorageAwayError
 from pipeline.runtime.storage.trees import DigestCache, snapshot
 from pipeline.runtime.storage.workspace import save_tree
 
@@ -95,7 +95,7 @@ def test_a_mistake_is_stored_with_what_was_written(job, storage, stage):
     assert load_result(storage, "abc") is None
 
 
-@pytest.mark.parametrize("error", [DamagedError("data/x is damaged"), StorageAwayError("away")])
+@pytest.mark.parametrize("error", [DamagedError("data/x is damaged"), AwayError("away")])
 def test_what_passes_is_left_to_another_attempt(job, storage, stage, error, capsys):
     def fail():
         raise error

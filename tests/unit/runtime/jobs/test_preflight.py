@@ -140,13 +140,11 @@ def test_a_storage_of_this_machine_alone(params, server, storage, capsys):
 
 
 def test_a_storage_that_cannot_be_written(params, server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.runtime.storage.shared.time.sleep", lambda _: None)
+    monkeypatch.setattr("pipeline.remote.time.sleep", lambda _: None)
     (tmp_path / "file").write_text("x")
     with pytest.raises(PipelineError, match="1 check failed"):
         clock = iter(range(0, 10**6, 10))
-        monkeypatch.setattr(
-            "pipeline.runtime.storage.shared.time.monotonic", lambda: float(next(clock))
-        )
+        monkeypatch.setattr("pipeline.remote.time.monotonic", lambda: float(next(clock)))
         check_cluster(params, server, Storage(str(tmp_path / "file")))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"cluster: storage {tmp_path}/file does not answer for 10 s: ")

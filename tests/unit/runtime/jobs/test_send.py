@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.remote import AwayError
 from pipeline.runtime.jobs import package, send
 from pipeline.runtime.jobs.send import SentJob, send_stage
 from pipeline.runtime.jobs.spec import (
@@ -14,7 +15,7 @@ from pipeline.runtime.jobs.spec import (
     save_failure,
     save_result,
 )
-from pipeline.runtime.storage.shared import Storage, StorageAwayError
+from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import Tree
 from tests.job_server import ended
 
@@ -303,8 +304,8 @@ def test_a_storage_that_does_not_answer_is_found_by_the_checks(job, server, monk
     patience, checks = [], []
 
     def away(self, name):
-        patience.append(self._patience_s)
-        raise StorageAwayError("away")
+        patience.append(self._remote.patience_s)
+        raise AwayError("away")
 
     def check(*args, **options):
         checks.append(options)

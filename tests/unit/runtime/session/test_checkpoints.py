@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pipeline import remote
 from pipeline.errors import PipelineError
+from pipeline.remote import AwayError
 from pipeline.runtime.session import checkpoints
 from pipeline.runtime.session.checkpoints import LocalCheckpoints, SharedCheckpoints
 from pipeline.runtime.session.run_files import LOCAL
-from pipeline.runtime.storage import shared
-from pipeline.runtime.storage.shared import Storage, StorageAwayError
+from pipeline.runtime.storage.shared import Storage
 from pipeline.vision.training.checkpoint import read_tensors, read_values, write_checkpoint
 
 
@@ -147,12 +148,12 @@ class Away:
 @pytest.fixture
 def away(monkeypatch, kept):
     """The storage; setting `away` cuts it off. Time passes in the waits alone."""
-    fs, root = shared._open(kept.storage)
+    fs, root = remote._open(kept.storage)
     fs = Away(fs)
-    monkeypatch.setattr(shared, "_open", lambda _: (fs, root))
+    monkeypatch.setattr(remote, "_open", lambda _: (fs, root))
     clock_s = [0.0]
-    monkeypatch.setattr(shared.time, "monotonic", lambda: clock_s[0])
-    monkeypatch.setattr(shared.time, "sleep", lambda s: clock_s.__setitem__(0, clock_s[0] + s))
+    monkeypatch.setattr(remote.time, "monotonic", lambda: clock_s[0])
+    monkeypatch.setattr(remote.time, "sleep", lambda s: clock_s.__setitem__(0, clock_s[0] + s))
     fs.clock_s = clock_s
     return fs
 
@@ -172,7 +173,7 @@ def test_while_the_storage_is_away_the_training_goes_on(kept, stored, away):
 def test_but_the_last_one_waits_for_it(kept, away):
     kept.begin()
     away.away = True
-    with pytest.raises(StorageAwayError, match=r"does not answer for 18\d s: connection refused"):
+    with pytest.raises(AwayError, match=r"does not answer for 18\d s: connection refused"):
         kept.save(Trainer(1), last=True)
 
 
@@ -188,7 +189,7 @@ def test_a_storage_that_goes_away_hides_no_checkpoint(kept, away, monkeypatch):
 
     get = Storage.get_file
     monkeypatch.setattr(Storage, "get_file", vanish)
-    with pytest.raises(StorageAwayError):
+    with pytest.raises(AwayError):
         other.newest()
 
 

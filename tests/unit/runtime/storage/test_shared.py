@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import remote
 from pipeline.errors import PipelineError
+from pipeline.remote import AwayError
 from pipeline.runtime.storage import shared
-from pipeline.runtime.storage.shared import Storage, StorageAwayError
+from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import File
 
 
@@ -64,7 +66,7 @@ def test_a_copy_that_fails_leaves_nothing(workspace, storage, monkeypatch):
 
     storage = Storage(storage.uri, patience_s=0)
     monkeypatch.setattr(shared.shutil, "copyfile", fail)
-    with pytest.raises(StorageAwayError, match=r"storage .* does not answer: .*No space left"):
+    with pytest.raises(AwayError, match=r"storage .* does not answer: .*No space left"):
         storage.put_file(workspace / "data/a.bin", "blobs/ab/abc")
     assert [path for path in Path(storage.uri).rglob("*") if path.is_file()] == []
 
@@ -88,13 +90,13 @@ class Failing:
 
 
 def behind(monkeypatch, *errors, uri="s3://bucket/convoy", patience_s=60.0):
-    monkeypatch.setattr(shared, "_open", lambda _: (Failing(*errors), "bucket/convoy"))
-    monkeypatch.setattr(shared.time, "sleep", lambda _: None)
+    monkeypatch.setattr(remote, "_open", lambda _: (Failing(*errors), "bucket/convoy"))
+    monkeypatch.setattr(remote.time, "sleep", lambda _: None)
     return Storage(uri, patience_s)
 
 
 def test_a_storage_that_is_away_is_asked_again(monkeypatch, capsys):
-    monkeypatch.setattr(shared, "_SILENCE_S", -1.0)
+    monkeypatch.setattr(remote, "_SILENCE_S", -1.0)
     away = [ConnectionError("refused"), TimeoutError(), OSError("connection\nreset")]
     assert behind(monkeypatch, *away).read("x") == b"content"
     assert capsys.readouterr().err.splitlines() == [
@@ -104,9 +106,7 @@ def test_a_storage_that_is_away_is_asked_again(monkeypatch, capsys):
 
 def test_and_patience_ends_in_one_line(monkeypatch):
     storage = behind(monkeypatch, ConnectionError("connection\nrefused"), patience_s=0.0)
-    with pytest.raises(
-        StorageAwayError, match=r"storage s3://bucket/convoy does not answer: "
-    ) as e:
+    with pytest.raises(AwayError, match=r"storage s3://bucket/convoy does not answer: ") as e:
         storage.read("x")
     assert str(e.value) == (
         "storage s3://bucket/convoy does not answer: connection refused; see that it runs, and that"
@@ -134,3 +134,12 @@ def test_an_address_that_nothing_opens_is_one_line():
         PipelineError, match=r"resources\.storage nosuch://x cannot be opened: .*or name a folder"
     ):
         Storage("nosuch://x")
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///convoy"])
+def test_an_address_without_a_bucket_is_one_line(uri):
+    with pytest.raises(PipelineError) as error:
+        Storage(uri)
+    assert str(error.value) == (
+        f"resources.storage is {uri}, which names no bucket; write s3://BUCKET/FOLDER"
+    )
