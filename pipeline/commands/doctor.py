@@ -15,6 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import located
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
+from pipeline.remote import is_uri
 from pipeline.runtime.storage.job_context import placed
 
 _MIN_PYTHON = (3, 11)
@@ -108,12 +109,13 @@ def _disk() -> str:
 
 def _data(params: Params) -> str:
     """Find images, without reading any."""
-    root = Path(params.data.root)
-    if root == Path("data/sample") and not root.exists():
+    root = params.data.root
+    if Path(root) == Path("data/sample") and not Path(root).exists():
         return f"{root} is made by the first dvc repro"
     from pipeline.data.sources.open import open_source
 
-    return f"{open_source(root).list_images().images.num_rows} images in {located(root)}"
+    place = root if is_uri(root) else located(root)
+    return f"{open_source(root).list_images().images.num_rows} images in {place}"
 
 
 def _tracking(params: Params) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.files import located, repository
+from pipeline.remote import is_uri
 
 SAMPLE = Path("data/sample")
 ROOT = Path("data/root.txt")  # data.root, in a file that is not cached: a copy has none at first
@@ -53,8 +54,8 @@ def link_for_dvc(root: str) -> None:
     Raises:
         PipelineError: DVC cannot be helped.
     """
-    if "DVC_ROOT" not in os.environ:
-        return  # typed by hand
+    if "DVC_ROOT" not in os.environ or is_uri(root):
+        return  # typed by hand, or found anywhere
     whole = located(root)
     if root.startswith("~"):
         raise PipelineError(f"data.root is {root}, and DVC does not know ~; write {whole}")

@@ -15,16 +15,17 @@ from pipeline.data.sample import (
 )
 from pipeline.files import atomic_path
 from pipeline.params import Params, Sample
+from pipeline.remote import is_uri
 from pipeline.stages import _paths
 
 
 def run(params: Params) -> None:
     """Write data/sample/, which holds a note alone when the images come from elsewhere."""
     section = params.sample
-    root = Path(params.data.root)
+    root = params.data.root if is_uri(params.data.root) else Path(params.data.root)
     with atomic_path(_paths.ROOT) as temporary:
         temporary.write_text(f"{root}\n", encoding="utf-8")
-    if _paths.SAMPLE not in (root, *root.parents):
+    if isinstance(root, str) or _paths.SAMPLE not in (root, *root.parents):
         _paths.link_for_dvc(params.data.root)
         write_sample(_paths.SAMPLE, [], f"Not made, for data.root is {root}.\n")
         print(f"sample: not made, for data.root is {root}")

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from pipeline.data.images import decode, strict
 from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.near_duplicates import HASH_BYTES, THUMBNAIL_SHAPE
-from pipeline.data.indexing.verify import Limits, Measurement, measure_image
-from pipeline.data.sources.source import ImageSource
+from pipeline.data.indexing.verify import Limits, Measurement, measure
+from pipeline.data.sources.source import ImageSource, Place, read_ahead
 from pipeline.files import atomic_path
 from pipeline.parallel import map_chunks
 
@@ -87,7 +87,11 @@ def measure_all(
 
 def _measure_piece(source: ImageSource, limits: Limits, images: Sequence[_Image]) -> pa.Table:
     """Measure a piece of the images. Runs in a worker."""
-    rows = [image + astuple(measure_image(source, image[0], limits)) for image in images]
+    contents = read_ahead(source, [path for path, _ in images], limits.max_pixels)
+    rows = [
+        image + astuple(measure(content, limits))
+        for image, content in zip(images, contents, strict=True)
+    ]
     columns = zip(*rows, strict=True)
     return pa.Table.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, _CACHED, strict=True)],
@@ -95,9 +99,10 @@ def _measure_piece(source: ImageSource, limits: Limits, images: Sequence[_Image]
     )
 
 
-def _cache_key(folder: Path, limits: Limits) -> str:
+def _cache_key(folder: Place, limits: Limits) -> str:
     """Name all that a measurement depends on besides the image."""
-    text = f"{_measuring()}\n{folder.resolve()}\n{limits.max_pixels}\n{limits.min_side}"
+    place = folder.resolve() if isinstance(folder, Path) else folder
+    text = f"{_measuring()}\n{place}\n{limits.max_pixels}\n{limits.min_side}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 

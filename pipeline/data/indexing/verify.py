@@ -9,7 +9,6 @@ from PIL import Image
 from pipeline.data.images.decode import Header, Pixels, UnusableImageError, read_header
 from pipeline.data.images.strict import check_pixels, decode_strictly
 from pipeline.data.indexing.near_duplicates import perceptual_hash, thumbnail
-from pipeline.data.sources.source import ImageSource
 
 _NEEDED = 32  # px, for the hash
 # Black or white shapes may live in the alpha channel alone: grey shows both.
@@ -59,17 +58,15 @@ _REMEMBERED = 1000
 _LATEST: dict[tuple[str, Limits], Measurement] = {}
 
 
-def measure_image(source: ImageSource, path: str, limits: Limits) -> Measurement:
-    """Read one image of a source and measure it; the problem, if any, is in the result."""
-    try:
-        content = source.read(path, limits.max_pixels)
-    except UnusableImageError as error:
-        return Measurement(problem=str(error))
-    return measure(content, limits)
+def measure(content: bytes | UnusableImageError, limits: Limits) -> Measurement:
+    """Measure the content of one image file; of equal contents mostly the first alone.
 
-
-def measure(content: bytes, limits: Limits) -> Measurement:
-    """Measure the content of one image file; of equal contents mostly the first alone."""
+    Args:
+        content: or why it could not be read.
+        limits: what is usable.
+    """
+    if isinstance(content, UnusableImageError):
+        return Measurement(problem=str(content))
     sha256 = hashlib.sha256(content).hexdigest()
     if (known := _LATEST.get((sha256, limits))) is None:
         known = _LATEST[sha256, limits] = _measure(content, sha256, limits)

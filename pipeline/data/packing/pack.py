@@ -13,7 +13,7 @@ from pipeline.data.images.decode import Pixels, UnusableImageError
 from pipeline.data.packing.preprocess import preprocess
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo, ShardWriter
-from pipeline.data.sources.source import ImageSource
+from pipeline.data.sources.source import ImageSource, read_ahead
 from pipeline.errors import PipelineError
 from pipeline.parallel import map_chunks
 
@@ -81,20 +81,21 @@ def preprocess_rows(rows: Sequence[PackRow], source: ImageSource, info: SetInfo)
         PipelineError: an image is gone, differs from what was indexed, or cannot be decoded.
     """
     images = np.empty((len(rows), *info.shape), info.dtype)
-    for image, row in zip(images, rows, strict=True):
-        image[:] = _preprocess_row(row, source, info.preprocessing)
+    contents = read_ahead(source, [row.path for row in rows])
+    for image, row, content in zip(images, rows, contents, strict=True):
+        name = f"{source.folder}/{row.path}"
+        image[:] = _preprocess_row(row, content, info.preprocessing, name)
     return images
 
 
-def _preprocess_row(row: PackRow, source: ImageSource, preprocessing: Preprocessing) -> Pixels:
-    name = f"{source.folder}/{row.path}"
-    try:
-        content = source.read(row.path)
-    except UnusableImageError as error:
-        reason = str(error).removeprefix("unreadable: ")
+def _preprocess_row(
+    row: PackRow, content: bytes | UnusableImageError, preprocessing: Preprocessing, name: str
+) -> Pixels:
+    if isinstance(content, UnusableImageError):
+        reason = str(content).removeprefix("unreadable: ")
         raise PipelineError(
             f"{name} was indexed but cannot be read now ({reason}); run dvc repro"
-        ) from error
+        ) from content
     # The same content was verified when it was indexed: OpenCV may trust it to be whole.
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise PipelineError(f"{name} changed since it was indexed; run dvc repro")

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,81 +50,93 @@ def is_note(path: str) -> bool:
     return f".{suffix}" in _NOTES if stem and dot else name in _NOTES_WITHOUT_SUFFIX
 
 
-def look(root: Path, path: str) -> File:
-    """Look at the file that `path` below `root` leads to."""
-    whole = f"{root}/{path}"
-    try:
-        status = os.stat(whole)  # noqa: PTH116 - once per file; a Path costs several times more
-    except OSError as error:
-        return File(path, "", _obstacle(whole, error))
-    if stat.S_ISDIR(status.st_mode):
-        return File(path, "", "a folder, not a file")
-    if not stat.S_ISREG(status.st_mode):
-        return File(path, "", "not a regular file")  # reading a pipe may never end
-    return File(path, f"{status.st_size} {status.st_mtime_ns}", None)
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files below a folder of this machine.
 
-
-def walk(root: Path, folder: str = "") -> Iterator[File]:
-    """Yield all files below a folder, in the order of their names.
-
-    Hidden files and those that systems leave behind are passed over.
-
-    Links are followed. One that leads nowhere, or back to a folder that it lies in, is yielded
-    with an obstacle.
-
-    Args:
+    Attributes:
         root: of the paths.
-        folder: relative to `root`; '' for all of it.
-
-    Raises:
-        PipelineError: a folder cannot be listed.
     """
-    yield from _walk(root, folder, _descent(root, folder))
 
+    root: Path
 
-def children(root: Path, folder: str = "") -> tuple[list[str], list[File]]:
-    """Return the names of the folders, and the files, directly in a folder.
+    def exists(self) -> bool:
+        """Whether there is such a folder."""
+        return self.root.is_dir()
 
-    As in `walk`, hidden ones and left-overs are passed over. A link in a circle counts as a file.
-    """
-    descent = _descent(root, folder)
-    folders, files = [], []
-    for entry in _entries(root / folder):
-        path = _join(folder, entry.name)
-        if not _is_folder(entry):
-            files.append(look(root, path))
-        elif entry.is_symlink() and _holds(os.path.realpath(entry.path), descent):
-            files.append(_circle(path, entry.path))
-        else:
-            folders.append(entry.name)
-    return folders, files
+    def look(self, path: str) -> File:
+        """Look at the file that a path leads to."""
+        whole = f"{self.root}/{path}"
+        try:
+            status = os.stat(whole)  # noqa: PTH116 - once per file; a Path costs several times more
+        except OSError as error:
+            return File(path, "", _obstacle(whole, error))
+        if stat.S_ISDIR(status.st_mode):
+            return File(path, "", "a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            return File(path, "", "not a regular file")  # reading a pipe may never end
+        return File(path, f"{status.st_size} {status.st_mtime_ns}", None)
 
+    def walk(self, folder: str = "") -> Iterator[File]:
+        """Yield all files below a folder, in the order of their names.
 
-def _walk(root: Path, folder: str, descent: tuple[str, ...]) -> Iterator[File]:
-    for entry in _entries(root / folder):
-        path = _join(folder, entry.name)
-        if not _is_folder(entry):
-            yield look(root, path)
-        elif entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            if _holds(target, descent):
-                yield _circle(path, entry.path)
+        Hidden files and those that systems leave behind are passed over.
+
+        Links are followed. One that leads nowhere, or back to a folder that it lies in, is yielded
+        with an obstacle.
+
+        Args:
+            folder: relative to `root`; '' for all of it.
+
+        Raises:
+            PipelineError: a folder cannot be listed.
+        """
+        yield from self._walk(folder, _descent(self.root, folder))
+
+    def children(self, folder: str = "") -> tuple[list[str], list[File]]:
+        """Return the names of the folders, and the files, directly in a folder.
+
+        As in `walk`, hidden ones and left-overs are passed over. A link in a circle counts as a
+        file.
+        """
+        descent = _descent(self.root, folder)
+        folders, files = [], []
+        for entry in _entries(self.root / folder):
+            path = _join(folder, entry.name)
+            if not _is_folder(entry):
+                files.append(self.look(path))
+            elif entry.is_symlink() and _holds(os.path.realpath(entry.path), descent):
+                files.append(_circle(path, entry.path))
             else:
-                yield from _walk(root, path, (*descent, target))
-        else:
-            yield from _walk(root, path, (*descent, f"{descent[-1]}/{entry.name}"))
+                folders.append(entry.name)
+        return folders, files
+
+    def _walk(self, folder: str, descent: tuple[str, ...]) -> Iterator[File]:
+        for entry in _entries(self.root / folder):
+            path = _join(folder, entry.name)
+            if not _is_folder(entry):
+                yield self.look(path)
+            elif entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                if _holds(target, descent):
+                    yield _circle(path, entry.path)
+                else:
+                    yield from self._walk(path, (*descent, target))
+            else:
+                yield from self._walk(path, (*descent, f"{descent[-1]}/{entry.name}"))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not _is_left_over(entry.name)]
+            shown = [entry for entry in entries if not is_left_over(entry.name)]
     except OSError as error:
         raise PipelineError(f"cannot list {folder}: {error.strerror}; allow reading it") from error
     return sorted(shown, key=lambda entry: entry.name)
 
 
-def _is_left_over(name: str) -> bool:
+def is_left_over(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by a system."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.images.decode import read_content
-from pipeline.data.sources._files import File, children, is_note, walk
-from pipeline.data.sources.source import SPLITS, Listing, images_table
+from pipeline.data.sources._bucket import BucketFiles
+from pipeline.data.sources._files import File, LocalFiles, is_note
+from pipeline.data.sources._places import files_below, read_below
+from pipeline.data.sources.source import SPLITS, Listing, Place, images_table
 from pipeline.errors import PipelineError, some
 
 _SILENT = {".md", ".txt"}  # beside the class folders, these are as usual as in any repository
@@ -29,18 +30,19 @@ class FolderSource:
         folder: of the class folders.
     """
 
-    folder: Path
+    folder: Place
 
     def list_images(self) -> Listing:
         """List the image files, as `ImageSource` says."""
-        if not self.folder.is_dir():
+        files = files_below(self.folder)
+        if not files.exists():
             raise PipelineError(
-                f"data.root is {self.folder}: no such folder or manifest in {Path.cwd()}; set"
+                f"data.root is {self.folder}: no such folder or manifest{_here(self.folder)}; set"
                 " data.root in params.yaml to a folder of class folders, to a .csv or .parquet"
                 " manifest, or to Parquet files of images and labels"
             )
-        folders, loose = children(self.folder)
-        folders, notes = self._without_notes(folders)
+        folders, loose = files.children()
+        folders, notes = _without_notes(files, folders)
         splits = [name for name in folders if name.lower() in SPLITS]
         if splits and len(splits) < len(folders):
             classes = [name for name in folders if name not in splits]
@@ -54,8 +56,8 @@ class FolderSource:
         if not splits:
             class_folders = [(name, name, None) for name in folders]
         for name in splits:
-            inner, inner_loose = children(self.folder, name)
-            inner, inner_notes = self._without_notes(inner, f"{name}/")
+            inner, inner_loose = files.children(name)
+            inner, inner_notes = _without_notes(files, inner, f"{name}/")
             loose += inner_loose
             notes += inner_notes
             class_folders += [(f"{name}/{label}", label, SPLITS[name.lower()]) for label in inner]
@@ -64,7 +66,7 @@ class FolderSource:
         # A broken link may have been a class folder: it must not just be ignored.
         broken = [file for file in loose if file.is_broken_link]
         rows = [_row(file, None, None) for file in broken]
-        rows += self._class_rows(class_folders, notes)
+        rows += self._class_rows(files, class_folders, notes)
         ignored = [
             file.path
             for file in loose
@@ -74,33 +76,22 @@ class FolderSource:
 
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Read one image file, as `ImageSource` says."""
-        return read_content(f"{self.folder}/{path}", max_pixels)
-
-    def _without_notes(self, folders: list[str], prefix: str = "") -> tuple[list[str], list[str]]:
-        """Take out the folders that hold notes alone; return the others, and the notes."""
-        kept, notes = [], []
-        for name in folders:
-            found = []
-            for file in walk(self.folder, prefix + name):
-                found.append(file.path)
-                if not is_note(file.path):
-                    break
-            alone = bool(found) and is_note(found[-1])
-            notes += found if alone else []
-            kept += [] if alone else [name]
-        return kept, notes
+        return read_below(self.folder, path, max_pixels)
 
     def _class_rows(
-        self, class_folders: list[tuple[str, str, str | None]], notes: list[str]
+        self,
+        files: LocalFiles | BucketFiles,
+        class_folders: list[tuple[str, str, str | None]],
+        notes: list[str],
     ) -> list[_Row]:
         """List the images of the classes; the notes beside them are added to `notes`."""
         rows: list[_Row] = []
         empty = []
         for folder, label, split in class_folders:
-            files = list(walk(self.folder, folder))
-            notes += [file.path for file in files if is_note(file.path)]
-            rows += [_row(file, label, split) for file in files if not is_note(file.path)]
-            empty += [] if files else [folder]
+            found = list(files.walk(folder))
+            notes += [file.path for file in found if is_note(file.path)]
+            rows += [_row(file, label, split) for file in found if not is_note(file.path)]
+            empty += [] if found else [folder]
         if empty:
             raise PipelineError(
                 f"{self.folder}: no files in the class folders {some(empty)}; add images or remove"
@@ -118,9 +109,30 @@ class FolderSource:
         files = [f"{f.path} ({f.obstacle})" if f.is_broken_link else f.path for f in loose]
         return PipelineError(
             f"{self.folder} has no class folders{f', but files: {some(files)}' if files else ''};"
-            " expected one folder per class with its images, such as cats/ and dogs/, or Parquet"
-            " files of images and labels"
+            " expected one folder per class with its images, such as cats/ and dogs/"
+            f"{', or Parquet files of images and labels' if isinstance(self.folder, Path) else ''}"
         )
+
+
+def _without_notes(
+    files: LocalFiles | BucketFiles, folders: list[str], prefix: str = ""
+) -> tuple[list[str], list[str]]:
+    """Take out the folders that hold notes alone; return the others, and the notes."""
+    kept, notes = [], []
+    for name in folders:
+        found = []
+        for file in files.walk(prefix + name):
+            found.append(file.path)
+            if not is_note(file.path):
+                break
+        alone = bool(found) and is_note(found[-1])
+        notes += found if alone else []
+        kept += [] if alone else [name]
+    return kept, notes
+
+
+def _here(folder: Place) -> str:
+    return f" in {Path.cwd()}" if isinstance(folder, Path) else ""
 
 
 def _row(file: File, label: str | None, split: str | None) -> _Row:

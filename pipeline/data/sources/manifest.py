@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.data.images.decode import read_content
-from pipeline.data.sources._files import look
-from pipeline.data.sources.source import SPLITS, Listing, images_table, text_column
+from pipeline.data.sources._places import files_below, read_below, read_whole
+from pipeline.data.sources.source import SPLITS, Listing, Place, images_table, text_column
 from pipeline.errors import PipelineError, some
 
 _REQUIRED = ("path", "label")
@@ -29,12 +28,13 @@ class ManifestSource:
         file: the manifest.
     """
 
-    file: Path
+    file: Place
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The manifest's folder."""
-        return self.file.parent
+        file = self.file
+        return file.parent if isinstance(file, Path) else file.rpartition("/")[0]
 
     def list_images(self) -> Listing:
         """List the image files.
@@ -43,22 +43,22 @@ class ManifestSource:
             PipelineError: the manifest is unreadable, a column is missing, a value is missing or
                 invalid, a path leaves the manifest's folder or stands there twice.
         """
-        rows = []
+        rows, files = [], files_below(self.folder)
         for path, label, split, group in _read_entries(self.file):
-            file = look(self.folder, path)
+            file = files.look(path)
             rows.append((path, label, split, group, file.version, file.obstacle))
         return Listing(images_table(rows))
 
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Read one image file, as `ImageSource` says."""
-        return read_content(f"{self.folder}/{path}", max_pixels)
+        return read_below(self.folder, path, max_pixels)
 
 
 # Path, label, split, group.
 _Entry = tuple[str, str, str | None, str | None]
 
 
-def _read_entries(file: Path) -> list[_Entry]:
+def _read_entries(file: Place) -> list[_Entry]:
     table = _read(file)
     names = table.column_names
     if repeated := [name for name in (*_REQUIRED, *_OPTIONAL) if names.count(name) > 1]:
@@ -82,26 +82,28 @@ def _read_entries(file: Path) -> list[_Entry]:
     return entries
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Place) -> pa.Table:
     """Read the table, every CSV value as text: a label 007 is not the number 7."""
-    if file.suffix.lower() not in (".csv", ".parquet"):
+    suffix = PurePosixPath(file).suffix.lower()
+    if suffix not in (".csv", ".parquet"):
         raise PipelineError(
             f"data.root is the file {file}: expected a folder or a .csv or .parquet manifest"
         )
     try:
-        if file.suffix.lower() == ".parquet":
-            return pq.read_table(file)
-        with pa.csv.open_csv(file) as reader:
+        content = pa.py_buffer(read_whole(file))
+        if suffix == ".parquet":
+            return pq.read_table(pa.BufferReader(content))
+        with pa.csv.open_csv(pa.BufferReader(content)) as reader:
             names = reader.schema.names
         options = pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         )
-        return pa.csv.read_csv(file, convert_options=options)
+        return pa.csv.read_csv(pa.BufferReader(content), convert_options=options)
     except (OSError, pa.ArrowException) as error:
         raise PipelineError(f"cannot read the manifest {file}: {error}; repair it") from error
 
 
-def _entry(file: Path, row: int, values: Sequence[str | None]) -> _Entry:
+def _entry(file: Place, row: int, values: Sequence[str | None]) -> _Entry:
     """Check one row, counted from 1 without the header: path, label, split, group."""
     path, label, split, group = values
     if path is None or label is None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.images.decode import UnusableImageError, check_bytes
-from pipeline.data.sources._files import File, is_note, look, walk
+from pipeline.data.sources._files import File, LocalFiles, is_note
 from pipeline.data.sources._image_column import find_image_column, image_columns, read_row
 from pipeline.data.sources.source import IMAGES, SPLITS, Listing, text_column
 from pipeline.errors import PipelineError, some
@@ -80,9 +80,9 @@ class ParquetSource:
     def _files(self) -> list[File]:
         """Return the Parquet files, sorted by name."""
         if self.root.is_dir():
-            found = [file for file in walk(self.root) if _is_parquet(file.path)]
+            found = [file for file in LocalFiles(self.root).walk() if _is_parquet(file.path)]
         else:
-            found = [look(self.folder, self.root.name)]
+            found = [LocalFiles(self.folder).look(self.root.name)]
         for file in found:
             if file.obstacle:  # a whole file of images is too much to be left out
                 raise PipelineError(
@@ -139,7 +139,7 @@ class _Part:
 
 def _holds_parquet_only(root: Path) -> bool:
     found = False
-    for file in walk(root):
+    for file in LocalFiles(root).walk():
         if _is_parquet(file.path):
             found = True
         elif not is_note(file.path):

@@ -1,7 +1,9 @@
 """What every image source offers: the table of its images, and the bytes of each."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +12,10 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.images.decode import UnusableImageError
 from pipeline.errors import PipelineError
 from pipeline.files import as_text
+from pipeline.remote import AT_ONCE
 
 # How given splits may be called, and what each is called here.
 SPLITS: Mapping[str, str] = MappingProxyType(
@@ -33,6 +37,10 @@ IMAGES = pa.schema(
         pa.field("obstacle", pa.string()),  # why the bytes are not to be read, as 'kind: detail'
     ]
 )
+
+
+# A folder or file of this machine, or the address of one that fsspec opens: s3://bucket/images.
+Place = Path | str
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class ImageSource(Protocol):
     """
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """What the paths are relative to. With a path it names an image, in messages and caches."""
 
     def list_images(self) -> Listing:
@@ -78,7 +86,43 @@ class ImageSource(Protocol):
 
         Raises:
             UnusableImageError: gone, unreadable or too large; does not name the image.
+            PipelineError: the place of the images does not answer, or refuses.
         """
+
+
+def read_ahead(
+    source: ImageSource, paths: Iterable[str], max_pixels: int | None = None
+) -> Iterator[bytes | UnusableImageError]:
+    """Read images in order, or find out why they cannot be used.
+
+    Of a place that is not of this machine several are read at once: an answer takes long there.
+
+    Args:
+        source: of the images.
+        paths: from its listing.
+        max_pixels: see `ImageSource.read`.
+
+    Raises:
+        PipelineError: the place of the images does not answer, or refuses.
+    """
+
+    def read(path: str) -> bytes | UnusableImageError:
+        try:
+            return source.read(path, max_pixels)
+        except UnusableImageError as error:
+            return error
+
+    if isinstance(source.folder, Path):
+        yield from map(read, paths)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting: deque[Future[bytes | UnusableImageError]] = deque()
+        for path in paths:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def images_table(rows: Iterable[tuple[object, ...]]) -> pa.Table:

@@ -23,6 +23,8 @@ from pipeline.threads import in_daemon
 T = TypeVar("T")
 
 _WAIT_FOR_OTHERS_S = 20.0
+# The cluster had enough when its job was sent. After a restart of the head, nodes join one by one.
+_WAIT_FOR_NODES_S = 120.0
 _POLL_S = 0.5
 _LOGS = "/tmp/ray/session_latest/logs"  # noqa: S108
 
@@ -159,13 +161,32 @@ class Cluster:
         return self.ask(lambda: self._grant(patience_s))
 
     def _grant(self, patience_s: float) -> Demand:
-        demand = state_demand(self.resources, self.nodes)
+        demand = self._state_demand()
         deadline_s = time.monotonic() + patience_s
         while count_fitting(self.free, demand.per_worker) < demand.fewest:
             if time.monotonic() > deadline_s:
                 raise in_use(demand, self.nodes, self.free)
             time.sleep(_POLL_S)
         return demand
+
+    def _state_demand(self) -> Demand:
+        """Say what each worker gets.
+
+        Raises:
+            PipelineError: the cluster does not have it.
+        """
+        deadline_s = time.monotonic() + (0.0 if self.private else _WAIT_FOR_NODES_S)
+        waits = False
+        while True:
+            try:
+                return state_demand(self.resources, self.nodes)
+            except PipelineError as error:
+                if time.monotonic() >= deadline_s:
+                    raise
+                if not waits:
+                    print(f"waits {_WAIT_FOR_NODES_S:.0f} s for more nodes: {error}", flush=True)
+                    waits = True
+            time.sleep(_POLL_S)
 
     @property
     def closing(self) -> bool:

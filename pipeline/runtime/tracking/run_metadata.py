@@ -18,6 +18,7 @@ from pipeline.data.shards.statistics import images_digest
 from pipeline.files import located
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
+from pipeline.remote import is_uri
 from pipeline.runtime.tracking.provenance import provenance
 from pipeline.runtime.tracking.store import BUNDLE_TAG, STAGE_TAG, WEIGHTS_TAG
 from pipeline.runtime.tracking.trained import Trained
@@ -80,8 +81,10 @@ def bundle_tags(bundle: Path) -> dict[str, str]:
 
 def data_name(params: Params) -> str:
     """Return the name of the images' folder, manifest or sample."""
-    root = Path(params.data.root)
-    return params.sample.source if root == Path("data/sample") else located(root).resolve().name
+    root = params.data.root
+    if Path(root) == Path("data/sample"):
+        return params.sample.source
+    return Path(root).name if is_uri(root) else located(root).resolve().name
 
 
 def val_metrics(record: Mapping[str, float]) -> dict[str, float]:
