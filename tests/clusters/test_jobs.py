@@ -70,6 +70,23 @@ def test_a_data_stage_writes_the_same_bytes_is_run_once_and_again_where_it_is_da
     assert contents(sent / "data" / "balanced") == made
 
 
+def test_images_in_a_bucket_are_indexed_and_packed_by_the_nodes(sent, packed, there, s3):
+    """As jobs; the same bytes as from the same images in a folder."""
+    shutil.copytree(packed / "data" / "sample", s3.data / "bucket" / "images")
+    change(sent, "data", root="s3://bucket/images")
+    made = {name: contents(packed / "data" / name) for name in ("packed",)} | {
+        name: (packed / "data" / name).read_bytes() for name in ("index.parquet", "split.parquet")
+    }
+    shutil.rmtree(sent / "data")
+    for stage in ("sample", "index", "split", "pack"):
+        code, said = run(sent, stage, env=there)
+        assert code == 0, said
+        assert (f"{stage}: runs as the job convoy-{stage}-" in said) == (stage in ("index", "pack"))
+    for name, content in made.items():
+        path = sent / "data" / name
+        assert (path.read_bytes() if path.is_file() else contents(path)) == content
+
+
 def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, cluster, s3, tmp_path):
     """Two nodes train; the driver is killed; a second command joins and leaves."""
     alone = shutil.copytree(sent, tmp_path / "alone")

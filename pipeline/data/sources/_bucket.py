@@ -10,7 +10,16 @@ from pipeline.data.sources._files import File, is_left_over
 from pipeline.remote import Remote
 
 # How file systems call what changes with the content, the surest first.
-_VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime")
+_VERSIONS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "LastModified",
+    "last_modified",
+    "mtime",
+    "created",
+)
 _GONE = "unreadable: No such file or directory"
 
 

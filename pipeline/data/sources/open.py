@@ -24,7 +24,7 @@ def open_source(root: str | Path) -> ImageSource:
         PipelineError: an address that nothing opens, or of a Parquet file.
     """
     if is_uri(str(root)):
-        return _open_remote(str(root).rstrip("/"))
+        return _open_remote(str(root))
     root = located(root)
     if ParquetSource.accepts(root):
         return ParquetSource(root)
@@ -33,7 +33,9 @@ def open_source(root: str | Path) -> ImageSource:
     return FolderSource(root)
 
 
-def _open_remote(uri: str) -> ImageSource:
+def _open_remote(root: str) -> ImageSource:
+    scheme, separator, place = root.partition("://")
+    uri = scheme + separator + place.rstrip("/")
     if not uri.lower().endswith(".parquet"):
         return ManifestSource(uri) if uri.lower().endswith(".csv") else FolderSource(uri)
     raise PipelineError(

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from pipeline.data.images import decode, strict
+from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.indexing import measurements as measure
 from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.measurements import measure_all
-from pipeline.data.indexing.verify import Limits, Measurement, measure_image
+from pipeline.data.indexing.verify import Limits
 from pipeline.data.sources.folder import FolderSource
-from pipeline.data.sources.source import ImageSource
 
 LIMITS = Limits(10_000, 4)
 
@@ -37,11 +37,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files were opened."""
     names: list[str] = []
 
-    def counted(source: ImageSource, path: str, limits: Limits) -> Measurement:
-        names.append(path.rpartition("/")[2])
-        return measure_image(source, path, limits)
+    read = FolderSource.read
 
-    monkeypatch.setattr(measure, "measure_image", counted)
+    def counted(source: FolderSource, path: str, max_pixels: int | None = None) -> bytes:
+        names.append(path.rpartition("/")[2])
+        return read(source, path, max_pixels)
+
+    monkeypatch.setattr(FolderSource, "read", counted)
     return names
 
 
@@ -54,7 +56,7 @@ def test_rows_hold_the_scan_and_what_was_measured(root: Path, tmp_path: Path) ->
     table = _measure(root, LIMITS, tmp_path / "cache", workers=1)
     assert table["path"].to_pylist() == [f"{c}/{n}.png" for c in "ab" for n in range(5)]
     row = table.to_pylist()[3]
-    alone = dict(vars(measure_image(FolderSource(root), "a/3.png", LIMITS)))
+    alone = dict(vars(verify.measure((root / "a/3.png").read_bytes(), LIMITS)))
     assert alone.pop("size") == row["bytes"] == (root / "a/3.png").stat().st_size
     assert {name: row[name] for name in alone} == alone
     assert row["label"] == "a"
@@ -139,8 +141,11 @@ def test_an_unreadable_file_is_tried_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        unreadable = Measurement(problem="unreadable: Permission denied")
-        patch.setattr(measure, "measure_image", lambda *_: unreadable)
+
+        def refuse(*_: object) -> bytes:
+            raise UnusableImageError("unreadable: Permission denied")
+
+        patch.setattr(FolderSource, "read", refuse)
         table = _measure(root, LIMITS, tmp_path / "cache", workers=1)
         assert set(table["problem"].to_pylist()) == {"unreadable: Permission denied"}
     table = _measure(root, LIMITS, tmp_path / "cache", workers=1)
@@ -165,15 +170,15 @@ def test_an_interrupted_run_keeps_what_it_measured(
     root: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure, "_IMAGES_PER_PIECE", 3)
-    counted = measure.measure_image
+    counted = FolderSource.read
 
-    def interrupted(source: ImageSource, path: str, limits: Limits) -> Measurement:
+    def interrupted(source: FolderSource, path: str, max_pixels: int | None = None) -> bytes:
         if len(opened) == 7:
             raise KeyboardInterrupt
-        return counted(source, path, limits)
+        return counted(source, path, max_pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure_image", interrupted)
+        patch.setattr(FolderSource, "read", interrupted)
         with pytest.raises(KeyboardInterrupt):
             _measure(root, LIMITS, tmp_path / "cache", workers=1)
     opened.clear()

@@ -13,10 +13,11 @@ from PIL import Image
 from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.images.strict import decode_strictly
 from pipeline.data.indexing import verify
-from pipeline.data.indexing.verify import Limits, measure, measure_image
+from pipeline.data.indexing.verify import Limits, Measurement, measure
 from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.sources.folder import FolderSource
+from pipeline.data.sources.source import read_ahead
 
 LIMITS = Limits(max_pixels=100_000_000, min_side=4)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -137,8 +138,13 @@ def test_the_limits_themselves_are_allowed() -> None:
     )
 
 
+def _measured(root: Path, name: str, limits: Limits) -> Measurement:
+    (content,) = read_ahead(FolderSource(root), [name], limits.max_pixels)
+    return measure(content, limits)
+
+
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = measure_image(FolderSource(tmp_path), "a.png", LIMITS)
+    missing = _measured(tmp_path, "a.png", LIMITS)
     assert missing.problem == "unreadable: No such file or directory"
     assert missing.sha256 is None
 
@@ -147,18 +153,15 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     (tmp_path / "a.png").touch()
     monkeypatch.setattr("builtins.open", refuse)
-    assert (
-        measure_image(FolderSource(tmp_path), "a.png", LIMITS).problem
-        == "unreadable: Permission denied"
-    )
+    assert _measured(tmp_path, "a.png", LIMITS).problem == "unreadable: Permission denied"
 
 
 def test_what_cannot_be_an_image_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert measure_image(FolderSource(tmp_path), "pipe.png", LIMITS).problem == "not a regular file"
+    assert _measured(tmp_path, "pipe.png", LIMITS).problem == "not a regular file"
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(2**40)  # takes no room on the disk
-    assert measure_image(FolderSource(tmp_path), "huge.png", LIMITS).problem == (
+    assert _measured(tmp_path, "huge.png", LIMITS).problem == (
         "too large: 1099511627776 bytes, an image of 100000000 pixels has at most 816777216"
     )
 
@@ -167,13 +170,13 @@ def test_the_largest_image_uncompressed_is_read(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 2**16, (1500, 1500, 4)).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.tif"), pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
     assert (tmp_path / "a.tif").stat().st_size > 8 * 1500**2
-    assert measure_image(FolderSource(tmp_path), "a.tif", Limits(1500**2, 4)).problem is None
+    assert _measured(tmp_path, "a.tif", Limits(1500**2, 4)).problem is None
 
 
 @pytest.mark.parametrize("content", [b"", b"text", _encode(NOISE, "PNG")[:200], _huge_png(99, 99)])
 def test_the_index_and_prediction_say_the_same(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    problem = measure_image(FolderSource(tmp_path), "a.png", Limits(2400, 1)).problem
+    problem = _measured(tmp_path, "a.png", Limits(2400, 1)).problem
     with pytest.raises(UnusableImageError) as caught:
         preprocess_file(tmp_path / "a.png", Preprocessing(8, 8, 1, "pad", 0, 8), max_pixels=2400)
     expected = problem.replace("index.max_pixels", "the limit")
