@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a command that meets no cluster needs no storage
     from pipeline.runtime.storage.shared import Storage
 
 VARIABLE = RELAYED
-_ADDRESS = "RAY_ADDRESS"
+ADDRESS = "RAYADDRESS"
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,19 @@ def current_job() -> JobContext | None:
 def placed(params: Params) -> Params:
     """Return the params with the resources that hold here.
 
-    RAY_ADDRESS, where it is that of a job server, takes the place of `resources.address`. In a job,
+    RAYADDRESS, where it is that of a job server, takes the place of `resources.address`. In a job,
     its own cluster does, and checkpoints and records of trainings lie in a folder of this node.
 
     Raises:
-        PipelineError: RAY_ADDRESS names something else than a job server.
+        PipelineError: RAYADDRESS names something else than a job server.
     """
     job, resources = current_job(), params.resources
     if job:
         update = {"address": JOINED, "storage": str(job.state / "runs")}
-    elif address := os.environ.get(_ADDRESS):
+    elif address := os.environ.get(ADDRESS):
         if not address.startswith(("http://", "https://")):
             raise PipelineError(
-                f"{_ADDRESS} is {address}, expected the address of a cluster's job server, such as"
+                f"{ADDRESS} is {address}, expected the address of a cluster's job server, such as"
                 " http://HOST:8265; set it so, or unset it to use resources.address"
             )
         update = {"address": address}
