@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a command that meets no cluster needs no storage
     from pipeline.runtime.storage.shared import Storage
 
 VARIABLE = RELAYED
-ADDRESS = "RAYADDRESS"
+ADDRESS = "RAY_ADDRESS"
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def current_job() -> JobContext | None:
 def placed(params: Params) -> Params:
     """Return the params with the resources that hold here.
 
-    RAYADDRESS, where it is that of a job server, takes the place of `resources.address`. In a job,
+    RAY_ADDRESS, where it is that of a job server, takes the place of `resources.address`. In a job,
     its own cluster does, and checkpoints and records of trainings lie in a folder of this node.
 
     Raises:
-        PipelineError: RAYADDRESS names something else than a job server.
+        PipelineError: RAY_ADDRESS names something else than a job server.
     """
     job, resources = current_job(), params.resources
     if job:
