@@ -47,7 +47,9 @@ def run_stop(params: Params, name: str) -> None:
     if not job.running:
         raise PipelineError(f"the job {job.id} has ended already ({job.status})")
     server.stop(job.id)
-    print(f"{job.id} is stopped; the same command goes on from its last checkpoint")
+    print(
+        f"{job.id} is stopped; the same command runs it again, a training from its last checkpoint"
+    )
 
 
 def run_fetch(params: Params, name: str | None) -> None:

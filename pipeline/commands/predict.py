@@ -5,28 +5,40 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
 from pipeline.parallel import usable_cores
-from pipeline.params import Tracking, load_params
-from pipeline.vision.application.classify import Answer, classify_files
+from pipeline.params import JOINED, Params, Tracking, load_params
+from pipeline.runtime.storage.job_context import ADDRESS, placed
+from pipeline.vision.application.answers import (
+    Answer,
+    as_row,
+    as_table,
+    column_names,
+    parquet_writer,
+    read_answers,
+)
+from pipeline.vision.application.classify import classify_files
 from pipeline.vision.inference.bundle import Bundle, load_bundle
 
 _SHOWN_CLASSES = 3
+_WORTH_A_JOB = 1000  # files: a job takes some seconds to start
+_TABLE_ROWS = 1024
+_Write = Callable[[Answer], object]
 
 
 def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
     """Print one line per file and write all answers to `output`.
 
-    A file that cannot be used is named on stderr and in `output`; the others are classified.
+    A file that cannot be used is named on stderr and in `output`; the others are classified. Many
+    files are classified by the cluster of `resources.address`, if there is one and sees them.
 
     Args:
         paths: files, or folders that are searched for files.
@@ -34,29 +46,24 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
         output: a .csv, .json or .parquet file, or None.
 
     Raises:
-        PipelineError: no such path or model, an output that cannot be written, or no usable
-            file.
+        PipelineError: no such path or model, an output that cannot be written, no usable file, or
+            see `classify_there`.
     """
     if output is not None:
         _check_output(output)
     files = find_files(paths)
     bundle = _open(model)
-    answers = []
-    # Lines that scroll by are progress enough; the bar is for output that goes elsewhere.
-    quiet = sys.stdout.isatty() or not sys.stderr.isatty()
-    found = classify_files(bundle, files, usable_cores())
-    for answer in tqdm(found, total=len(files), unit="img", disable=quiet):
-        answers.append(answer)
-        if answer.problem:
-            print(f"convoy: {answer.problem}", file=sys.stderr)
-        else:
-            print(_line(answer, bundle.classes))
-    if output is not None:
-        with atomic_path(output) as temporary:
-            _WRITERS[output.suffix](temporary, answers, bundle.classes)
-    usable = sum(answer.problem is None for answer in answers)
+    usable = 0
+    with _written(output, bundle.classes) as write:
+        for answer in _answers(bundle, files):
+            write(answer)
+            if answer.problem is not None:
+                print(f"convoy: {answer.problem}", file=sys.stderr)
+            else:
+                usable += 1
+                print(_line(answer, bundle.classes))
     if not usable:
-        raise PipelineError(f"none of {len(answers)} files is an image that can be classified")
+        raise PipelineError(f"none of {len(files)} files is an image that can be classified")
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -117,7 +124,7 @@ def _open(model: str) -> Bundle:
 
     if not in_store(model):
         return load_bundle(Path(model))
-    # Whoever names a server needs no params.yaml: a model is used far from where it was made.
+    # With a server, no params.yaml is needed: a model is used far from where it was made.
     server = os.environ.get("MLFLOW_TRACKING_URI")
     own = (
         Tracking(uri=server, experiment="any", system_metrics=False, checkpoints="off")
@@ -127,6 +134,39 @@ def _open(model: str) -> Bundle:
     return load_bundle(find_bundle(model, own or load_params().tracking))
 
 
+def _answers(bundle: Bundle, files: Sequence[Path]) -> Iterator[Answer]:
+    """Yield the answer to each file, from the cluster where that is possible and worth it."""
+    params = _params_of_cluster() if len(files) >= _WORTH_A_JOB else None
+    if params is not None:
+        from pipeline.runtime.jobs.predict import classify_there
+
+        with TemporaryDirectory(prefix="convoy-predict-") as folder:
+            found = classify_there(params, bundle.folder, files, Path(folder))
+            if found is not None:
+                yield from read_answers(found, files)
+                return
+    # Lines that scroll by are progress enough; the bar is for output that goes elsewhere.
+    quiet = sys.stdout.isatty() or not sys.stderr.isatty()
+    here = classify_files(bundle, files, usable_cores())
+    yield from tqdm(here, total=len(files), unit="img", disable=quiet)
+
+
+def _params_of_cluster() -> Params | None:
+    """Return the params if they name a cluster; a model needs none to be used."""
+    try:
+        params = load_params()
+    except PipelineError as error:
+        if os.environ.get(ADDRESS):
+            print(
+                f"predict: runs here, since {ADDRESS} needs the resources.storage of params.yaml:"
+                f" {error}",
+                file=sys.stderr,
+            )
+        return None
+    params = placed(params)
+    return params if params.resources.address not in (None, JOINED) else None
+
+
 def _line(answer: Answer, classes: Sequence[str]) -> str:
     """Format one answer: path, class, and the largest probabilities."""
     ranked = sorted(zip(answer.probabilities, classes, strict=True), reverse=True)
@@ -134,45 +174,65 @@ def _line(answer: Answer, classes: Sequence[str]) -> str:
     return f"{as_text(answer.path)}\t{answer.label}\t{shown}"
 
 
-def _table(answers: Sequence[Answer], classes: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
-    """Return names of columns, those of the classes in their order, and a row for each answer."""
-    names = ["path", "class", "probability", *(f"p_{name}" for name in classes), "problem"]
-    rows = []
-    for answer in answers:
-        posterior = answer.probabilities or [None] * len(classes)
-        best = max(answer.probabilities, default=None)
-        rows.append([as_text(answer.path), answer.label, best, *posterior, answer.problem])
-    return names, rows
+@contextmanager
+def _written(output: Path | None, classes: Sequence[str]) -> Iterator[_Write]:
+    """Yield what adds an answer to a file; it is there as a whole when the block ends well."""
+    if output is None:
+        yield lambda _: None
+        return
+    with atomic_path(output) as temporary, _WRITERS[output.suffix](temporary, classes) as write:
+        yield write
 
 
-def _write_csv(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
-    names, rows = _table(answers, classes)
+@contextmanager
+def _write_csv(path: Path, classes: Sequence[str]) -> Iterator[_Write]:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *rows])
+        writer = csv.writer(file)
+        writer.writerow(column_names(classes))
+        yield lambda answer: writer.writerow(as_row(answer, classes))
 
 
-def _write_parquet(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
-    names, rows = _table(answers, classes)
-    texts = {"path", "class", "problem"}
-    columns = {
-        name: pa.array(column, pa.string() if name in texts else pa.float64())
-        for name, column in zip(names, zip(*rows, strict=True), strict=True)
-    }
-    pq.write_table(pa.table(columns), path)
+@contextmanager
+def _write_parquet(path: Path, classes: Sequence[str]) -> Iterator[_Write]:
+    waiting: list[Answer] = []
+    with parquet_writer(path, classes) as write_table:
+
+        def write(answer: Answer) -> None:
+            waiting.append(answer)
+            if len(waiting) == _TABLE_ROWS:
+                write_table(as_table(waiting, classes))
+                waiting.clear()
+
+        yield write
+        if waiting:
+            write_table(as_table(waiting, classes))
 
 
-def _write_json(path: Path, answers: Sequence[Answer], classes: Sequence[str]) -> None:
-    rows = [
-        {
-            "path": as_text(answer.path),
-            "class": answer.label,
-            "probability": max(answer.probabilities, default=None),
-            "probabilities": dict(zip(classes, answer.probabilities, strict=False)),
-            "problem": answer.problem,
-        }
-        for answer in answers
-    ]
-    path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+@contextmanager
+def _write_json(path: Path, classes: Sequence[str]) -> Iterator[_Write]:
+    before = "["
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(answer: Answer) -> None:
+            nonlocal before
+            row = {
+                "path": as_text(answer.path),
+                "class": answer.label,
+                "probability": max(answer.probabilities, default=None),
+                "probabilities": dict(zip(classes, answer.probabilities, strict=False)),
+                "problem": answer.problem,
+            }
+            listed = json.dumps([row], indent=2, ensure_ascii=False)
+            file.write(before + listed.removeprefix("[").removesuffix("\n]"))
+            before = ","
+
+        yield write
+        file.write("\n]\n")
 
 
-_WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+_Writer = Callable[[Path, Sequence[str]], AbstractContextManager[_Write]]
+_WRITERS: dict[str, _Writer] = {
+    ".csv": _write_csv,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
+}

@@ -1,14 +1,22 @@
-"""Stages as jobs of a real cluster, with S3 for a storage, one by one as `dvc repro` runs them."""
+"""Stages as jobs of a real cluster, with S3 for a storage, one by one as `dvc repro` runs them.
+
+And the classification of files.
+"""
 
 import re
 import shutil
 import signal
 import subprocess
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from pipeline.data.shards.preprocessing import Preprocessing
+from pipeline.vision.bundle.description import Description
+from tests.bundles import save_bundle
 from tests.projects import change, contents, convoy, make_project, run
 from tests.waiting import wait_until
 
@@ -130,6 +138,34 @@ def test_a_training_survives_its_driver_and_those_who_watch_it(sent, there, clus
         torch.testing.assert_close(tensor, theirs[name], atol=1e-4, rtol=0.0)
     # The records of its run wait here for the store of this machine.
     assert list((sent / ".convoy" / "journal").glob("train-*.jsonl"))
+
+
+def test_many_files_are_classified_by_all_nodes_to_the_bytes_of_a_run_here(sent, there, tmp_path):
+    preprocessing = Preprocessing(28, 28, 1, "pad", 0, 8)
+    description = Description("lenet5", {}, tuple("0123456789"), preprocessing, (0.4,), (0.3,))
+    save_bundle(sent / "model", description, description.build().state_dict())
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed in range(1100):
+        pixels = np.random.default_rng(seed).integers(0, 256, (28, 28)).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f"{seed:04d}.png")
+    for seed in (7, 600, 1099):
+        path = images / f"{seed:04d}.png"
+        path.write_bytes(path.read_bytes()[:200])
+
+    def predict(name, env):
+        code, said = run(sent, "predict", "--model", "model", "--output", name, images, env=env)
+        assert code == 0, said
+        return said, (sent / name).read_bytes()
+
+    _, here = predict("here.csv", {"OMP_NUM_THREADS": "1"})
+    said, made = predict("there.csv", there)
+    assert re.search(r"predict: runs as the job convoy-predict-\w{12}-1 at http\S+, .* MiB", said)
+    assert made == here
+    said, taken = predict("again.csv", there)
+    assert re.search(r"predict: taken from the job \w{12}, which has ended", said)
+    assert "upload" not in said
+    assert taken == here
 
 
 def test_what_a_cluster_lacks_is_said_line_by_line_before_anything_is_uploaded(

@@ -14,7 +14,7 @@ from filelock import FileLock
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.remote import AwayError
-from pipeline.runtime.jobs.inside import run_stage
+from pipeline.runtime.jobs.inside import run_predict, run_stage
 from pipeline.runtime.jobs.spec import JobSpec, latest_attempt, save_failure, save_result
 from pipeline.runtime.jobs.stage_files import DVC_LOCK
 from pipeline.runtime.storage.job_context import JobContext, placed
@@ -43,6 +43,8 @@ def run(job: JobContext) -> None:
             try:
                 if spec.stage == "repro":
                     _repro(spec.targets)
+                elif spec.stage == "predict":
+                    run_predict(params, *spec.outs)
                 else:
                     run_stage(spec.stage, params)
             except _PASSING:

@@ -12,8 +12,8 @@ from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import File, Tree, hash_file
 
 
-def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
-    """Write files of the storage below the current folder, each out as a whole.
+def fetch(storage: Storage, tree: Tree, outs: Iterable[str], below: Path = Path()) -> None:
+    """Write files of the storage below a folder, each out as a whole.
 
     Raises:
         PipelineError: one is missing or damaged. Nothing of its out is written, and the storage
@@ -26,13 +26,14 @@ def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
             if out == str(JOURNALS):
                 single, inside = inside, []
             for file in single:
-                with atomic_path(Path(file.path)) as temporary:
+                target = below / file.path
+                with atomic_path(target) as temporary:
                     _get(storage, file, temporary)
-                    if Path(file.path).is_dir():  # a version before this one wrote a folder
-                        shutil.rmtree(file.path)
+                    if target.is_dir():  # a version before this one wrote a folder
+                        shutil.rmtree(target)
                 bar.update(file.size)
             if inside or out in tree.empty:
-                with fresh_folder(Path(out)) as folder:
+                with fresh_folder(below / out) as folder:
                     for file in inside:
                         path = folder / Path(file.path).relative_to(out)
                         path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,8 @@ def _interrupted(server: JobServer, job: str) -> PipelineError:
         return DetachedError(f"detached; the job {job} goes on: {_joins(job)}")
     server.stop(job)
     return PipelineError(
-        f"the job {job} is stopped; the same command goes on from its last checkpoint"
+        f"the job {job} is stopped; the same command runs it again, a training from its last"
+        " checkpoint"
     )
 
 

@@ -1,13 +1,16 @@
-"""A stage within a job: it trains and works on the cluster that the job belongs to."""
+"""A stage, or the classification of files, within a job: it works on the job's own cluster."""
 
 import importlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pipeline.params import Params
 from pipeline.runtime.jobs.stage_files import stage_files
 from pipeline.runtime.ray.spread import spread_over_cluster
 from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.storage.workspace import Inputs, publish
+
+# What travels for the classification of files.
+MODEL, LISTING = "predict/model", "predict/files.parquet"
 
 
 def run_stage(stage: str, params: Params) -> None:
@@ -25,6 +28,20 @@ def run_stage(stage: str, params: Params) -> None:
 
     with spread_over_cluster(params.resources, inputs):
         importlib.import_module(f"pipeline.stages.{stage}").run(params)
+
+
+def run_predict(params: Params, output: str) -> None:
+    """Classify the files that a listing in the current folder names.
+
+    Raises:
+        PipelineError: see `classify_listed`.
+    """
+    from pipeline.vision.application.listed import classify_listed
+
+    job = current_job()
+    assert job is not None
+    with spread_over_cluster(params.resources, lambda: publish(job.shared, [MODEL, LISTING])):
+        classify_listed(Path(MODEL), Path(LISTING), Path(output))
 
 
 def _seen_by_all(path: str) -> bool:

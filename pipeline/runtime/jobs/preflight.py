@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.files import write_json
+from pipeline.files import atomic_path
 from pipeline.params import Params
 from pipeline.runtime.jobs.package import code_package
 from pipeline.runtime.ray import probe
@@ -41,15 +41,21 @@ class Cluster:
 
     Attributes:
         nodes: what each has, as Ray counts it.
-        sees_images: whether all nodes that were asked have a folder or file at `data.root`.
+        sees: of each path whether all nodes that were asked can read it. `data.root` is among
+            them, where it is an absolute path.
     """
 
     nodes: list[dict[str, float]]
-    sees_images: bool
+    sees: dict[str, bool]
 
 
 def check_cluster(
-    params: Params, server: JobServer, storage: Storage, *, afresh: bool = False
+    params: Params,
+    server: JobServer,
+    storage: Storage,
+    paths: Sequence[str] = (),
+    *,
+    afresh: bool = False,
 ) -> Cluster:
     """Check all that a job needs, at once, in at most half a minute.
 
@@ -57,15 +63,16 @@ def check_cluster(
         params: with resources.
         server: of the cluster.
         storage: the shared one.
+        paths: absolute ones, few: of which `Cluster.sees` is to speak.
         afresh: whether a cluster that was found well some minutes ago is checked again.
 
     Raises:
         PipelineError: something is missing; a line for each has been printed.
     """
-    key = values_digest(
-        [params.resources.model_dump(mode="json"), params.data.root, server.address, storage.uri]
-    )
-    if not afresh and (known := _known(key)):
+    root = [params.data.root] if Path(params.data.root).is_absolute() else []
+    paths = list(dict.fromkeys([*root, *paths]))  # a verdict serves all stages
+    key = values_digest([params.resources.model_dump(mode="json"), server.address, storage.uri])
+    if not afresh and (known := _known(key)) and known.sees.keys() >= set(paths):
         return known
     quick = Storage(storage.uri, patience_s=5.0)
     nonce = uuid.uuid4().hex
@@ -76,16 +83,18 @@ def check_cluster(
         _check_package,
     )
     failures = [line for line in (refused, unstored, unpacked) if line]
-    found = Cluster([], False)
+    found = Cluster([], {})
     if not refused:
         if (theirs := versions.get("ray_version")) != (ours := version("ray")):
             failures.append(
                 f"Ray: {ours} here, {theirs} in the cluster; install the same version in both"
             )
         try:
-            answer = _probe_cluster(server, params, quick, nonce)
+            answer = _probe_cluster(server, paths, quick, nonce)
             failures += _compared(answer, params, storage, storage_known=bool(unstored))
-            found = Cluster(answer["nodes"], all(seen["images"] for seen in answer["seen"]))
+            each = [seen["sees"] for seen in answer["seen"]]
+            sees = {path: all(node[i] for node in each) for i, path in enumerate(paths)}
+            found = Cluster(answer["nodes"], sees)
         except PipelineError as error:
             failures.append(str(error))
     if not unstored:
@@ -97,7 +106,8 @@ def check_cluster(
             f"the cluster at {server.address} cannot run this: {len(failures)}"
             f" check{'s' if len(failures) > 1 else ''} failed; nothing was uploaded"
         )
-    write_json(_VERDICT, {"key": key, "time_s": time.time(), **vars(found)})
+    with atomic_path(_VERDICT) as temporary:  # paths may be no UTF-8: not as it is
+        temporary.write_text(json.dumps({"key": key, "time_s": time.time(), **vars(found)}))
     return found
 
 
@@ -105,7 +115,7 @@ def _known(key: str) -> Cluster | None:
     try:
         known = json.loads(_VERDICT.read_bytes())
         if known["key"] == key and 0 <= time.time() - known["time_s"] < _VALID_S:
-            return Cluster(known["nodes"], known["sees_images"])
+            return Cluster(known["nodes"], dict(known["sees"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
@@ -151,12 +161,12 @@ def _check_package() -> None:
 
 
 def _probe_cluster(
-    server: JobServer, params: Params, storage: Storage, nonce: str
+    server: JobServer, paths: Sequence[str], storage: Storage, nonce: str
 ) -> dict[str, Any]:
     """Run the probe as a job, and return what it found."""
     job = f"convoy-preflight-{nonce[:12]}"
     script = Path(probe.__file__).read_text(encoding="utf-8")
-    asked = {"uri": storage.uri, "nonce": nonce, "root": params.data.root, "packages": _SAME}
+    asked = {"uri": storage.uri, "nonce": nonce, "paths": paths, "packages": _SAME}
     server.submit(
         job,
         f"python -c {shlex.quote(script)}",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PipelineError
+from pipeline.files import as_text
 from pipeline.params import Params
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.send import SentJob, reads_images_there
@@ -68,4 +69,5 @@ def fetch_results(storage: Storage, identity: str, attempt: int) -> str:
         )
         if done.returncode:
             raise PipelineError(f"dvc commit failed: {done.stderr.strip()[-300:]}")
-    return f"{len(outs.files)} files ({outs.size / 2**20:.1f} MiB){note}"
+    what = as_text(outs.files[0].path) if len(outs.files) == 1 else f"{len(outs.files)} files"
+    return f"{what} ({outs.size / 2**20:.1f} MiB){note}"

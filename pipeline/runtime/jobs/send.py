@@ -70,12 +70,22 @@ def reads_images_there(stage: str, params: Params) -> bool:
         return True
     if not Path(root).is_absolute():
         return False
+    return first_unseen(params, [root]) is None
+
+
+def first_unseen(params: Params, paths: Sequence[str]) -> str | None:
+    """Return the first of some absolute paths that not all nodes can read.
+
+    Raises:
+        PipelineError: see `check_cluster`.
+    """
     server = JobServer(str(params.resources.address))
-    return check_cluster(params, server, Storage(params.resources.storage)).sees_images
+    sees = check_cluster(params, server, Storage(params.resources.storage), paths).sees
+    return next((path for path in paths if not sees[path]), None)
 
 
 class SentJob:
-    """A stage of this workspace, or a whole `dvc repro`, as a job.
+    """A stage of this workspace, a whole `dvc repro`, or the classification of files, as a job.
 
     Attributes:
         spec: what it is.
@@ -90,23 +100,26 @@ class SentJob:
         *,
         about: object,
         targets: Sequence[str] = (),
+        folder: Path = Path(),
     ) -> None:
         """Hash what the job depends on.
 
         Args:
             params: with the cluster's address.
-            stage: its name, or 'repro'.
+            stage: its name, 'repro' or 'predict'.
             carried: paths that travel.
             outs: paths that it writes.
             about: what else its result depends on, as JSON values.
             targets: of `dvc repro`.
+            folder: in which the paths lie.
         """
         self._params, self._storage = params, Storage(params.resources.storage)
+        self._folder = folder
         self._server = JobServer(str(params.resources.address))
         stages = ("train", "finetune") if stage == "repro" else (stage,)
         self._weights = {name: found for name in stages if (found := _weights(params, name))}
         extra = [str(weights["weights"]) for weights in self._weights.values()]
-        self._tree = snapshot(Path(), [*carried, *extra], DigestCache(Path(), _DIGESTS))
+        self._tree = snapshot(folder, [*carried, *extra], DigestCache(folder, _DIGESTS))
         identity = values_digest(
             [stage, list(targets), code_digest(), about, self._tree.digest, self._weights]
         )
@@ -146,8 +159,8 @@ class SentJob:
                 raise PipelineError(message)
             if ended and ended.status == "STOPPED":
                 raise PipelineError(
-                    f"the job {self.id(attempt)} was stopped; the same command goes on from its"
-                    " last checkpoint"
+                    f"the job {self.id(attempt)} was stopped; the same command runs it again, a"
+                    " training from its last checkpoint"
                 )
             failures += 1
             why = ended.reason if ended else "its cluster was restarted"
@@ -156,7 +169,7 @@ class SentJob:
                 raise PipelineError(
                     f"the job {self.id(attempt)} failed {failures} times, at last since {why};"
                     f" convoy jobs --follow {self.id(attempt)} shows its log; mend the cause, and"
-                    " the same command goes on from its last checkpoint"
+                    " the same command runs it again, a training from its last checkpoint"
                 )
 
     def join_or_submit(self) -> int:
@@ -174,7 +187,7 @@ class SentJob:
             return attempt
         environment = self._context(attempt).environment() | _environment()
         check_cluster(self._params, self._server, storage)
-        sent = upload(storage, self._tree, f"{stage}: upload")
+        sent = upload(storage, self._tree, f"{stage}: upload", self._folder)
         self.spec.save(storage)
         begin_attempt(storage, identity, attempt)
         with code_package() as package:
@@ -190,7 +203,7 @@ class SentJob:
 
     def fetch(self, written: Tree) -> None:
         """Write what the job has written."""
-        fetch(self._storage, written, self.spec.outs)
+        fetch(self._storage, written, self.spec.outs, self._folder)
 
     def result(self) -> Tree | None:
         """Return what the job has written, None where it has not ended.

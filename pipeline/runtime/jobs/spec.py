@@ -15,7 +15,7 @@ class JobSpec:
 
     Attributes:
         identity: digest of code, params and data: sha256, hex.
-        stage: of the pipeline; 'repro' for a whole `dvc repro`.
+        stage: of the pipeline; 'repro' for a whole `dvc repro`, 'predict' for files.
         inputs: digest of the tree of its inputs.
         outs: paths that it writes.
         targets: stages of a whole `dvc repro`; none for all.

@@ -42,7 +42,7 @@ def look(asked: dict) -> dict:  # type: ignore[type-arg]
     return {
         "packages": {package: version(package) for package in asked["packages"]},
         "problem": problem,
-        "images": "://" in asked["root"] or os.path.exists(asked["root"]),  # noqa: PTH110
+        "sees": [os.access(path, os.R_OK) for path in asked["paths"]],
     }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a command that meets no cluster needs no storage
     from pipeline.runtime.storage.shared import Storage
 
 VARIABLE = RELAYED
-_ADDRESS = "RAY_ADDRESS"
+ADDRESS = "RAY_ADDRESS"
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def placed(params: Params) -> Params:
     job, resources = current_job(), params.resources
     if job:
         update = {"address": JOINED, "storage": str(job.state / "runs")}
-    elif address := os.environ.get(_ADDRESS):
+    elif address := os.environ.get(ADDRESS):
         if not address.startswith(("http://", "https://")):
             raise PipelineError(
-                f"{_ADDRESS} is {address}, expected the address of a cluster's job server, such as"
+                f"{ADDRESS} is {address}, expected the address of a cluster's job server, such as"
                 " http://HOST:8265; set it so, or unset it to use resources.address"
             )
         update = {"address": address}

@@ -69,9 +69,9 @@ def publish(storage: Storage, paths: Iterable[str]) -> Inputs:
     return Inputs(storage.uri, tree.digest)
 
 
-def upload(storage: Storage, tree: Tree, label: str) -> int:
-    """Store the files of a tree of the current folder, then the tree; return the bytes sent."""
-    sent = storage.put(tree.files, Path.cwd(), label)
+def upload(storage: Storage, tree: Tree, label: str, folder: Path = Path()) -> int:
+    """Store the files of a tree of a folder, then the tree; return the bytes sent."""
+    sent = storage.put(tree.files, folder, label)
     save_tree(storage, tree)
     return sent
 

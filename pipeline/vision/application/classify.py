@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +9,9 @@ import numpy.typing as npt
 
 from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.packing.preprocess import preprocess_file
+from pipeline.vision.application.answers import Answer
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of one file.
-
-    Attributes:
-        path: of the file.
-        label: the most probable class; None if the file cannot be used.
-        probabilities: of all classes in their order, sum 1; empty if the file cannot be used.
-        problem: why it cannot be used; None if it can.
-    """
-
-    path: Path
-    label: str | None
-    probabilities: tuple[float, ...]
-    problem: str | None
 
 
 def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Iterator[Answer]:

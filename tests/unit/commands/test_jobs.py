@@ -77,8 +77,8 @@ def test_the_latest_one_by_a_name_is_stopped(server, capsys, name):
     assert run(["jobs", "stop", name]) == 0
     assert server.stopped == ["convoy-train-111111111111-2"]
     assert capsys.readouterr().out == (
-        "convoy-train-111111111111-2 is stopped; the same command goes on from its last"
-        " checkpoint\n"
+        "convoy-train-111111111111-2 is stopped; the same command runs it again, a training from"
+        " its last checkpoint\n"
     )
 
 

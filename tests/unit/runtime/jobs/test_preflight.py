@@ -1,4 +1,5 @@
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -30,13 +31,17 @@ def server(monkeypatch):
                 "node": "node-1",
                 "packages": {package: version(package) for package in preflight._SAME},
                 "problem": None,
-                "images": True,
+                "sees": None,
             }
         ],
     }
+    fake.unseen = {}  # by node
 
     def submit(job, entrypoint, *, package, environment, metadata):
         assert package is None
+        asked = json.loads(environment["CONVOY_PROBE"])["paths"]
+        for node in fake.answer["seen"]:
+            node["sees"] = [path not in fake.unseen.get(node["node"], ()) for path in asked]
         fake.submitted.append({"id": job, "entrypoint": entrypoint, "environment": environment})
         fake.log = f"a warning\nconvoy-probe: {json.dumps(fake.answer)}\n"
         fake.states[job] = ended(job, "RUNNING")
@@ -63,9 +68,9 @@ def lines(capsys, params, server, storage):
 
 def test_a_cluster_that_is_well_is_asked_once(params, server, storage):
     found = check_cluster(params, server, storage)
-    assert found == Cluster([NODE], True)
+    assert found == Cluster([NODE], {})  # data.root is of this machine
     asked = json.loads(server.submitted[0]["environment"]["CONVOY_PROBE"])
-    assert (asked["uri"], asked["root"]) == (storage.uri, params.data.root)
+    assert (asked["uri"], asked["paths"]) == (storage.uri, [])
     assert storage.names("") == []
     assert check_cluster(params, server, storage) == found
     assert len(server.submitted) == 1
@@ -221,22 +226,37 @@ def test_a_cluster_that_is_full(params, server, storage, capsys, monkeypatch):
     assert len(server.stopped) == 1
 
 
-def test_nodes_that_do_not_see_the_images(params, server, storage):
-    server.answer["seen"].append(server.answer["seen"][0] | {"node": "node-2", "images": False})
-    assert not check_cluster(params, server, storage).sees_images
+def test_paths_that_not_all_nodes_see(params, server, storage):
+    data = params.data.model_copy(update={"root": "/mnt"})
+    params = params.model_copy(update={"data": data})
+    server.answer["seen"].append(server.answer["seen"][0] | {"node": "node-2"})
+    odd = os.fsdecode(b"/tmp/\xff")
+    server.unseen = {"node-1": {odd}, "node-2": {"/data/2"}}
+    paths = ["/data/1", "/data/2", odd]
+    found = {"/mnt": True, "/data/1": True, "/data/2": False, odd: False}
+    assert check_cluster(params, server, storage, paths).sees == found
+    # A verdict holds for the paths that it names, and for those alone.
+    for some in (paths, [odd], []):
+        assert check_cluster(params, server, storage, some).sees == found
+    assert len(server.submitted) == 1
+    assert check_cluster(params, server, storage, ["/data/3"]).sees == {
+        "/mnt": True,
+        "/data/3": True,
+    }
+    assert check_cluster(params, server, storage, paths).sees == found
+    assert len(server.submitted) == 3
 
 
 def test_what_a_node_answers(storage, tmp_path):
-    asked = {"uri": storage.uri, "nonce": "abc", "root": str(tmp_path), "packages": ["ray", "none"]}
+    paths = [str(tmp_path), "/none"]
+    asked = {"uri": storage.uri, "nonce": "abc", "paths": paths, "packages": ["ray", "none"]}
     found = probe.look(asked)
     assert found["packages"] == {"ray": version("ray"), "none": None}
     assert "another place" in found["problem"]
-    assert found["images"]
+    assert found["sees"] == [True, False]
     storage.write("preflight/abc/asked", b"abc")
     assert probe.look(asked)["problem"] is None
     assert len(storage.names("preflight/abc")) == 2  # it can write, too
     storage.write("preflight/abc/asked", b"other")
     assert probe.look(asked)["problem"] == "another content lies there than was written"
-    assert not probe.look(asked | {"root": "/none"})["images"]
-    assert probe.look(asked | {"root": "s3://bucket/images"})["images"]
     assert "nosuch" in probe.look(asked | {"uri": "nosuch://x"})["problem"]

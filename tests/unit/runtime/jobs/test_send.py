@@ -176,7 +176,7 @@ def test_but_not_for_ever(job, server):
     with pytest.raises(
         PipelineError,
         match=rf"the job {sent.id(2)} failed 2 times, at last since x is damaged; convoy jobs"
-        rf" --follow {sent.id(2)} shows its log; mend the cause, and the same command goes on",
+        rf" --follow {sent.id(2)} shows its log; mend the cause, and the same command runs it",
     ):
         sent.run()
 
@@ -241,7 +241,7 @@ def test_a_job_that_was_stopped(job, server):
     sent = job()
     server.fates = [lambda name: ended(name, "STOPPED", 143)]
     with pytest.raises(
-        PipelineError, match=rf"the job {sent.id(1)} was stopped; the same command goes on from"
+        PipelineError, match=rf"the job {sent.id(1)} was stopped; the same command runs it again"
     ):
         sent.run()
     # The same command begins the next attempt.
