@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import PipelineError
@@ -10,6 +12,8 @@ from pipeline.progress import progress_bar
 from pipeline.runtime.jobs.driver import JOURNALS
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import File, Tree, hash_file
+
+_AT_ONCE = 16
 
 
 def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
@@ -32,11 +36,12 @@ def fetch(storage: Storage, tree: Tree, outs: Iterable[str]) -> None:
                         shutil.rmtree(file.path)
                 bar.update(file.size)
             if inside or out in tree.empty:
-                with fresh_folder(Path(out)) as folder:
-                    for file in inside:
-                        path = folder / Path(file.path).relative_to(out)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        _get(storage, file, path)
+                with fresh_folder(Path(out)) as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+                    paths = [folder / Path(file.path).relative_to(out) for file in inside]
+                    for path in {path.parent for path in paths}:
+                        path.mkdir(parents=True, exist_ok=True)
+                    got = pool.map(partial(_get, storage), inside, paths)
+                    for file, _ in zip(inside, got, strict=True):
                         bar.update(file.size)
 
 

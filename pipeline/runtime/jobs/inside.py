@@ -20,7 +20,9 @@ def run_stage(stage: str, params: Params) -> None:
     assert job is not None
 
     def inputs() -> Inputs:
-        paths = stage_files(stage, params).inputs
+        paths = {*stage_files(stage, params).inputs}
+        if stage in ("index", "pack"):
+            paths.add(params.data.root)  # which pack knows by the index alone
         return publish(job.shared, [path for path in paths if not _seen_by_all(path)])
 
     with spread_over_cluster(params.resources, inputs):

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import yaml
+
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.runtime.jobs.fetch import fetch
@@ -58,14 +60,26 @@ def fetch_results(storage: Storage, identity: str, attempt: int) -> str:
             " or its driver was killed; convoy jobs says which"
         )
     fetch(storage, outs, spec.outs)
-    if spec.stage == "repro" and Path(".dvc").is_dir():
-        # Into DVC's cache, as a stage that runs here does.
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "-f", "-q"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise PipelineError(f"dvc commit failed: {done.stderr.strip()[-300:]}")
+    if spec.stage == "repro" and Path(".dvc").is_dir() and DVC_LOCK.exists():
+        _commit()
     return f"{len(outs.files)} files ({outs.size / 2**20:.1f} MiB){note}"
+
+
+def _commit() -> None:
+    """Copy the outs of all stages that are whole here into DVC's cache, as their run here does."""
+    lock = DVC_LOCK.read_bytes()
+    stages = yaml.safe_load(lock).get("stages") or {}
+    outs = {name: stage.get("outs", ()) for name, stage in stages.items()}
+    whole = [name for name in outs if all(Path(out["path"]).exists() for out in outs[name])]
+    if not whole:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "-f", *whole],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # DVC has written the code and params of this folder there; the job may have had others.
+    DVC_LOCK.write_bytes(lock)
+    if done.returncode:
+        raise PipelineError(f"dvc commit failed: {done.stderr.strip()[-300:]}")
