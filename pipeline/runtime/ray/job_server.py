@@ -1,6 +1,7 @@
 """The job server of a Ray cluster, by HTTP: from any machine that reaches its address."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -183,6 +184,7 @@ class JobServer:
         from pipeline.runtime.ray.internals import quieten_clients
 
         quieten_clients()
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # it goes before what is handed over
         return JobSubmissionClient(self.address)
 
     def _ask(self, question: Callable[[Any], T], patience_s: float = _ANSWER_S) -> T:
