@@ -35,6 +35,8 @@ PATIENCE_S = 180.0  # with a storage that does not answer
 _LONGEST_PAUSE_S = 5.0
 _SILENCE_S = 2.5  # after which a line says what is waited for
 _AT_ONCE = 16  # transfers; more of them make small files faster, and large ones no slower
+# Of botocore, which s3fs uses: what another try would meet again.
+_MISTAKES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError"}
 _LISTED = 200  # so many files and more are looked for by one listing
 
 
@@ -51,6 +53,12 @@ class Storage:
         Raises:
             PipelineError: fsspec knows no such file system, or lacks its library.
         """
+        scheme, _, place = uri.rpartition("://")
+        if not place.strip("/") or (scheme == "s3" and place.startswith("/")):
+            raise PipelineError(
+                f"resources.storage is {uri or 'empty'}, expected a bucket such as"
+                " s3://BUCKET/convoy, or a folder that all nodes share"
+            )
         self.uri, self._patience_s = uri.removeprefix("file://").rstrip("/"), patience_s
         self.is_folder = "://" not in self.uri
         self._fs, self._root = _open(self.uri)
@@ -189,12 +197,12 @@ class Storage:
                 if nothing is not None:
                     return nothing
                 raise
-            except PermissionError as error:
-                raise PipelineError(
-                    f"storage {self.uri} refuses: {_reason(error)}; check the rights on it, and the"
-                    " credentials in the environment"
-                ) from error
             except Exception as error:
+                if isinstance(error, PermissionError) or type(error).__name__ in _MISTAKES:
+                    raise PipelineError(
+                        f"storage {self.uri} refuses: {_reason(error)}; check its address, the"
+                        " rights on it, and the credentials in the environment"
+                    ) from error
                 waited_s = time.monotonic() - begin_s
                 if waited_s > self._patience_s:
                     raise StorageAwayError(
