@@ -94,7 +94,7 @@ class JobServer:
         """
         from pipeline.runtime.ray.internals import server_versions
 
-        return self._ask(server_versions)
+        return self._ask(server_versions, patience_s=15.0)
 
     def state(self, job: str) -> JobState | None:
         """Return a job's state, None where the server knows none by that id."""
