@@ -12,7 +12,13 @@ from pipeline.params import Params
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.send import SentJob, reads_images_there
 from pipeline.runtime.jobs.spec import JobSpec, load_failure, load_result
-from pipeline.runtime.jobs.stage_files import DVC_FILE, DVC_LOCK, all_outs, check_stages
+from pipeline.runtime.jobs.stage_files import (
+    DVC_FILE,
+    DVC_LOCK,
+    all_outs,
+    check_stages,
+    image_files,
+)
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import leads_out
 
@@ -33,7 +39,7 @@ def repro_job(params: Params, targets: Sequence[str]) -> SentJob:
                 f"data.root is {root}, which lies outside of the folder that is submitted; set it"
                 " to a folder that all nodes see, by its whole path, or to s3://BUCKET/FOLDER"
             )
-        carried.append(root)
+        carried += image_files(root)
     elif root not in outs and not reads_images_there("index", params):
         raise PipelineError(
             f"data.root is {root}, which not all nodes see; set it to a folder that they share, by"

@@ -205,7 +205,8 @@ class JobServer:
             return _UnknownError(text)
         if any(word in text.lower() for word in ("authentication", "unauthorized", "forbidden")):
             return PipelineError(
-                f"the cluster at {self.address} takes no one without its token: {text[:200]}; set"
+                f"the cluster at {self.address} takes no one without its token"
+                f" ({text.partition('.')[0][:200]}); set"
                 " RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it"
             )
         if isinstance(error, ConnectionError | OSError):
