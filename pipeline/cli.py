@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import PipelineError, did_you_mean
+from pipeline.errors import MISTAKE, PipelineError, did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -288,5 +288,8 @@ _OS_ADVICE = {
 
 
 def _fail(message: str, code: int = 2) -> int:
-    click.echo(f"convoy: {' '.join(message.split())}", err=True)
+    message = " ".join(message.split())
+    click.echo(f"convoy: {message}", err=True)
+    if file := os.environ.get(MISTAKE):
+        Path(file).write_text(message, encoding="utf-8")
     return code

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# In the environment: the file in which a command leaves the message with which it ends.
+MISTAKE = "CONVOY_MISTAKE"
+
 
 class PipelineError(Exception):
     """A mistake in the input. The command line prints it as one line and exits with code 2.

@@ -17,6 +17,8 @@ S = TypeVar("S", bound=Sized)
 
 # In the environment of a job, whose log is shown elsewhere: there each state of a bar is a line.
 RELAYED = "CONVOY_JOB"
+# Begins such a line. Ray's job server turns a carriage return into the end of a line.
+BAR_MARK = "\x1f"
 _RELAYED_S = 1.0
 
 _FIRST_S = 1.0  # work that ends sooner is not shown
@@ -81,7 +83,7 @@ class Bar:
 
 def relayed(text: str) -> str:
     """Return a state of a bar as a line of a log; who shows a job's log knows it by its mark."""
-    return f"\r{text}" if RELAYED in os.environ else text
+    return f"{BAR_MARK}{text}" if RELAYED in os.environ else text
 
 
 def _between_lines(spent_s: float) -> float:

@@ -17,6 +17,8 @@ T = TypeVar("T")
 PATIENCE_S = 180.0  # with one that does not answer
 AT_ONCE = 16  # transfers; more of them make small files faster, and large ones no slower
 _LONGEST_PAUSE_S = 5.0
+# Of botocore, which s3fs uses: what another try would meet again.
+_MISTAKES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError"}
 _SILENCE_S = 2.5  # after which a line says what is waited for
 
 
@@ -51,10 +53,11 @@ class Remote:
             PipelineError: fsspec knows no such file system, or lacks its library.
         """
         self._name, self._param, self.patience_s = f"{kind} {uri}", param, patience_s
-        scheme, _, place = uri.partition("://")
-        if is_uri(uri) and not place.partition("/")[0]:
+        scheme, _, place = uri.rpartition("://")
+        if not place.strip("/") or (scheme and place.startswith("/")):
             raise PipelineError(
-                f"{param} is {uri}, which names no bucket; write {scheme}://BUCKET/FOLDER"
+                f"{param} is {uri or 'empty'}, expected a bucket such as s3://BUCKET/FOLDER, or a"
+                " folder that all nodes share"
             )
         try:
             self.fs, self.root = _open(uri)
@@ -85,12 +88,12 @@ class Remote:
                 if nothing is not None:
                     return nothing
                 raise
-            except PermissionError as error:
-                raise PipelineError(
-                    f"{self._name} refuses: {reason(error)}; check the rights on it, and the"
-                    " credentials in the environment"
-                ) from error
             except Exception as error:
+                if isinstance(error, PermissionError) or type(error).__name__ in _MISTAKES:
+                    raise PipelineError(
+                        f"{self._name} refuses: {reason(error)}; check its address, the rights on"
+                        " it, and the credentials in the environment"
+                    ) from error
                 waited_s = time.monotonic() - begin_s
                 if waited_s > self.patience_s:
                     raise AwayError(

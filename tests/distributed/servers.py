@@ -46,9 +46,10 @@ mlflow.cli.cli({arguments})
 class Server:
     """`mlflow server` on a port of its own; files go through it (`proxied`), or past it."""
 
-    def __init__(self, folder, backend=None, proxied=False):
+    def __init__(self, folder, backend=None, proxied=False, host="127.0.0.1"):
         self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
+        self._host = host
+        self.address = f"http://{host}:{self.port}"
         self._folder = folder
         self._backend = backend or f"sqlite:///{folder}/server.db"
         self._files = "--artifacts-destination" if proxied else "--default-artifact-root"
@@ -56,7 +57,8 @@ class Server:
         self._process = None
 
     def start(self, wait=True):
-        arguments = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
+        arguments = ["server", "--workers", "1", "--host", self._host, "--port", str(self.port)]
+        arguments += ["--allowed-hosts", f"{self._host}:{self.port}"]
         arguments += ["--backend-store-uri", self._backend]
         arguments += [self._files, f"{self._folder}/artifacts"]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.errors import PipelineError
+from pipeline.errors import MISTAKE, PipelineError
 from pipeline.params import load_params
 from pipeline.remote import AwayError
 from pipeline.runtime.jobs.inside import run_predict, run_stage
@@ -102,15 +102,19 @@ def _repro(targets: Sequence[str]) -> None:
     command = programs / "convoy"  # by which dvc.yaml calls what is not installed on a node
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pipeline "$@"\n')
     command.chmod(0o755)
+    mistake = programs / "mistake"
+    mistake.unlink(missing_ok=True)
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
+        MISTAKE: str(mistake),
     }
     dvc = [sys.executable, "-m", "dvc"]
     if not Path(".dvc").exists():
         subprocess.run([*dvc, "init", "-q", "--no-scm"], env=environment, check=True)
     if subprocess.run([*dvc, "repro", *targets], env=environment, check=False).returncode:
-        raise PipelineError("dvc repro has failed on the cluster; the lines above say where")
+        said = mistake.read_text(encoding="utf-8") if mistake.exists() else "its log says why"
+        raise PipelineError(f"dvc repro has failed on the cluster: {said}")
 
 
 def check_attempt(job: JobContext) -> None:

@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_path, fresh_folder
 from pipeline.progress import progress_bar
+from pipeline.remote import AT_ONCE
 from pipeline.runtime.jobs.driver import JOURNALS
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import File, Tree, hash_file
@@ -33,11 +36,12 @@ def fetch(storage: Storage, tree: Tree, outs: Iterable[str], below: Path = Path(
                         shutil.rmtree(target)
                 bar.update(file.size)
             if inside or out in tree.empty:
-                with fresh_folder(below / out) as folder:
-                    for file in inside:
-                        path = folder / Path(file.path).relative_to(out)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        _get(storage, file, path)
+                with fresh_folder(below / out) as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+                    paths = [folder / Path(file.path).relative_to(out) for file in inside]
+                    for path in {path.parent for path in paths}:
+                        path.mkdir(parents=True, exist_ok=True)
+                    got = pool.map(partial(_get, storage), inside, paths)
+                    for file, _ in zip(inside, got, strict=True):
                         bar.update(file.size)
 
 

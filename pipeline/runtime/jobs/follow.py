@@ -8,7 +8,7 @@ from concurrent.futures import wait
 from contextlib import suppress
 
 from pipeline.errors import PipelineError
-from pipeline.progress import Bar
+from pipeline.progress import BAR_MARK, Bar
 from pipeline.runtime.ray.job_server import JobServer, JobState
 from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.threads import in_daemon
@@ -148,7 +148,7 @@ class _Log:
                 print(file=sys.stderr, flush=True)
 
     def _print(self, line: str) -> None:
-        """Print a line; one that begins with a carriage return is the state of a bar."""
+        """Print a line; one that begins with the mark of a bar is its state."""
         if line.startswith("convoy: "):
             return  # the mistake that ended it, which its sender says
         if "job_manager.py:" in line or line.startswith("Running entrypoint for job"):
@@ -156,7 +156,7 @@ class _Log:
         Bar.next_s = time.monotonic() + _SILENCE_S
         terminal = sys.stderr.isatty()
         columns = shutil.get_terminal_size().columns - 1
-        if line.startswith("\r"):
+        if line.startswith(BAR_MARK):
             now_s = time.monotonic()
             if terminal:
                 text = line[1:][:columns].ljust(columns)

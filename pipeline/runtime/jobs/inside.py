@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path, PurePosixPath
 
 from pipeline.params import Params
-from pipeline.runtime.jobs.stage_files import stage_files
+from pipeline.runtime.jobs.stage_files import image_files, stage_files
 from pipeline.runtime.ray.spread import spread_over_cluster
 from pipeline.runtime.storage.job_context import current_job
 from pipeline.runtime.storage.workspace import Inputs, publish
@@ -23,7 +23,9 @@ def run_stage(stage: str, params: Params) -> None:
     assert job is not None
 
     def inputs() -> Inputs:
-        paths = stage_files(stage, params).inputs
+        paths = {*stage_files(stage, params).inputs}
+        if stage in ("index", "pack"):
+            paths.update(image_files(params.data.root))  # pack knows them by the index alone
         return publish(job.shared, [path for path in paths if not _seen_by_all(path)])
 
     with spread_over_cluster(params.resources, inputs):

@@ -5,13 +5,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import yaml
+
 from pipeline.errors import PipelineError
 from pipeline.files import as_text
 from pipeline.params import Params
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.send import SentJob, reads_images_there
 from pipeline.runtime.jobs.spec import JobSpec, load_failure, load_result
-from pipeline.runtime.jobs.stage_files import DVC_FILE, DVC_LOCK, all_outs, check_stages
+from pipeline.runtime.jobs.stage_files import (
+    DVC_FILE,
+    DVC_LOCK,
+    all_outs,
+    check_stages,
+    image_files,
+)
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import leads_out
 
@@ -32,7 +40,7 @@ def repro_job(params: Params, targets: Sequence[str]) -> SentJob:
                 f"data.root is {root}, which lies outside of the folder that is submitted; set it"
                 " to a folder that all nodes see, by its whole path, or to s3://BUCKET/FOLDER"
             )
-        carried.append(root)
+        carried += image_files(root)
     elif root not in outs and not reads_images_there("index", params):
         raise PipelineError(
             f"data.root is {root}, which not all nodes see; set it to a folder that they share, by"
@@ -59,15 +67,27 @@ def fetch_results(storage: Storage, identity: str, attempt: int) -> str:
             " or its driver was killed; convoy jobs says which"
         )
     fetch(storage, outs, spec.outs)
-    if spec.stage == "repro" and Path(".dvc").is_dir():
-        # Into DVC's cache, as a stage that runs here does.
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "-f", "-q"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise PipelineError(f"dvc commit failed: {done.stderr.strip()[-300:]}")
+    if spec.stage == "repro" and Path(".dvc").is_dir() and DVC_LOCK.exists():
+        _commit()
     what = as_text(outs.files[0].path) if len(outs.files) == 1 else f"{len(outs.files)} files"
     return f"{what} ({outs.size / 2**20:.1f} MiB){note}"
+
+
+def _commit() -> None:
+    """Copy the outs of all stages that are whole here into DVC's cache, as their run here does."""
+    lock = DVC_LOCK.read_bytes()
+    stages = yaml.safe_load(lock).get("stages") or {}
+    outs = {name: stage.get("outs", ()) for name, stage in stages.items()}
+    whole = [name for name in outs if all(Path(out["path"]).exists() for out in outs[name])]
+    if not whole:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "-f", *whole],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # DVC has written the code and params of this folder there; the job may have had others.
+    DVC_LOCK.write_bytes(lock)
+    if done.returncode:
+        raise PipelineError(f"dvc commit failed: {done.stderr.strip()[-300:]}")

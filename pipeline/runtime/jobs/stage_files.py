@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -68,6 +68,21 @@ def stage_files(stage: str, params: Params) -> StageFiles:
 def all_outs(params: Params) -> list[str]:
     """Return what all stages write."""
     return [path for stage in _stages() for path in stage_files(stage, params).outs]
+
+
+def image_files(root: str) -> list[str]:
+    """Return the paths that make up the images at `data.root`, a manifest with the files it lists.
+
+    Raises:
+        PipelineError: the manifest is unreadable.
+    """
+    from pipeline.data.sources.manifest import ManifestSource
+    from pipeline.data.sources.open import open_source
+
+    if not Path(root).is_file() or not isinstance(source := open_source(root), ManifestSource):
+        return [root]
+    paths = source.list_images().images["path"].to_pylist()
+    return [root, *(str(PurePosixPath(root).parent / path) for path in paths)]
 
 
 def check_stages(names: Iterable[str]) -> None:

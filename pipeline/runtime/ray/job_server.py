@@ -1,6 +1,7 @@
 """The job server of a Ray cluster, by HTTP: from any machine that reaches its address."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ class JobServer:
         """
         from pipeline.runtime.ray.internals import server_versions
 
-        return self._ask(server_versions)
+        return self._ask(server_versions, patience_s=15.0)
 
     def state(self, job: str) -> JobState | None:
         """Return a job's state, None where the server knows none by that id."""
@@ -183,6 +184,7 @@ class JobServer:
         from pipeline.runtime.ray.internals import quieten_clients
 
         quieten_clients()
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # it goes before what is handed over
         return JobSubmissionClient(self.address)
 
     def _ask(self, question: Callable[[Any], T], patience_s: float = _ANSWER_S) -> T:
@@ -203,7 +205,8 @@ class JobServer:
             return _UnknownError(text)
         if any(word in text.lower() for word in ("authentication", "unauthorized", "forbidden")):
             return PipelineError(
-                f"the cluster at {self.address} takes no one without its token: {text[:200]}; set"
+                f"the cluster at {self.address} takes no one without its token"
+                f" ({text.partition('.')[0][:200]}); set"
                 " RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it"
             )
         if isinstance(error, ConnectionError | OSError):

@@ -137,7 +137,7 @@ def _files(workspace: Path, start: str) -> Iterator[str]:
     for folder, folders, names in os.walk(top, followlinks=True):
         for name in folders:
             link = Path(folder, name)
-            if link.is_symlink() and Path(folder).resolve().is_relative_to(link.resolve()):
+            if link.is_symlink() and _leads_back(link):
                 raise PipelineError(
                     f"{as_text(link)} is a link to a folder that it lies in, so that it has no end;"
                     " take it away"
@@ -145,6 +145,12 @@ def _files(workspace: Path, start: str) -> Iterator[str]:
         for name in names:
             if not (name.startswith(".") and name.endswith(".tmp")):  # being written
                 yield (Path(folder) / name).relative_to(workspace).as_posix()
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether a link leads to a folder on the way to it, also by way of other links."""
+    target = link.resolve()
+    return any(folder.resolve().is_relative_to(target) for folder in link.parents)
 
 
 class DigestCache:

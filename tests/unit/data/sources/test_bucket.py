@@ -120,7 +120,7 @@ def test_what_cannot_be_read(bucket) -> None:
             r"cannot read the manifest memory://bucket/none\.csv: .*no ",
         ),
         ("memory://bucket/a.parquet", r"a\.parquet: Parquet files are read from folders only; "),
-        ("memory://", r"data\.root is memory://, which names no bucket; write memory://BUCKET/"),
+        ("memory://", r"data\.root is memory://, expected a bucket such as s3://BUCKET/"),
         ("nosuch://a/b", r"data\.root nosuch://a/b cannot be opened: .*; or name a folder"),
         (ROOT, r"images has no class folders, but files: a\.png; .*cats/ and dogs/$"),
     ],

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,16 @@ from pipeline.runtime.storage.job_context import VARIABLE, JobContext
 from pipeline.runtime.storage.node_cache import DamagedError
 from pipeline.runtime.storage.trees import DigestCache, snapshot
 from pipeline.runtime.storage.workspace import save_tree
+from tests.contract.imports import ROOT
 
+LOCK = "schema: '2.0'  # of the sender\n"
 OUTS = ("data/split.parquet", "reports/pictures")
 
 
 @pytest.fixture
 def job(params, storage, monkeypatch):
     """A job of this project, which is begun; the current folder is the package."""
-    Path("dvc.lock").write_text("of the sender")
+    Path("dvc.lock").write_text(LOCK)
     tree = snapshot(Path(), ["data", "dvc.lock"], DigestCache(Path(), Path(".convoy/digests.json")))
     storage.put(tree.files, Path(), "upload")
     save_tree(storage, tree)
@@ -71,7 +74,7 @@ def test_the_senders_lock_file_can_be_written_in_place(job, stage):
     """As DVC does; the cache holds another one."""
 
     def write_lock():
-        assert Path("dvc.lock").read_text() == "of the sender"
+        assert Path("dvc.lock").read_text() == LOCK
         assert Path("dvc.lock").stat().st_nlink == 1
         assert Path("dvc.lock").stat().st_mode & 0o200
         assert Path("data/index.parquet").stat().st_nlink == 2
@@ -172,6 +175,18 @@ def test_an_attempt_before_that_was_killed_leaves_its_workspace(job, storage, st
 def test_a_job_that_is_not_there(params, storage):
     with pytest.raises(PipelineError, match=f"storage {storage.uri} holds no job abc"):
         driver.run(JobContext("abc", 1, storage.uri, None, {}, {}))
+
+
+def test_why_a_stage_of_a_whole_repro_failed_is_what_its_command_said(job, storage, capfd):
+    Path("pipeline").symlink_to(ROOT / "pipeline")  # the code that has travelled
+    stages = {"split": {"cmd": "convoy split", "deps": ["data/index.parquet"]}}
+    Path("dvc.yaml").write_text(json.dumps({"stages": stages}))
+    spec = JobSpec.load(storage, "abc")
+    replace(spec, stage="repro", outs=("dvc.lock",)).save(storage)
+    with pytest.raises(PipelineError, match=r"dvc repro has failed on the cluster: data/index\."):
+        driver.run(job)
+    message, _ = load_failure(storage, "abc", 1)
+    assert f"convoy: {message.partition(': ')[2]}\n" in capfd.readouterr().err
 
 
 def test_the_context_is_the_one_of_the_environment(job):

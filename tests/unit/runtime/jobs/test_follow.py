@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.progress import BAR_MARK
 from pipeline.runtime.jobs import follow as module
 from pipeline.runtime.jobs.follow import DetachedError, _Log, follow
 from pipeline.runtime.ray.job_server import ServerAwayError
@@ -96,7 +97,7 @@ def test_what_the_sender_and_ray_say_is_left_out(capsys):
     assert capsys.readouterr().out == "seen\n"
 
 
-BAR = "begin\n\rtrain 10%\n\rtrain 20%\n\rtrain 30%\nend\n"
+BAR = "begin\n" + "".join(f"{BAR_MARK}train {n}0%\n" for n in (1, 2, 3)) + "end\n"
 
 
 def test_states_of_a_bar_are_some_lines_of_a_log(capsys, clock_s, monkeypatch):

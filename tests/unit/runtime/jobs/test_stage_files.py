@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.runtime.jobs.stage_files import all_outs, check_stages, stage_files
+from pipeline.runtime.jobs.stage_files import (
+    all_outs,
+    check_stages,
+    image_files,
+    stage_files,
+)
 
 
 def test_three_stages_of_dvc_yaml_by_hand(params):
@@ -82,3 +87,14 @@ def test_entries_of_another_kind_are_one_line(params, content):
     Path("dvc.yaml").write_text(content)
     with pytest.raises(PipelineError, match=r"^dvc\.yaml in .*project "):
         stage_files("train", params)
+
+
+def test_the_files_that_a_manifest_lists_belong_to_it(params):
+    Path("scans/a").mkdir(parents=True)
+    for name in ("a/1.png", "2.png", "unlisted.png"):
+        Path("scans", name).write_bytes(b"x")
+    Path("scans/list.csv").write_text("path,label\na/1.png,cat\n2.png,dog\n")
+    listed = ["scans/list.csv", "scans/2.png", "scans/a/1.png"]
+    assert [image_files("scans/list.csv")[0], *sorted(image_files("scans/list.csv")[1:])] == listed
+    assert image_files("scans") == ["scans"]
+    assert image_files("none") == ["none"]

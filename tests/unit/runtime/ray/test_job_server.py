@@ -1,9 +1,12 @@
+import asyncio
 import socket
 import threading
 
 import pytest
+from aiohttp import web
 
 from pipeline.errors import PipelineError
+from pipeline.runtime.ray import job_server
 from pipeline.runtime.ray.job_server import JobServer, ServerAwayError
 from pipeline.runtime.ray.torchrun import World, torchrun_world
 from tests.job_server import ended
@@ -70,6 +73,113 @@ def test_a_job_that_the_server_does_not_know(closed, monkeypatch):
 )
 def test_why_a_job_failed(exit_code, message, reason):
     assert ended("convoy-x", "FAILED", exit_code, message).reason == reason
+
+
+@pytest.fixture
+def serve():
+    """Start an HTTP server that streams a log as a job server does; return a client of it.
+
+    `stream` is called with a function that sends text to the reader of a log.
+    """
+    loop, runners = asyncio.new_event_loop(), []
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def in_loop(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    def start(stream):
+        async def version(_):
+            return web.json_response({"version": "4", "ray_version": "2.60.0"})
+
+        async def tail(request):
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await stream(socket.send_str)
+            return socket
+
+        async def listen():
+            app = web.Application()
+            log = "/api/jobs/convoy-x/logs/tail"
+            app.add_routes([web.get("/api/version", version), web.get(log, tail)])
+            runner = web.AppRunner(app, shutdown_timeout=0.1)
+            runners.append(runner)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            return runner.addresses[0][1]
+
+        return JobServer(f"http://127.0.0.1:{in_loop(listen())}/")
+
+    yield start
+    for runner in runners:
+        in_loop(runner.cleanup())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+
+
+def read(server, over=None):
+    lines = []
+    server.tail("convoy-x", lines.append, over or threading.Event())
+    return lines
+
+
+def test_a_log_is_handed_on_as_it_comes_until_its_stream_ends(serve):
+    came = threading.Event()
+
+    async def stream(send):
+        await send("one\ntw")
+        await asyncio.to_thread(came.wait, 30)  # the first part is there before the second
+        await send("o\n")
+
+    server, lines = serve(stream), []
+
+    def take(text):
+        lines.append(text)
+        came.set()
+
+    server.tail("convoy-x", take, threading.Event())
+    assert lines == ["one\ntw", "o\n"]
+
+
+def test_a_log_is_no_longer_read_when_its_job_has_ended(serve):
+    async def stream(send):
+        while True:
+            await send("more\n")
+            await asyncio.sleep(0.01)
+
+    server, lines, ended = serve(stream), [], threading.Event()
+
+    def take(text):
+        lines.append(text)
+        if len(lines) == 3:
+            ended.set()
+
+    server.tail("convoy-x", take, ended)
+    assert lines == ["more\n"] * 3
+
+
+def test_a_log_of_which_nothing_comes_is_left(serve, monkeypatch):
+    monkeypatch.setattr(job_server, "_ANSWER_S", 0.2)
+
+    async def stream(send):
+        await send("one\n")
+        await asyncio.sleep(1)
+
+    assert read(serve(stream)) == ["one\n"]
+
+
+def test_a_stream_that_breaks_is_left(serve):
+    async def stream(send):
+        await send("one\n")
+        raise ConnectionResetError
+
+    assert read(serve(stream)) == ["one\n"]
+
+
+def test_the_address_of_the_params_is_asked_and_no_other(serve, closed, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", closed.address)
+    monkeypatch.setenv("RAY_ADDRESS", closed.address)
+    assert serve(None).versions() == {"version": "4", "ray_version": "2.60.0"}
 
 
 def test_the_world_of_torchrun(monkeypatch):

@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import NoCredentialsError, ParamValidationError
 
 from pipeline import remote
 from pipeline.errors import PipelineError
@@ -114,9 +115,17 @@ def test_and_patience_ends_in_one_line(monkeypatch):
     )
 
 
-def test_refused_credentials_are_said_at_once(monkeypatch):
-    storage = behind(monkeypatch, PermissionError("AccessDenied"))
-    with pytest.raises(PipelineError, match=r"s3://bucket/convoy refuses: AccessDenied; check the"):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError("AccessDenied"), "AccessDenied"),
+        (NoCredentialsError(), "Unable to locate credentials"),
+        (ParamValidationError(report="Invalid bucket name"), ".*Invalid bucket name"),
+    ],
+)
+def test_what_no_other_try_would_mend_is_said_at_once(monkeypatch, error, said):
+    storage = behind(monkeypatch, error)
+    with pytest.raises(PipelineError, match=rf"s3://bucket/convoy refuses: {said}; check its"):
         storage.has([File("a", "0" * 64, 1)])
 
 
@@ -136,10 +145,7 @@ def test_an_address_that_nothing_opens_is_one_line():
         Storage("nosuch://x")
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///convoy"])
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///folder", "gs://", "file://", "/", ""])
 def test_an_address_without_a_bucket_is_one_line(uri):
-    with pytest.raises(PipelineError) as error:
+    with pytest.raises(PipelineError, match=r"storage is .*, expected a bucket such as s3"):
         Storage(uri)
-    assert str(error.value) == (
-        f"resources.storage is {uri}, which names no bucket; write s3://BUCKET/FOLDER"
-    )

@@ -67,6 +67,16 @@ def test_a_link_without_an_end_and_what_is_no_file_are_refused(workspace, target
         taken(workspace, "data")
 
 
+def test_folders_that_link_to_each_other_are_refused(workspace):
+    for here, there in (("x", "y"), ("y", "x")):
+        Path("data", here).mkdir()
+        Path("data", here, "b.bin").write_bytes(b"second")
+        for number in range(3):  # each adds a way, so that all of them would be 3 to the 40
+            Path("data", here, f"link{number}").symlink_to(f"../{there}")
+    with pytest.raises(PipelineError, match=r"data/x/link\d/link\d is a link to a folder"):
+        taken(workspace, "data/x")
+
+
 @pytest.mark.parametrize(
     "rows",
     [
