@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.runtime.session.checkpoint_store import checkpoints
 from pipeline.runtime.tracking.run_logger import RunLogger
 from pipeline.runtime.tracking.run_metadata import epoch_metrics, val_metrics
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.bundle.description import Description
-from pipeline.vision.training.checkpoint import BEST_FILE
+from pipeline.vision.training.checkpoint import BEST_FILE, MANIFEST_FILE
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.training_state import (
     EpochProgress,
@@ -34,7 +33,9 @@ class BestWeights:
 
     def look(self) -> None:
         """Log the best weights of the newest checkpoint, if they are new."""
-        newest = next(iter(checkpoints(self._folder)), None)
+        # In a job, those that its driver has fetched lie in a folder of their group of workers.
+        whole = [file.parent for file in self._folder.glob(f"**/[0-9]*/{MANIFEST_FILE}")]
+        newest = max(whole, key=lambda path: path.name, default=None)
         if newest is None or newest.name == self._seen:
             return
         try:

@@ -79,10 +79,14 @@ def test_without_workers_the_run_opens_with_the_first_event(handler, notes):
     assert notes.calls[-1] == ("tag", "convoy.compute", "1 worker")
 
 
-def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(notes, tmp_path):
+@pytest.mark.parametrize("folder", [".", "000001-0123abcd"], ids=["here", "fetched in a job"])
+def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(
+    notes, tmp_path, folder
+):
     history = [{"epoch": epoch, "val_loss": 1 / epoch, "memory_mb": 9.0} for epoch in (1, 2, 3, 4)]
-    newest = tmp_path / "000004-000000000"
-    newest.mkdir()
+    newest = tmp_path / folder / "000004-000000000"
+    newest.mkdir(parents=True)
+    (newest / "manifest.json").touch()
     state = TrainingState(4, 0, 1.0, 3, -1 / 3, -1 / 3, 1, history, best_loss=1 / 3)
     write_json(newest / "training_state.json", asdict(state))
     job = SimpleNamespace(description=lambda metrics, _: metrics)
