@@ -40,9 +40,7 @@ def _sent(stage: str, params: Params) -> bool:
     from pipeline.runtime.jobs.send import reads_images_there, send_stage
 
     if not reads_images_there(stage, params):
-        print(
-            f"{stage}: runs here, since data.root, {params.data.root}, is a folder of this machine"
-        )
+        print(f"{stage}: runs here, since not all nodes can read data.root, {params.data.root}")
         return False
     send_stage(params, stage)
     return True

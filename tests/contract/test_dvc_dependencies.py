@@ -20,6 +20,7 @@ PLUMBING = {
     "pipeline.parquet": "the same",
     "pipeline.progress": "the console",
     "pipeline.threads": "when, not what",
+    "pipeline.remote": "asks a file system until it answers",
     "pipeline.parallel": "results are the same at any number of workers",
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
     "pipeline.runtime": "starts, transports and records",

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path, PurePosixPath
 
 from pipeline.params import Params
+from pipeline.remote import is_uri
 from pipeline.runtime.jobs.stage_files import image_files, stage_files
 from pipeline.runtime.ray.spread import spread_over_cluster
 from pipeline.runtime.storage.job_context import current_job
@@ -48,4 +49,4 @@ def run_predict(params: Params, output: str) -> None:
 
 def _seen_by_all(path: str) -> bool:
     """Whether a path of dvc.yaml lies outside of the workspace."""
-    return "://" in path or PurePosixPath(path).is_absolute()
+    return is_uri(path) or PurePosixPath(path).is_absolute()

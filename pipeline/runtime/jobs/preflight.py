@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.files import atomic_path
 from pipeline.params import Params
+from pipeline.remote import is_uri
 from pipeline.runtime.jobs.package import code_package
 from pipeline.runtime.ray import probe
 from pipeline.runtime.ray.demand import state_demand
@@ -27,7 +28,7 @@ from pipeline.vision.bundle.digest import values_digest
 
 # A cluster that was found well is not asked again for so long: each stage is a job of its own.
 _VALID_S = 600.0
-_PROBE_S = 25.0
+_CHECKS_S = 28.0  # for all checks together
 _POLL_S = 0.3
 _VERDICT = Path(".convoy/preflight.json")
 # Packages whose versions decide results: a node with others would make another network.
@@ -42,7 +43,7 @@ class Cluster:
     Attributes:
         nodes: what each has, as Ray counts it.
         sees: of each path whether all nodes that were asked can read it. `data.root` is among
-            them, where it is an absolute path.
+            them, where it is an absolute path or a bucket.
     """
 
     nodes: list[dict[str, float]]
@@ -63,17 +64,19 @@ def check_cluster(
         params: with resources.
         server: of the cluster.
         storage: the shared one.
-        paths: absolute ones, few: of which `Cluster.sees` is to speak.
+        paths: absolute ones or buckets, few: of which `Cluster.sees` is to speak.
         afresh: whether a cluster that was found well some minutes ago is checked again.
 
     Raises:
         PipelineError: something is missing; a line for each has been printed.
     """
-    root = [params.data.root] if Path(params.data.root).is_absolute() else []
-    paths = list(dict.fromkeys([*root, *paths]))  # a verdict serves all stages
+    root = params.data.root
+    asked = [root] if is_uri(root) or Path(root).is_absolute() else []
+    paths = list(dict.fromkeys([*asked, *paths]))  # a verdict serves all stages
     key = values_digest([params.resources.model_dump(mode="json"), server.address, storage.uri])
     if not afresh and (known := _known(key)) and known.sees.keys() >= set(paths):
         return known
+    begin_s = time.monotonic()
     quick = Storage(storage.uri, patience_s=5.0)
     nonce = uuid.uuid4().hex
     versions: dict[str, str] = {}
@@ -90,7 +93,7 @@ def check_cluster(
                 f"Ray: {ours} here, {theirs} in the cluster; install the same version in both"
             )
         try:
-            answer = _probe_cluster(server, paths, quick, nonce)
+            answer = _probe_cluster(server, paths, quick, nonce, begin_s + _CHECKS_S)
             failures += _compared(answer, params, storage, storage_known=bool(unstored))
             each = [seen["sees"] for seen in answer["seen"]]
             sees = {path: all(node[i] for node in each) for i, path in enumerate(paths)}
@@ -137,7 +140,7 @@ def _outcomes(*checks: Callable[[], None]) -> list[str | None]:
 
 def _check_storage(params: Params, storage: Storage, nonce: str) -> None:
     uri = params.resources.storage
-    if "://" not in uri and not Path(uri).is_absolute():
+    if not is_uri(uri) and not Path(uri).is_absolute():
         raise PipelineError(
             f"resources.storage is {uri}, a folder of this machine; set it to a folder that all"
             " nodes share, by its whole path, or to a bucket such as s3://BUCKET/convoy"
@@ -161,7 +164,7 @@ def _check_package() -> None:
 
 
 def _probe_cluster(
-    server: JobServer, paths: Sequence[str], storage: Storage, nonce: str
+    server: JobServer, paths: Sequence[str], storage: Storage, nonce: str, deadline_s: float
 ) -> dict[str, Any]:
     """Run the probe as a job, and return what it found."""
     job = f"convoy-preflight-{nonce[:12]}"
@@ -174,13 +177,12 @@ def _probe_cluster(
         environment={"CONVOY_PROBE": json.dumps(asked)},
         metadata={"stage": "preflight"},
     )
-    begin_s = time.monotonic()
     while (state := server.state(job)) and state.running:
-        if time.monotonic() - begin_s > _PROBE_S:
+        if time.monotonic() > deadline_s:
             server.stop(job)
             raise PipelineError(
                 f"the cluster at {server.address} has not run a job of one line within"
-                f" {_PROBE_S:.0f} s (it is {state.status}: {state.message}); see ray status on its"
+                f" {_CHECKS_S:.0f} s (it is {state.status}: {state.message}); see ray status on its"
                 " head"
             )
         time.sleep(_POLL_S)

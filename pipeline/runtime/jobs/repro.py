@@ -10,6 +10,7 @@ import yaml
 from pipeline.errors import PipelineError
 from pipeline.files import as_text
 from pipeline.params import Params
+from pipeline.remote import is_uri
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.send import SentJob, reads_images_there
 from pipeline.runtime.jobs.spec import JobSpec, load_failure, load_result
@@ -34,7 +35,7 @@ def repro_job(params: Params, targets: Sequence[str]) -> SentJob:
     outs = all_outs(params)
     root = params.data.root
     carried = [*outs, str(DVC_LOCK)]
-    if "://" not in root and not PurePosixPath(root).is_absolute() and root not in outs:
+    if not is_uri(root) and not PurePosixPath(root).is_absolute() and root not in outs:
         if leads_out(root):
             raise PipelineError(
                 f"data.root is {root}, which lies outside of the folder that is submitted; set it"

@@ -10,6 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path, fresh_folder
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
+from pipeline.remote import is_uri
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.follow import follow
 from pipeline.runtime.jobs.package import code_digest, code_package
@@ -66,15 +67,15 @@ def send_stage(params: Params, stage: str) -> None:
 def reads_images_there(stage: str, params: Params) -> bool:
     """Whether the nodes see the images at `data.root`, if the stage reads them."""
     root = params.data.root
-    if stage not in ("index", "pack") or "://" in root:
+    if stage not in ("index", "pack"):
         return True
-    if not Path(root).is_absolute():
+    if not (is_uri(root) or Path(root).is_absolute()):
         return False
     return first_unseen(params, [root]) is None
 
 
 def first_unseen(params: Params, paths: Sequence[str]) -> str | None:
-    """Return the first of some absolute paths that not all nodes can read.
+    """Return the first of some absolute paths or buckets that not all nodes can read.
 
     Raises:
         PipelineError: see `check_cluster`.

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from typing import Any
 
 ASKED = json.loads(os.environ.get("CONVOY_PROBE", "{}"))
 
@@ -18,8 +19,7 @@ def look(asked: dict) -> dict:  # type: ignore[type-arg]
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    problem = None
-    try:
+    def opened(uri: str) -> Any:
         import fsspec
 
         options = {
@@ -29,8 +29,20 @@ def look(asked: dict) -> dict:  # type: ignore[type-arg]
                 "retries": {"max_attempts": 1},
             }
         }
-        remote = asked["uri"].startswith("s3://")
-        fs, root = fsspec.core.url_to_fs(asked["uri"], **(options if remote else {}))
+        return fsspec.core.url_to_fs(uri, **(options if uri.startswith("s3://") else {}))
+
+    def readable(path: str) -> bool:
+        if "://" not in path:
+            return os.access(path, os.R_OK)
+        try:
+            fs, root = opened(path)
+            return bool(fs.exists(root))
+        except Exception:
+            return False
+
+    problem = None
+    try:
+        fs, root = opened(asked["uri"])
         folder = f"{root}/preflight/{asked['nonce']}"
         if fs.cat_file(f"{folder}/asked").decode() != asked["nonce"]:
             problem = "another content lies there than was written"
@@ -42,7 +54,7 @@ def look(asked: dict) -> dict:  # type: ignore[type-arg]
     return {
         "packages": {package: version(package) for package in asked["packages"]},
         "problem": problem,
-        "sees": [os.access(path, os.R_OK) for path in asked["paths"]],
+        "sees": [readable(path) for path in asked["paths"]],
     }
 
 

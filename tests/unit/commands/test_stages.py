@@ -33,13 +33,21 @@ def params_at(address, root="data/sample"):
         ("split", "http://head:8265", "data/sample", ("here", None)),
         ("register", JOINED, "data/sample", ("here", None)),
         ("index", "http://head:8265", "s3://bucket/images", ("cluster", "index")),
+        ("index", "http://head:8265", "s3://unseen/images", ("here", None)),
+        ("pack", "http://head:8265", "/images", ("cluster", "pack")),
         ("pack", "http://head:8265", "data/sample", ("here", None)),
     ],
 )
-def test_where_a_stage_runs(ran, capsys, stage, address, root, place):
+def test_where_a_stage_runs(ran, capsys, monkeypatch, stage, address, root, place):
+    unseen = "s3://unseen/images"
+    monkeypatch.setattr(
+        send,
+        "first_unseen",
+        lambda _, paths: next((path for path in paths if path == unseen), None),
+    )
     _stages.run_stage(stage, params_at(address, root))
     assert ran == [place]
-    local = stage == "pack"
+    local = address and stage in ("index", "pack") and place[0] == "here"
     assert capsys.readouterr().out == (
-        "pack: runs here, since data.root, data/sample, is a folder of this machine\n" * local
+        f"{stage}: runs here, since not all nodes can read data.root, {root}\n" if local else ""
     )

@@ -3,7 +3,9 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import fsspec
 import pytest
 
 from pipeline.errors import PipelineError
@@ -145,11 +147,11 @@ def test_a_storage_of_this_machine_alone(params, server, storage, capsys):
 
 
 def test_a_storage_that_cannot_be_written(params, server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.remote.time.sleep", lambda _: None)
     (tmp_path / "file").write_text("x")
     with pytest.raises(PipelineError, match="1 check failed"):
         clock = iter(range(0, 10**6, 10))
-        monkeypatch.setattr("pipeline.remote.time.monotonic", lambda: float(next(clock)))
+        fast = SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=lambda _: None)
+        monkeypatch.setattr("pipeline.remote.time", fast)
         check_cluster(params, server, Storage(str(tmp_path / "file")))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"cluster: storage {tmp_path}/file does not answer for 10 s: ")
@@ -220,7 +222,7 @@ def test_a_cluster_that_is_full(params, server, storage, capsys, monkeypatch):
     server.submit = wait
     (line,) = lines(capsys, params, server, storage)
     assert line == (
-        "cluster: the cluster at http://head:8265 has not run a job of one line within 25 s (it is"
+        "cluster: the cluster at http://head:8265 has not run a job of one line within 28 s (it is"
         " PENDING: waits for a slot); see ray status on its head"
     )
     assert len(server.stopped) == 1
@@ -248,12 +250,13 @@ def test_paths_that_not_all_nodes_see(params, server, storage):
 
 
 def test_what_a_node_answers(storage, tmp_path):
-    paths = [str(tmp_path), "/none"]
+    fsspec.filesystem("memory").pipe_file("/bucket/images/1.png", b"x")
+    paths = [str(tmp_path), "/none", "memory://bucket/images", "memory://none", "nosuch://x"]
     asked = {"uri": storage.uri, "nonce": "abc", "paths": paths, "packages": ["ray", "none"]}
     found = probe.look(asked)
     assert found["packages"] == {"ray": version("ray"), "none": None}
     assert "another place" in found["problem"]
-    assert found["sees"] == [True, False]
+    assert found["sees"] == [True, False, True, False, False]
     storage.write("preflight/abc/asked", b"abc")
     assert probe.look(asked)["problem"] is None
     assert len(storage.names("preflight/abc")) == 2  # it can write, too
