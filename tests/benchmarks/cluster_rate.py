@@ -8,6 +8,7 @@ much memory the processes held at most (proportional set size, sampled each half
 """
 
 import argparse
+import re
 import shutil
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from tests.benchmarks.index_rate import CLASSES, make_image
 from tests.clusters.ray_cluster import RayCluster
 from tests.projects import change, contents, make_project, run
 
+BAR = re.compile(r"^(index|pack \w+): .*\[(\d+):(\d+)<", re.M)
 OUTS = ("data/index.parquet", "data/packed")
 
 
@@ -88,8 +90,14 @@ def timed(project, there):
         code, said = run(project, stage, env=there if stage != "split" else {})
         assert code == 0, said
         seconds[stage] = time.monotonic() - begin_s
-        print(f"  {stage}: {seconds[stage]:.1f} s", flush=True)
+        print(f"  {stage}: {seconds[stage]:.1f} s{with_images(said)}", flush=True)
     return seconds, [contents(project / name) or (project / name).read_bytes() for name in OUTS]
+
+
+def with_images(said):
+    """Return how long the bars of images lasted, of which the last states are known."""
+    last = {bar: 60 * int(m) + int(s) for bar, m, s in re.findall(BAR, said)}
+    return f", {sum(last.values())} s with images" if last else ""
 
 
 def sample(cluster, most, stop):

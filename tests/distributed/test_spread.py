@@ -4,12 +4,15 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.errors import PipelineError
 from pipeline.parallel import is_spread, map_chunks
+from pipeline.runtime.ray import spread as module
 from pipeline.runtime.ray.driver_files import DriverFiles
 from pipeline.runtime.ray.spread import spread_over_cluster
 from tests.waiting import wait_until
@@ -57,13 +60,27 @@ def test_results_come_in_order_and_inputs_are_published_once(spread):
     assert len(list(Path().glob("begun-*"))) == 11
 
 
-def test_no_more_pieces_are_under_way_than_two_for_each_core(spread):
+def test_no_more_tasks_are_under_way_than_two_for_each_core(spread, monkeypatch):
+    monkeypatch.setattr(module, "_TASK_S", 0.0)  # a piece each
     results = map_chunks(doubled, range(100), chunk=1, label="work")
     assert next(results) == [0]
     wait_until(lambda: len(list(Path().glob("begun-*"))) == 2 * CORES)
     assert next(results) == [2]
     wait_until(lambda: len(list(Path().glob("begun-*"))) == 2 * CORES + 1)
     results.close()
+
+
+def task_of(_):
+    return ray.get_runtime_context().get_task_id()
+
+
+def test_quick_pieces_share_a_task(spread):
+    tasks = list(map_chunks(task_of, range(500), chunk=1, label="work"))
+    sizes = [len(list(same)) for _, same in groupby(tasks)]
+    assert len(sizes) == len(set(tasks))  # each holds consecutive pieces
+    assert sizes[: 2 * CORES] == [1] * (2 * CORES)  # nothing is known yet
+    assert all(after <= 2 * before for before, after in pairwise(sizes))
+    assert max(sizes) > 8
 
 
 def refused(_):

@@ -1,9 +1,11 @@
 """Work on many items as tasks on all nodes of a cluster, in order, with few of them under way."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError
@@ -15,9 +17,12 @@ from pipeline.runtime.storage.workspace import Inputs
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Pieces under way for each core: one that is worked on, and one that waits beside it.
+# Tasks under way for each core: one that is worked on, and one that waits beside it.
 _PER_CORE = 2
-_RETRIES = 10  # of a piece whose node dies
+# Of a task, in seconds: it takes as many pieces as are done in so long. Ray needs some hundredths
+# of a second to place one.
+_TASK_S = 0.5
+_RETRIES = 10  # of a task whose node dies
 
 
 @contextmanager
@@ -60,14 +65,17 @@ class _Spread:
         task = ray.remote(_work).options(
             num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD"
         )
-        shared, waiting = ray.put(function), deque[Any]()
-        for piece in pieces:
-            waiting.append(task.remote(self._inputs, shared, piece))
+        shared, waiting, rest, size = ray.put(function), deque[Any](), iter(pieces), 1
+        while taken := list(islice(rest, size)):
+            waiting.append(task.remote(self._inputs, shared, taken))
             # Asked each time: nodes come and go.
             if len(waiting) > 1 and len(waiting) >= _PER_CORE * _cores(cluster):
-                yield _result(cluster, waiting.popleft())
+                results, spent_s = _result(cluster, waiting.popleft())
+                yield from results
+                size = max(1, min(2 * size, int(_TASK_S * len(results) / max(spent_s, 1e-6))))
         while waiting:
-            yield _result(cluster, waiting.popleft())
+            results, _ = _result(cluster, waiting.popleft())
+            yield from results
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -92,8 +100,11 @@ def _result(cluster: Cluster, reference: Any) -> Any:
         ) from error
 
 
-def _work(inputs: Inputs, function: Callable[[Sequence[T]], R], piece: Sequence[T]) -> R:
-    """Run in a task."""
+def _work(
+    inputs: Inputs, function: Callable[[Sequence[T]], R], pieces: Sequence[Sequence[T]]
+) -> tuple[list[R], float]:
+    """Run in a task; return the results, and the seconds that they took."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     inputs.enter()
-    return function(piece)
+    begin_s = time.perf_counter()
+    return [function(piece) for piece in pieces], time.perf_counter() - begin_s
