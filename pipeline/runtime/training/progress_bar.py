@@ -35,7 +35,7 @@ class ProgressBar:
             disable=not sys.stderr.isatty(),
         )
         self._bar.set_postfix_str("workers are starting")
-        self._started = False
+        self._started, self._recorded = False, 0
         self._figures: dict[str, str] = {}
         self._last_line_s = self._relayed_s = float("-inf")
         self._begin_s, self._first = 0.0, 0
@@ -47,6 +47,9 @@ class ProgressBar:
     def record(self, record: Record) -> None:
         """Move to the end of the record's epoch, and show its figures."""
         epoch = int(record["epoch"])
+        if epoch <= self._recorded:
+            return  # the event log is read again when the workers are restarted
+        self._recorded = epoch
         self._figures = {
             "loss": f"{record['train_loss']:.3f}",
             "val_loss": f"{record['val_loss']:.3f}",

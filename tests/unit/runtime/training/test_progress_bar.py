@@ -1,6 +1,7 @@
 import contextlib
 import io
 
+from pipeline.runtime.training import progress_bar
 from pipeline.runtime.training.progress_bar import ProgressBar
 from pipeline.vision.training.training_state import EpochProgress
 
@@ -34,6 +35,16 @@ def test_lines_where_nobody_watches(capsys):
         f"train: epoch 1/3, {figures}",
         f"train: epoch 3/3, {figures}",
     ]
+
+
+def test_epochs_that_are_read_again_after_a_restart_are_not_shown_again(capsys, monkeypatch):
+    monkeypatch.setattr(progress_bar, "_LINE_INTERVAL_S", -1.0)
+    bar = ProgressBar("train", 9, 100)
+    for epoch in (1, 2, 1, 2, 3):
+        bar.record(record(epoch))
+    bar.close()
+    shown = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["train: epoch 1/9", "train: epoch 2/9", "train: epoch 3/9"]
 
 
 def test_one_bar_over_all_images():
