@@ -72,7 +72,7 @@ class BucketFiles:
         skipped = len(folder) + 1 if folder else 0
         for file in self.walk(folder):
             name, inner, _ = file.path[skipped:].partition("/")
-            if inner:
+            if inner and name:  # a key may hold two slashes in a row, where no folder can be
                 folders[name] = None
             else:
                 files.append(file)

@@ -50,10 +50,10 @@ def code_package() -> Iterator[Path]:
         PipelineError: it is larger than any such product, so that something else lies in it.
     """
     if (size := package_size()) > MOST_BYTES:
-        largest = max(code_files(), key=lambda path: path.stat().st_size)
+        largest = max(*code_files(), *project_files(), key=lambda path: path.stat().st_size)
         raise PipelineError(
-            f"the code package has {size / 2**20:.1f} MiB, expected at most"
-            f" {MOST_BYTES / 2**20:.0f}; the largest file is {largest}; take out what is no code"
+            f"the code package has {size:,} bytes, expected at most {MOST_BYTES:,}; the largest"
+            f" file is {largest}; take out what is no code"
         )
     with TemporaryDirectory(prefix="convoy-package-") as name:
         folder = Path(name)

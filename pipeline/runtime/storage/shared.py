@@ -159,7 +159,7 @@ class Storage:
             self._ask(act)
         except FileNotFoundError as error:
             raise PipelineError(
-                f"storage {self.uri} cannot be written to: {reason(error)}; make the bucket, or"
+                f"storage {self.uri} cannot be written to: {reason(error)}; make it, or"
                 " see that resources.storage names it"
             ) from error
 

@@ -73,6 +73,14 @@ def test_given_splits_and_markers_of_folders(bucket) -> None:
     ]
 
 
+def test_a_key_with_two_slashes(bucket) -> None:
+    _fill(bucket, "a/1.png", "b/2.png", "b//3.png", "/c/4.png")
+    found = open_source(ROOT).list_images()
+    assert found.images["path"].to_pylist() == ["a/1.png", "b//3.png", "b/2.png"]
+    assert found.ignored == ("/c/4.png",)
+    assert open_source(ROOT).read("b//3.png") == b"x" * 7
+
+
 def test_the_version_changes_with_the_content(bucket) -> None:
     _fill(bucket, "cat/1.png")
     source = open_source(ROOT)

@@ -61,13 +61,15 @@ def test_changed_code_has_another_one(product, change):
     assert code_digest() != before
 
 
-def test_what_is_too_large_for_code_is_named(product):
-    (product / "weights.py").write_bytes(bytes(5 * 2**20))
+@pytest.mark.parametrize("name", ["weights.py", "params.yaml"])
+def test_what_is_too_large_for_code_is_named(product, name):
+    large = product / name if name.endswith(".py") else Path(name)
+    large.write_bytes(bytes(5 * 2**20))
     with (
         pytest.raises(
             PipelineError,
-            match=r"the code package has 5\.\d MiB, expected at most 4; the largest file is"
-            r" .*weights\.py; take out what is no code",
+            match=r"the code package has 5,\d{3},\d{3} bytes, expected at most 4,194,304; the"
+            rf" largest file is .*{name}; take out what is no code",
         ),
         code_package(),
     ):
