@@ -1,13 +1,18 @@
 """`convoy jobs`: those that run on the cluster, and their results."""
 
+import re
 from datetime import UTC, datetime
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.runtime.jobs.follow import follow
 from pipeline.runtime.jobs.repro import fetch_results
+from pipeline.runtime.jobs.spec import find_identity, latest_attempt
 from pipeline.runtime.ray.job_server import JobServer, JobState
 from pipeline.runtime.storage.shared import Storage
+
+# Such as convoy-train-0123456789ab-1, or repro-0123456789ab.
+_WHOLE_NAME = re.compile(r"(?:convoy-)?\w+-([0-9a-f]{12})(?:-(\d+))?")
 
 
 def run_list(params: Params) -> None:
@@ -58,6 +63,12 @@ def run_fetch(params: Params, name: str | None) -> None:
     Raises:
         PipelineError: there is no such job, it has not ended, or a part is damaged.
     """
+    storage = Storage(params.resources.storage)
+    # A job server forgets its jobs when its head is started again; the storage does not.
+    if (whole := _WHOLE_NAME.fullmatch(name or "")) and (known := find_identity(storage, whole[1])):
+        attempt = int(whole[2] or latest_attempt(storage, known))
+        print(f"{name}: {fetch_results(storage, known, attempt)}")
+        return
     job = _find(_server(params), name or "convoy-repro-")
     storage = Storage(job.metadata.get("storage", params.resources.storage))
     attempt = int(job.id.rpartition("-")[2])

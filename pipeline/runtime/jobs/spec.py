@@ -50,6 +50,12 @@ class JobSpec:
             ) from error
 
 
+def find_identity(storage: Storage, begin: str) -> str | None:
+    """Return the identity of the stored job that begins so, None where there is none."""
+    stored = (name.split("/")[1] for name in storage.names("jobs"))
+    return next((identity for identity in stored if identity.startswith(begin)), None)
+
+
 def save_result(storage: Storage, identity: str, outs: Tree) -> None:
     """Store what a job has written; from then on it is done."""
     storage.write(_result(identity), outs.to_json())

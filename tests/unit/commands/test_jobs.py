@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.cli import run
 from pipeline.commands import jobs as command
+from pipeline.errors import PipelineError
 from pipeline.params import load_params
 from pipeline.runtime.jobs import follow, send
 from pipeline.runtime.jobs.spec import JobSpec, save_failure, save_result
@@ -146,6 +147,23 @@ def test_results_are_fetched(server, results, capsys):
     assert capsys.readouterr().out == "convoy-repro-222222222222-1: 2 files (0.0 MiB)\n"
     assert Path("models/final/weights").read_bytes() == b"weights"
     assert Path("dvc.lock").read_text() == "lock"
+
+
+@pytest.mark.parametrize("name", ["convoy-repro-0123456789ab-1", "repro-0123456789ab"])
+def test_results_of_one_that_the_job_server_has_forgotten(server, results, params, capsys, name):
+    storage, tree = results
+    update = {"storage": storage.uri, "address": server.address}
+    resources = params.resources.model_copy(update=update)
+    params = params.model_copy(update={"resources": resources})
+    server.states.clear()
+    with pytest.raises(PipelineError, match="knows no job"):
+        command.run_fetch(params, name)
+    identity = "0123456789ab" + "c" * 52
+    JobSpec(identity, "repro", "0" * 64, ("models/final", "dvc.lock")).save(storage)
+    save_result(storage, identity, tree)
+    command.run_fetch(params, name)
+    assert capsys.readouterr().out == f"{name}: 2 files (0.0 MiB)\n"
+    assert Path("models/final/weights").read_bytes() == b"weights"
 
 
 def test_those_of_a_failed_one_too(server, results, capsys):
