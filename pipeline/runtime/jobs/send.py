@@ -178,17 +178,17 @@ class SentJob:
         """Return the number of the attempt that runs; it is started unless one does."""
         stage, storage, identity = self.spec.stage, self._storage, self.spec.identity
         attempt = latest_attempt(storage, identity)
-        state = self._server.state(self.id(attempt)) if attempt else None
-        while not state or not state.running:
+        running = self._runs(attempt) if attempt else None
+        if not running:
+            check_cluster(self._params, self._server, storage)
             attempt += 1
             # One that has ended is of a storage that was emptied since.
-            if (state := self._server.state(self.id(attempt))) is None:
-                break
-        if state:
+            while (running := self._runs(attempt)) is False:
+                attempt += 1
+        if running:
             self._say(f"joins the job {self.id(attempt)}", 0)
             return attempt
         environment = self._context(attempt).environment() | _environment()
-        check_cluster(self._params, self._server, storage)
         sent = upload(storage, self._tree, f"{stage}: upload", self._folder)
         self.spec.save(storage)
         begin_attempt(storage, identity, attempt)
@@ -202,6 +202,19 @@ class SentJob:
             )
         self._say(f"{'runs as' if fresh else 'joins'} the job {self.id(attempt)}", sent)
         return attempt
+
+    def _runs(self, attempt: int) -> bool | None:
+        """Say whether an attempt runs; None where the job server knows none.
+
+        Raises:
+            PipelineError: it does not answer; all that the cluster lacks has been printed.
+        """
+        try:
+            state = self._server.state(self.id(attempt))
+        except PipelineError:
+            check_cluster(self._params, self._server, self._storage, afresh=True)
+            raise
+        return state.running if state else None
 
     def fetch(self, written: Tree) -> None:
         """Write what the job has written."""

@@ -299,6 +299,27 @@ def test_an_input_that_the_storage_has_lost_is_uploaded_again(job, server, stora
     assert sizes == [5, 5]
 
 
+@pytest.mark.parametrize("begun", [0, 1])
+def test_a_job_server_that_does_not_answer_is_found_by_the_checks(
+    job, server, storage, monkeypatch, begun
+):
+    """They also say what else is wrong."""
+
+    def check(*args, **options):
+        raise PipelineError("2 checks failed")
+
+    def away(name):
+        raise PipelineError("no answer")
+
+    sent = job()
+    if begun:
+        begin_attempt(storage, sent.spec.identity, begun)
+    monkeypatch.setattr(send, "check_cluster", check)
+    monkeypatch.setattr(server, "state", away)
+    with pytest.raises(PipelineError, match="2 checks failed"):
+        sent.run()
+
+
 def test_a_storage_that_does_not_answer_is_found_by_the_checks(job, server, monkeypatch):
     """Within seconds, and with all else that the cluster lacks."""
     patience, checks = [], []
