@@ -3,10 +3,13 @@
 Credentials and endpoints come from the environment, as the file system's library reads them.
 """
 
+import errno
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,6 +22,7 @@ AT_ONCE = 16  # transfers; more of them make small files faster, and large ones 
 _LONGEST_PAUSE_S = 5.0
 # Of botocore, which s3fs uses: what another try would meet again.
 _MISTAKES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError"}
+_most_patience_s = float("inf")
 _SILENCE_S = 2.5  # after which a line says what is waited for
 
 
@@ -53,11 +57,13 @@ class Remote:
             PipelineError: fsspec knows no such file system, or lacks its library.
         """
         self._name, self._param, self.patience_s = f"{kind} {uri}", param, patience_s
+        self._said_s, self._saying = float("-inf"), threading.Lock()
         scheme, _, place = uri.rpartition("://")
-        if not place.strip("/") or (scheme and place.startswith("/")):
+        parts = place.rstrip("/").split("/")
+        if not place.strip("/") or (scheme and {"", ".", ".."} & set(parts)):
             raise PipelineError(
-                f"{param} is {uri or 'empty'}, expected a bucket such as s3://BUCKET/FOLDER, or a"
-                " folder that all nodes share"
+                f"{param} is {uri or 'empty'}, expected a bucket such as s3://BUCKET/FOLDER,"
+                " without empty parts, . or .., or a folder that all nodes share"
             )
         try:
             self.fs, self.root = _open(uri)
@@ -80,7 +86,7 @@ class Remote:
             AwayError: it stays away.
             PipelineError: it may not be done.
         """
-        begin_s, pause_s, said = time.monotonic(), 0.1, False
+        begin_s, pause_s = time.monotonic(), 0.1
         while True:
             try:
                 return question()
@@ -89,28 +95,51 @@ class Remote:
                     return nothing
                 raise
             except Exception as error:
-                if isinstance(error, PermissionError) or type(error).__name__ in _MISTAKES:
+                if _is_mistake(error):
                     raise PipelineError(
                         f"{self._name} refuses: {reason(error)}; check its address, the rights on"
                         " it, and the credentials in the environment"
                     ) from error
                 waited_s = time.monotonic() - begin_s
-                if waited_s > self.patience_s:
+                patience_s = min(self.patience_s, _most_patience_s)
+                if waited_s > patience_s:
                     raise AwayError(
                         f"{self._name} does not answer"
                         f"{f' for {waited_s:.0f} s' if waited_s > 1 else ''}: {reason(error)}; see"
                         f" that it runs, and that {self._param} and the environment name it"
                     ) from error
-                if waited_s > _SILENCE_S and not said:
-                    said = True
-                    print(
+                if waited_s > _SILENCE_S:
+                    self._say_away(
                         f"{self._name} does not answer ({reason(error)}); tries again for"
-                        f" {self.patience_s:.0f} s",
-                        file=sys.stderr,
-                        flush=True,
+                        f" {patience_s:.0f} s"
                     )
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _say_away(self, line: str) -> None:
+        """Print a line, one for all threads that wait."""
+        with self._saying:
+            now_s = time.monotonic()
+            if now_s > self._said_s + self.patience_s:
+                self._said_s = now_s
+                print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def in_haste(patience_s: float) -> Iterator[None]:
+    """Let no question of the block be asked again for longer."""
+    global _most_patience_s  # noqa: PLW0603 - of all threads that work for the block
+    before, _most_patience_s = _most_patience_s, patience_s
+    try:
+        yield
+    finally:
+        _most_patience_s = before
+
+
+def _is_mistake(error: Exception) -> bool:
+    """Whether another try would meet the same; s3fs makes EINVAL of the status 400."""
+    refused = isinstance(error, OSError) and error.errno == errno.EINVAL
+    return refused or isinstance(error, PermissionError) or type(error).__name__ in _MISTAKES
 
 
 def reason(error: BaseException) -> str:

@@ -15,10 +15,11 @@ from pipeline.errors import PipelineError
 from pipeline.files import located
 from pipeline.parallel import usable_cores
 from pipeline.params import Params, load_params
-from pipeline.remote import is_uri
+from pipeline.remote import in_haste, is_uri
 from pipeline.runtime.storage.job_context import placed
 
 _MIN_PYTHON = (3, 11)
+_PATIENCE_S = 4.0  # with a bucket that does not answer
 _MIN_FREE_GIB = 2
 
 
@@ -115,7 +116,8 @@ def _data(params: Params) -> str:
     from pipeline.data.sources.open import open_source
 
     place = root if is_uri(root) else located(root)
-    return f"{open_source(root).list_images().images.num_rows} images in {place}"
+    with in_haste(_PATIENCE_S):
+        return f"{open_source(root).list_images().images.num_rows} images in {place}"
 
 
 def _tracking(params: Params) -> str:

@@ -21,6 +21,7 @@ _VERSIONS = (
     "created",
 )
 _GONE = "unreadable: No such file or directory"
+_READ_AS_VERSION = "its name holds ?versionId=, which s3fs takes for a version; rename it"
 
 
 class BucketFiles:
@@ -44,7 +45,9 @@ class BucketFiles:
         self._versions = {
             name[before:]: _version(info)
             for name, info in found.items()
-            if not name.endswith("/") and not any(map(is_left_over, name[before:].split("/")))
+            if len(name) > before
+            and not name.endswith("/")
+            and not any(map(is_left_over, name[before:].split("/")))
         }
         self._paths = sorted(self._versions)
 
@@ -55,7 +58,10 @@ class BucketFiles:
     def look(self, path: str) -> File:
         """Return a file; with an obstacle where there is none."""
         version = self._versions.get(path)
-        return File(path, "", _GONE) if version is None else File(path, version, None)
+        if version is None:
+            return File(path, "", _GONE)
+        obstacle = _READ_AS_VERSION if "?versionId=" in path else None
+        return File(path, version, obstacle)
 
     def walk(self, folder: str = "") -> Iterator[File]:
         """Yield all files below a folder, sorted by path."""

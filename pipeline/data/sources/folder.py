@@ -10,6 +10,11 @@ from pipeline.data.sources.source import SPLITS, Listing, Place, images_table
 from pipeline.errors import PipelineError, some
 
 _SILENT = {".md", ".txt"}  # beside the class folders, these are as usual as in any repository
+_KINDS = {
+    True: "a folder of class folders, to a .csv or .parquet manifest, or to Parquet files of images"
+    " and labels",
+    False: "a folder of class folders, or to a .csv manifest",
+}
 
 _Row = tuple[object, ...]
 
@@ -38,8 +43,7 @@ class FolderSource:
         if not files.exists():
             raise PipelineError(
                 f"data.root is {self.folder}: no such folder or manifest{_here(self.folder)}; set"
-                " data.root in params.yaml to a folder of class folders, to a .csv or .parquet"
-                " manifest, or to Parquet files of images and labels"
+                f" data.root in params.yaml to {_KINDS[isinstance(self.folder, Path)]}"
             )
         folders, loose = files.children()
         folders, notes = _without_notes(files, folders)

@@ -81,6 +81,14 @@ def test_a_key_with_two_slashes(bucket) -> None:
     assert open_source(ROOT).read("b//3.png") == b"x" * 7
 
 
+def test_a_key_that_is_read_as_a_version(bucket) -> None:
+    _fill(bucket, "a/1.png", "b/2.png", "b/3.png?versionId=null")
+    assert _columns(open_source(ROOT), "path", "obstacle")[2] == (
+        "b/3.png?versionId=null",
+        "its name holds ?versionId=, which s3fs takes for a version; rename it",
+    )
+
+
 def test_the_version_changes_with_the_content(bucket) -> None:
     _fill(bucket, "cat/1.png")
     source = open_source(ROOT)
@@ -130,6 +138,15 @@ def test_what_cannot_be_read(bucket) -> None:
         ("memory://bucket/a.parquet", r"a\.parquet: Parquet files are read from folders only; "),
         ("memory://", r"data\.root is memory://, expected a bucket such as s3://BUCKET/"),
         ("nosuch://a/b", r"data\.root nosuch://a/b cannot be opened: .*; or name a folder"),
+        ("memory://bucket/images/a.png", r"a\.png: no such folder or manifest; .* \.csv manifest$"),
+        (
+            "memory://bucket//images",
+            r"is memory://bucket//images, .*without empty parts",
+        ),
+        (
+            "memory://bucket/x/../images",
+            r"expected a bucket .*, without empty parts, \. or \.\.",
+        ),
         (ROOT, r"images has no class folders, but files: a\.png; .*cats/ and dogs/$"),
     ],
 )

@@ -1,4 +1,6 @@
+import errno
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,27 @@ def test_a_storage_that_is_away_is_asked_again(monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "storage s3://bucket/convoy does not answer (refused); tries again for 60 s"
     ]
+
+
+def test_all_threads_that_wait_say_so_once(monkeypatch, capsys):
+    monkeypatch.setattr(remote, "_SILENCE_S", -1.0)
+    storage = behind(monkeypatch, *[ConnectionError("refused")] * 20)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(storage.read, "abcd")) == [b"content"] * 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_in_haste_patience_is_short(monkeypatch):
+    storage = behind(monkeypatch, ConnectionError("refused"), ConnectionError("refused"))
+    with pytest.raises(AwayError), remote.in_haste(0.0):
+        storage.read("x")
+    assert storage.read("x") == b"content"
+
+
+def test_a_request_that_is_wrong_is_not_asked_again(monkeypatch):
+    storage = behind(monkeypatch, OSError(errno.EINVAL, "Bad Request"))
+    with pytest.raises(PipelineError, match=r"refuses: \[Errno 22\] Bad Request; check"):
+        storage.read("x")
 
 
 def test_and_patience_ends_in_one_line(monkeypatch):
