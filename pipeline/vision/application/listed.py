@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from pipeline.parallel import map_chunks
 from pipeline.vision.application.answers import Answer, as_table, parquet_writer
 from pipeline.vision.application.classify import classify_files
 from pipeline.vision.bundle.description import read_description
-from pipeline.vision.inference.bundle import Bundle, load_bundle
 from pipeline.vision.inference.predict import BATCH_SIZE
+from pipeline.vision.inference.sets import load_once
 
 # Whole batches: those of a piece are then the batches of a run that takes all files at once.
 _PIECE = 2 * BATCH_SIZE
@@ -71,7 +71,7 @@ def classify_listed(model: Path, listing: Path, output: Path) -> None:
 def _classify_rows(model: Path, listing: Path, rows: Sequence[int]) -> pa.Table:
     """Classify one piece of a listing. Runs in a worker, which has one core."""
     torch.set_num_threads(1)
-    bundle = _load_latest(model.resolve())
+    bundle = load_once(model.resolve())
     with pq.ParquetFile(listing) as file:
         listed = file.read_row_group(rows[0] // _PIECE).to_pylist()
     paths = [Path(os.fsdecode(row["path"])) for row in listed]
@@ -119,8 +119,3 @@ def _state(row: Mapping[str, Any]) -> str:
         return "not there"
     when = datetime.fromtimestamp(row["mtime_ns"] / 1e9, UTC)
     return f"{row['size']} bytes of {when:%Y-%m-%d %H:%M:%S.%f} UTC"
-
-
-@lru_cache(maxsize=1)
-def _load_latest(folder: Path) -> Bundle:
-    return load_bundle(folder)

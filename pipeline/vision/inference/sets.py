@@ -79,7 +79,7 @@ def _predict_rows(
     torch.set_num_threads(1)
     opened = open_once(images)
     folder, description = model
-    bundle = replace(_load_latest(folder.resolve()), description=description)
+    bundle = replace(load_once(folder.resolve()), description=description)
     starts = range(rows[0], rows[-1] + 1, size)
     end = rows[-1] + 1
     return predict(
@@ -88,5 +88,6 @@ def _predict_rows(
 
 
 @lru_cache(maxsize=1)
-def _load_latest(folder: Path) -> Bundle:
+def load_once(folder: Path) -> Bundle:
+    """Load a bundle; a process that gets one piece of work after the other keeps the latest."""
     return load_bundle(folder)
