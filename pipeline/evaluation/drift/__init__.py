@@ -1,0 +1,1 @@
+"""What differs between new images and those that a model was judged on."""
