@@ -1,4 +1,4 @@
-"""Are more labels of new images wrong than a model's mistakes explain?
+"""Whether more labels of new images are wrong than a model's mistakes explain.
 
 Confident learning, see `metrics.suspicious`, marks images that confidently belong to another class
 than their label says. Some of these are mistakes of the model. How many to expect is known from
@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics.suspicious import class_thresholds, confident_c
 
 # n class numbers as given, and n x k posteriors.
 Labelled = tuple[npt.NDArray[np.integer], Floats]
+Scope = Literal["all", "given", "suggested"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SuspectShare:
         corrected_p: for the number of scopes (Holm 1979).
     """
 
-    scope: Literal["all", "given", "suggested"]
+    scope: Scope
     name: str | None
     suspects: int
     images: int
@@ -87,7 +88,7 @@ class LabelNoise:
 class _Counts:
     """Images and suspects of both sides, in strata that have their own rates."""
 
-    scope: Literal["all", "given", "suggested"]
+    scope: Scope
     name: str | None
     images: Ints
     suspects: Ints
@@ -180,25 +181,27 @@ def judge_labels(
 
 def _joint(labels: npt.NDArray[np.integer], confident: Ints, k: int) -> Ints:
     """Count images by given class and confident class: k x (k + 1), the last column is neither."""
-    column = np.where(confident >= 0, confident, k)
-    return np.bincount(labels.astype(np.int64) * (k + 1) + column, minlength=k * (k + 1)).reshape(
-        k, k + 1
-    )
+    cells = labels.astype(np.int64) * (k + 1) + np.where(confident >= 0, confident, k)
+    return np.bincount(cells, minlength=k * (k + 1)).reshape(k, k + 1)
 
 
 def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
     """Return the scopes that have images on both sides."""
 
     def wrong(joint: Ints) -> Ints:
-        return np.where(np.eye(*joint.shape, dtype=bool), 0, joint)
+        off = joint.copy()
+        np.fill_diagonal(off, 0)
+        return off
 
     # Images and suspects by given class, then by the class that they confidently belong to.
     given = after.sum(1), wrong(after)[:, :-1].sum(1), before.sum(1), wrong(before)[:, :-1].sum(1)
     suggested = tuple(one.sum(0)[:-1] for one in (after, wrong(after), before, wrong(before)))
     there = (given[0] > 0) & (given[2] > 0)
     scopes = [_Counts("all", None, *(one[there] for one in given))] if there.any() else []
+    of_classes: tuple[tuple[Scope, Sequence[Ints]], ...]
+    of_classes = (("given", given), ("suggested", suggested))
     for i, name in enumerate(classes):
-        for scope, counts in (("given", given), ("suggested", suggested)):
+        for scope, counts in of_classes:
             if counts[0][i] > 0 and counts[2][i] > 0:
                 scopes.append(_Counts(scope, name, *(one[[i]] for one in counts)))
     return scopes

@@ -1,4 +1,4 @@
-"""Do new images come from where the reference came from? Three tests, each with a p-value.
+"""Whether new images come from where the reference came from: three tests with p-values.
 
 The reference must be images that the model did not learn from (validation and test): a network has
 fitted its training images, and new ones differ from these without any drift.
@@ -19,7 +19,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.drift._units import Units, choose_sides
-from pipeline.evaluation.metrics.scores import Floats, Ints
+from pipeline.evaluation.metrics.scores import Floats
 
 # Images of each side that go into a test of embeddings; with more, seconds become minutes.
 MOST = 2000
@@ -311,7 +311,8 @@ def _kernel(sample: Floats) -> Floats:
     """Return the Gaussian kernel of all pairs, 0 for an image with itself."""
     squared = pdist(sample, "sqeuclidean")
     width = 2 * np.median(squared)
-    return squareform(np.exp(-squared / width) if width > 0 else np.exp(-squared))
+    # With most images alike the median is 0.
+    return np.asarray(squareform(np.exp(-squared / width if width > 0 else -squared)))
 
 
 def _p_value(statistics: Floats) -> float:

@@ -45,7 +45,8 @@ def class_thresholds(labels: npt.NDArray[np.integer], probabilities: Floats) -> 
     support = np.bincount(labels, minlength=k)
     threshold = np.full(k, np.inf)
     own = np.bincount(labels, probabilities[np.arange(n), labels], k)
-    return np.divide(own, support, out=threshold, where=support > 0)
+    np.divide(own, support, out=threshold, where=support > 0)
+    return threshold
 
 
 def confident_classes(probabilities: Floats, thresholds: Floats) -> Ints:
