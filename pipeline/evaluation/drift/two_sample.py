@@ -301,7 +301,8 @@ def _discriminants(sample: Floats, labels: Floats) -> tuple[Floats, Floats]:
     new = sample.T @ (labels / labels[:, 0].sum())
     reference = sample.T @ ((1 - labels) / (1 - labels[:, 0]).sum())
     covariance = np.atleast_2d(np.cov(sample, rowvar=False))
-    ridge = _RIDGE * max(np.trace(covariance) / len(covariance), np.finfo(np.float64).tiny)
+    # Where all images are alike, any ridge gives the direction 0.
+    ridge = _RIDGE * np.trace(covariance) / len(covariance) or 1.0
     directions = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), new - reference)
     middle = ((new + reference) / 2 * directions).sum(axis=0)
     return directions, middle

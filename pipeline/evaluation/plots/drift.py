@@ -22,7 +22,7 @@ from pipeline.evaluation.plots.sheets import Image
 
 _COLUMNS = 8
 # Tests that agree lie upon each other: each is smaller than the one before.
-_LOOKS = ((BLUE, "o", 10.0), (ORANGE, "s", 6.5), (GREEN, "^", 4.0))
+_LOOKS = ((BLUE, "o", 8.0), (ORANGE, "s", 5.5), (GREEN, "^", 3.5))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ def draw_p_values(
         axes.plot([], [], color=colour, marker=marker, markersize=size, label=name)
     axes.axhline(level, color=GREY, linewidth=1, linestyle="--", label=f"alarm below {level:g}")
     if times[0] == times[-1]:
-        axes.set_xlim(times[0] - timedelta(days=1), times[0] + timedelta(days=1))
+        month = timedelta(days=30)
+        # Dates are numbers to the stubs of matplotlib.
+        axes.set_xlim(times[0] - month, times[0] + month)  # type: ignore[arg-type]
     axes.tick_params(labelsize=8)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
