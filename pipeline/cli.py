@@ -202,6 +202,38 @@ def submit(stages: tuple[str, ...], with_changes: bool, detach: bool) -> None:
     command.run(params, stages, with_changes=with_changes, detach=detach)
 
 
+@app.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done and why; change nothing.")
+@click.option("--accept", is_flag=True, help="Agree to what the latest call was held back for.")
+def retrain(dry_run: bool, accept: bool) -> None:
+    """Look for new images; train and promote, if rules and gate say so. For schedulers.
+
+    Exit codes: 0 promoted, 1 failed, 3 nothing to do, 4 refused by the gate, 5 held back for a
+    person. Another call that is being made is left alone (3).
+    """
+    params = _params()
+    from pipeline.commands import retrain as command
+
+    raise click.exceptions.Exit(command.run(params, dry_run=dry_run, accept=accept))
+
+
+@app.command()
+@click.option("--all", "every", is_flag=True, help="A line for each call, also with nothing to do.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("reports/retraining.png"),
+    show_default=True,
+    help="Draw it here: .png.",
+)
+def history(every: bool, output: Path) -> None:
+    """Print and draw what the calls of convoy retrain have found and done."""
+    params = _params()
+    from pipeline.commands import history as command
+
+    command.run(params, every, output)
+
+
 @app.group(invoke_without_command=True)
 @click.option("--follow", metavar="JOB", help="Show what this job prints until it has ended.")
 @click.pass_context

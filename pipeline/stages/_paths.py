@@ -28,6 +28,8 @@ HISTORY = REPORTS / "history"  # <model>.json: one record per epoch
 PICTURES = REPORTS / "pictures"  # one folder per stage
 
 STATE = Path(".convoy")  # caches and checkpoints that DVC does not track
+CALLS = STATE / "retraining" / "shown"  # what calls of convoy retrain leave for the page
+RETRAINING = REPORTS / "retraining"  # the same for DVC
 
 
 def compute_file(stage: str) -> Path:

@@ -6,6 +6,7 @@ aliases from the registry, without the seconds that MLflow takes to import: an u
 stays quick.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.registration.outcome import Outcome, RegisterReport
 from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.evaluation.reports.schema import EvaluateReport, Figure, Model
-from pipeline.files import read_json, write_json
+from pipeline.evaluation.retraining.record import CALLS_FILE
+from pipeline.files import fresh_folder, read_json, write_json
 from pipeline.params import Params
 from pipeline.runtime.registry.lookup import StoreGoneError, has_version, lookup_aliases
 from pipeline.runtime.tracking.store import tracking_uri
 from pipeline.runtime.tracking.trained import Result
-from pipeline.stages._paths import FINAL, PACKED, REPORTS, STATE
+from pipeline.stages._paths import CALLS, FINAL, PACKED, REPORTS, RETRAINING, STATE
 from pipeline.stages._results import Judged, judged_models
 from pipeline.vision.bundle.digest import bundle_digest, values_digest
 
@@ -53,6 +55,7 @@ def run(params: Params) -> None:
     report = RegisterReport.model_validate({**asked, **dict(outcome)})
     write_report(REPORTS / "register.json", report)
     _record(params, outcome, judged)
+    _copy_calls()
     print(f"register: {_describe(report)}")
 
 
@@ -66,6 +69,15 @@ def _over_baseline(evaluate: EvaluateReport, params: Params) -> Figure | None:
     if evaluate.baseline is None:
         return None
     return evaluate.comparisons["final_minus_baseline"].figures[params.evaluate.metric]
+
+
+def _copy_calls() -> None:
+    """Bring what calls of `convoy retrain` left for the page to where DVC sees it."""
+    with fresh_folder(RETRAINING) as folder:
+        if CALLS.is_dir():
+            shutil.copytree(CALLS, folder, dirs_exist_ok=True)
+        else:
+            write_json(folder / CALLS_FILE, [])
 
 
 def _describe(report: RegisterReport) -> str:

@@ -14,10 +14,12 @@ from pipeline.evaluation.reports.schema import (
     RetrieveReport,
     TtaReport,
 )
+from pipeline.evaluation.retraining.history import Rows
+from pipeline.evaluation.retraining.record import CALLS_FILE
 from pipeline.files import atomic_path, damaged
 from pipeline.params import Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import DATA_REPORT, PACKED, PICTURES, REPORTS, SPLIT
+from pipeline.stages._paths import DATA_REPORT, PACKED, PICTURES, REPORTS, RETRAINING, SPLIT
 
 _REGISTER = REPORTS / "register.json"
 
@@ -39,8 +41,9 @@ def run(params: Params) -> None:
         tta=read_report(REPORTS / "tta.json", TtaReport),
         retrieve=read_report(REPORTS / "retrieve.json", RetrieveReport),
         register=register,
+        calls=read_report(RETRAINING / CALLS_FILE, Rows),
         split=count_split(labels, splits),
-        pictures=find_pictures(PICTURES) | _disagreements(register),
+        pictures=find_pictures(PICTURES, RETRAINING) | _disagreements(register),
     )
     target = REPORTS / "index.html"
     with atomic_path(target) as temporary:

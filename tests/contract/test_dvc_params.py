@@ -27,6 +27,7 @@ EXPECTED = {
     "embed": {"embed"},
     "register": {"register"},
     "report": {"report"},
+    "retrain": set(),
     "resources": set(),
     "tracking": set(),
 }

@@ -29,7 +29,7 @@ ROOMS = (
     ("pipeline.runtime.registry",),
     ("pipeline.runtime.ray",),
     ("pipeline.runtime.training", "pipeline.runtime"),
-    ("pipeline.runtime.jobs",),
+    ("pipeline.runtime.jobs", "pipeline.runtime.retraining"),
     ("pipeline.stages", "pipeline.commands"),
     ("pipeline.cli",),
     ("pipeline.__main__",),

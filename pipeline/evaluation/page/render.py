@@ -23,6 +23,7 @@ from pipeline.evaluation.reports.schema import (
     TtaReport,
 )
 from pipeline.evaluation.reports.words import number
+from pipeline.evaluation.retraining.history import TITLES, Rows
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.
@@ -38,6 +39,7 @@ class Page:
         title: of the page.
         data, balance, baseline, evaluate, suspicious, tta, retrieve, register:
             reports/<name>.json.
+        calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
         pictures: '<stage>/<name>' to the bytes of a PNG; those that are absent are left out of
             the page.
@@ -52,6 +54,7 @@ class Page:
     tta: TtaReport
     retrieve: RetrieveReport
     register: RegisterReport
+    calls: Rows
     split: Mapping[str, Mapping[str, int]]
     pictures: Mapping[str, bytes]
 
@@ -89,6 +92,8 @@ def render(page: Page) -> str:
             fell=fell,
             rose=rose,
             rows_shown=_ROWS_SHOWN,
+            calls=page.calls.root[::-1],
+            outcomes=TITLES,
             images=embed(page.pictures, BUDGET_BYTES),
         )
     )
@@ -145,12 +150,14 @@ def _f1_of(entry: tuple[str, ClassFigures]) -> tuple[float, str]:
     return 2.0 if figures.f1.value is None else figures.f1.value, name
 
 
-def find_pictures(folder: Path) -> dict[str, bytes]:
-    """Return the PNG files below `folder` as '<stage>/<name>' to content, sorted."""
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path.read_bytes()
-        for path in sorted(folder.glob("*/*.png"))
-    }
+def find_pictures(folder: Path, *others: Path) -> dict[str, bytes]:
+    """Return the PNG files in the folders within `folder`, and in `others`.
+
+    Returns:
+        '<folder>/<name>' to content, sorted.
+    """
+    files = [*folder.glob("*/*.png"), *(file for one in others for file in one.glob("*.png"))]
+    return {f"{path.parent.name}/{path.stem}": path.read_bytes() for path in sorted(files)}
 
 
 def count_split(labels: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, int]]:

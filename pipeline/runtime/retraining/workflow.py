@@ -1,0 +1,111 @@
+"""Commands of DVC and git as processes that belong to a call."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from pipeline.errors import MISTAKE, PipelineError
+
+# In the environment of all processes that a call starts.
+CALL = "CONVOY_RETRAIN"
+_POLL_S = 0.2
+_GONE_S = 30.0
+
+
+class Workflow:
+    """Runs commands for one call."""
+
+    def __init__(self, call: str, check: Callable[[], object]) -> None:
+        """Take whom they belong to.
+
+        Args:
+            call: its id.
+            check: raises when the call must not go on.
+        """
+        self._call, self._check = call, check
+
+    def repro(self, *words: str) -> None:
+        """Run `dvc repro`, whose output is seen.
+
+        Args:
+            words: options and stages.
+
+        Raises:
+            PipelineError: it failed; says why, where a command of ours did.
+        """
+        with TemporaryDirectory(prefix="convoy-retrain-") as folder:
+            mistake = Path(folder) / "mistake"
+            process = subprocess.Popen(
+                _dvc("repro", *words), env=self._environment() | {MISTAKE: str(mistake)}
+            )
+            try:
+                while process.poll() is None:
+                    self._check()
+                    time.sleep(_POLL_S)
+            except PipelineError:
+                end_processes(self._call)
+                raise
+            except KeyboardInterrupt:
+                process.wait()  # the terminal has interrupted it too
+                raise
+            if process.returncode:
+                said = mistake.read_text(encoding="utf-8") if mistake.exists() else ""
+                raise PipelineError(
+                    f"dvc repro failed: {said or 'its output says why'}"
+                    f"{'' if said else f' (exit code {process.returncode})'}"
+                )
+
+    def dvc(self, *words: str) -> tuple[int, str]:
+        """Run another command of DVC; return its exit code and what it printed."""
+        return self._quiet(_dvc(*words))
+
+    def git(self, *words: str) -> tuple[int, str]:
+        """Run a command of git; return its exit code and what it printed."""
+        return self._quiet(["git", *words])
+
+    def _quiet(self, command: Sequence[str]) -> tuple[int, str]:
+        done = subprocess.run(
+            command,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="backslashreplace",
+            check=False,
+        )
+        self._check()
+        return done.returncode, done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        # A scheduler starts this by its whole path; dvc.yaml names the command alone.
+        programs = str(Path(sys.executable).parent)
+        path = os.pathsep.join((programs, os.environ.get("PATH", os.defpath)))
+        return os.environ | {CALL: self._call, "PATH": path}
+
+
+def _dvc(*words: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *words]
+
+
+def end_processes(call: str) -> int:
+    """Kill what a call has started on this machine and left running; return how many there were.
+
+    A killed call leaves its `dvc repro` behind, which holds the lock of DVC.
+    """
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(CALL) == call:
+                left.append(process)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=_GONE_S)
+    return len(left)
