@@ -34,7 +34,7 @@ if [ -e "$secrets" ] || [ -n "${CONVOY_ENV_FILE-}" ]; then
   [ -z "$(find -L "$secrets" -perm /007)" ] || fail 2 "others may use $secrets: chmod o= $secrets"
   set -a
   # shellcheck disable=SC1090
-  source "$secrets" || fail 2 "$secrets: need lines NAME=VALUE, see above"
+  source "$secrets" || fail 2 "$secrets: need lines NAME=VALUE"
   set +a
 fi
 
@@ -67,9 +67,9 @@ if [ -n "$logs" ]; then
 fi
 case $code in
   0 | 3 | 4) exit 0 ;;
-  2) fail 2 "params or arguments are wrong, see above" ;;
-  5) fail 5 "held back: a person must decide, see above" ;;
+  2) fail 2 "params or arguments are wrong" ;;
+  5) fail 5 "held back: a person must decide" ;;
   124 | 137) fail "$code" "ended after the time limit of $limit, or killed; the next call goes on" ;;
-  126 | 127) fail "$code" "convoy cannot be run, see above" ;;
-  *) fail "$code" "failed, see above; the next call goes on" ;;
+  126 | 127) fail "$code" "convoy cannot be run" ;;
+  *) fail "$code" "failed; the next call goes on" ;;
 esac

@@ -60,7 +60,7 @@ def the(kind, name):
 
 
 def pod_templates():
-    """Return each pod template of the manifests by a name, that of a job's submitter by the kind."""
+    """Return each pod template of the manifests by a name, that of a job's submitter by kind."""
     found = {}
     for thing in OBJECTS:
         spec = thing.get("spec", {})
