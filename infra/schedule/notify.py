@@ -66,7 +66,8 @@ def main():
     failed = False
     url, address = os.environ.get("CONVOY_WEBHOOK_URL"), os.environ.get("CONVOY_MAILTO")
     try:
-        # Code 5 is an outcome that `convoy retrain` has sent itself.
+        # Code 5 is an outcome that `convoy retrain` has sent itself. It may have sent 1 too, but a
+        # broken installation also ends with 1: two messages are better than none.
         if url and code != "5":
             post(url, os.environ.get("CONVOY_WEBHOOK_SECRET"), message)
     except (OSError, ValueError, HTTPException) as error:

@@ -4,8 +4,8 @@
 #   bash infra/schedule/retrain.sh [OPTION...]        # options of `convoy retrain`
 #
 # It prints nothing unless a person is needed, so that cron, which mails what a command prints, mails
-# only then. Exit codes 3 (nothing to do) and 4 (refused by the gate) become 0: no scheduler shall take
-# them for failures. All others are kept; 124 and 137 are the time limit's.
+# only then. Exit codes 3 (nothing to do) and 4 (refused by the gate) become 0, so that no scheduler
+# takes them for failures. All others are kept; 124 and 137 are the time limit's.
 #
 # The environment, or CONVOY_ENV_FILE (where there is one: /etc/convoy/retrain.env), may set
 #   CONVOY_TIME_LIMIT  12h, as `timeout` takes it. A call that it ends loses nothing: the next one goes on
@@ -15,12 +15,9 @@
 set -uo pipefail
 
 fail() {
-  echo "retrain.sh: $2 (exit code $1, $(hostname), $PWD)"
-  # Code 5 is an outcome that `convoy retrain` has sent itself. It may have sent 1 too, but so ends an
-  # installation that is broken: rather twice than never.
-  if [ "$1" != 5 ] && [ -n "${CONVOY_WEBHOOK_URL-}" ]; then
-    python3 "$here/notify.py" "$1" "$2"
-  fi
+  echo "retrain.sh: $2 (exit code $1, $HOSTNAME, $PWD)"
+  # No CONVOY_MAILTO: cron mails what is printed.
+  CONVOY_MAILTO='' python3 "$here/notify.py" "$1" "$2"
   exit "$1"
 }
 
