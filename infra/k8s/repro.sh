@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the workflow in a folder of the shared volume, the first argument. The first time it copies the
-# project of the image there; later it goes on from what it finds.
+# Runs the workflow in a folder of the shared volume, the first argument, or the command that follows it.
+# The first time it copies the project of the image there; later it goes on from what it finds.
 set -euo pipefail
 folder=$1
+shift
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # A copy that was cut off is not taken for a whole one.
@@ -15,4 +16,5 @@ fi
 cd "$folder"
 dvc config --local core.no_scm true # the image has no .git
 export RAY_ADDRESS=http://127.0.0.1:8265 # the job server: this runs on the head
-exec dvc repro
+[ $# -gt 0 ] || set -- dvc repro
+exec "$@"

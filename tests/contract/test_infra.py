@@ -26,7 +26,7 @@ INFRA = ROOT / "infra"
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's
 CRDS = {
     kind: json.loads((Path(__file__).parent / "crds" / f"{kind.lower()}s.json").read_text())
-    for kind in ("RayCluster", "RayJob")
+    for kind in ("RayCluster", "RayJob", "RayCronJob")
 }
 LOCK = dict(
     line.split("==")
@@ -44,8 +44,9 @@ def read(name):
 
 MANIFESTS = {
     path.name: [document for document in yaml.safe_load_all(path.read_text()) if document]
-    for path in sorted((INFRA / "k8s").glob("*.yaml"))
+    for path in (*sorted((INFRA / "k8s").glob("*.yaml")), INFRA / "schedule" / "ray-cron-job.yaml")
 }
+JOBS = {"ray-job.yaml", "ray-cron-job.yaml"}  # started by hand, or applied, once the rest is there
 KUSTOMIZATION = MANIFESTS.pop("kustomization.yaml")[0]
 OBJECTS = [document for documents in MANIFESTS.values() for document in documents]
 COMPOSE = yaml.safe_load(read("compose.yaml"))
@@ -59,17 +60,18 @@ def the(kind, name):
 
 
 def pod_templates():
-    """Return each pod template of the manifests by a name; that of the job's submitter is `job`."""
+    """Return each pod template of the manifests by a name, that of a job's submitter by kind."""
     found = {}
     for thing in OBJECTS:
         spec = thing.get("spec", {})
+        spec = spec.get("jobTemplate", spec)
         if "template" in spec:
             found[thing["metadata"]["name"]] = spec["template"]
         for group in (spec.get("headGroupSpec"), *spec.get("workerGroupSpecs", ())):
             if group:
                 found[f"ray {group.get('groupName', 'head')}"] = group["template"]
         if "submitterPodTemplate" in spec:
-            found["job"] = spec["submitterPodTemplate"]
+            found[thing["kind"]] = spec["submitterPodTemplate"]
     return found
 
 
@@ -136,6 +138,8 @@ def test_manifests_are_valid(name):
         ("RayCluster", ("spec", "headGroupSpec", "template", "spec", "containers", 0, "limits"), 1),
         ("RayJob", ("spec", "clusterSelector"), "convoy"),
         ("RayJob", ("spec", "submitterPodTemplate", "spec", "restartPolicyy"), "Never"),
+        ("RayCronJob", ("spec", "concurrencyPolicy"), "Forbid"),
+        ("RayCronJob", ("spec", "jobTemplate", "backoffLimit"), "0"),
     ],
 )
 def test_a_mistake_in_a_ray_object_is_found(kind, path, value):
@@ -148,12 +152,12 @@ def test_a_mistake_in_a_ray_object_is_found(kind, path, value):
         validate(thing)
 
 
-def test_kustomization_applies_every_manifest_but_the_job():
-    assert set(KUSTOMIZATION["resources"]) == set(MANIFESTS) - {"ray-job.yaml"}
+def test_kustomization_applies_every_manifest_but_the_jobs():
+    assert set(KUSTOMIZATION["resources"]) == set(MANIFESTS) - JOBS
     assert KUSTOMIZATION["images"][0]["name"] == "convoy"
     assert KUSTOMIZATION["images"][0]["newTag"] == __version__
     # Kustomize follows aliases, but has failed on merge keys.
-    assert not [name for name in MANIFESTS if "<<" in read(f"k8s/{name}")]
+    assert not [name for name in KUSTOMIZATION["resources"] if "<<" in read(f"k8s/{name}")]
     namespace = the("Namespace", KUSTOMIZATION["namespace"])
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -174,7 +178,7 @@ def test_pods_have_few_rights_limits_and_probes(name):
         for bound in ("requests", "limits"):
             assert {"cpu", "memory"} <= set(container["resources"][bound])
         assert container["image"] in (IMAGE, COMPOSE["services"]["postgres"]["image"])
-        if name != "job":
+        if name not in ("RayJob", "RayCronJob"):
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
         mounted = [mount["name"] for mount in container["volumeMounts"]]
         claimed = [claim["metadata"]["name"] for claim in claims_of(name)]
@@ -205,11 +209,14 @@ def test_secrets_come_by_reference_to_those_that_the_commands_make():
 
 
 def test_manifests_find_each_other():
-    job = next(o for o in OBJECTS if o["kind"] == "RayJob")["spec"]
-    cluster = the("RayCluster", job["clusterSelector"]["ray.io/cluster"])
-    script = job["entrypoint"].split()[1].removeprefix("/opt/convoy/")
-    assert (ROOT / script).is_file()
-    assert in_the_image(script)
+    jobs = [o["spec"] for o in OBJECTS if o["kind"] in ("RayJob", "RayCronJob")]
+    for job in (spec.get("jobTemplate", spec) for spec in jobs):
+        cluster = the("RayCluster", job["clusterSelector"]["ray.io/cluster"])
+        scripts = re.findall(r"bash (?:/opt/convoy/)?(\S+)", job["entrypoint"])
+        assert scripts
+        for script in scripts:
+            assert (ROOT / script).is_file()
+            assert in_the_image(script)
     labels = [template["metadata"]["labels"] for template in PODS.values()]
     labels += [{"ray.io/cluster": cluster["metadata"]["name"]}]  # KubeRay sets it
     labels += [{"app.kubernetes.io/name": "kuberay-operator"}]  # of its helm chart

@@ -110,5 +110,7 @@ def test_a_kubernetes_job_goes_on_in_its_folder(stubs, tmp_path):
         (folder / "result").touch()
     assert {path.name for path in folder.iterdir()} == {"infra", "result"}
     assert [path.name for path in folder.parent.iterdir()] == ["digits"]
+    assert run("bash", script, folder, "dvc", "status").returncode == 0  # another command
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == ["dvc config --local core.no_scm true", "dvc repro"] * 2
+    configured = "dvc config --local core.no_scm true"
+    assert calls == [configured, "dvc repro", configured, "dvc repro", configured, "dvc status"]
