@@ -183,7 +183,7 @@ def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
     # In a class that the reference lacks, nothing is expected.
     there = np.flatnonzero((before.sum(axis=1) > 0) & (after.sum(axis=1) > 0))
     scopes = [_by_given("all", None, before, after, there)] if len(there) else []
-    scopes += [_by_given("given", classes[i], before, after, np.array([i])) for i in there]
+    scopes += [_by_given("given", classes[i], before, after, np.array([i])) for i in there.tolist()]
     weights = _weights(before, after)
     for i, name in enumerate(classes):
         if after[:, i].any() and weights @ before[:, i] > 0:
