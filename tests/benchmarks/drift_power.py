@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.data.shards.shards import ImageSet
-from pipeline.evaluation.drift.label_noise import judge_labels
+from pipeline.evaluation.drift.label_noise import Labelled, judge_labels
 from pipeline.evaluation.drift.two_sample import class_shift, classifier_test, kernel_test
 from pipeline.evaluation.metrics.scores import Floats, Ints
 from pipeline.parallel import usable_cores
@@ -254,9 +254,9 @@ def show_noise(pools: Sequence[Pool], calls: int) -> None:
         "none, 300 new, mix 3:1": (300, nothing, 3),
         "half of 20 wrong": (20, half, 1),
         "5 % of 300 wrong": (300, some, 1),
-        "8 of a class shuffled, 80 new": (80, one_class, 1),
-        "8 of a class shuffled, 300 new": (300, one_class, 1),
-        "8 of a class in another, 80 new": (80, into_another, 1),
+        "8 of a class shuffled, 80 new": (80, shuffled, 1),
+        "8 of a rare class shuffled, 300 new": (300, shuffled, 1),
+        "8 of a class in another, 80 new": (80, filed, 1),
     }
     for name, (size, spoil, mix) in cases.items():
         found: dict[str, int] = defaultdict(int)
@@ -264,67 +264,73 @@ def show_noise(pools: Sequence[Pool], calls: int) -> None:
             rng = np.random.default_rng([3, call])
             pool = pools[call % len(pools)]
             reference, new = draw(pool, rng, (400, size), mix=mix)
-            labels = spoil(rng, new, len(pool.classes))
-            judged = judge_labels(
-                (reference.labels, reference.posteriors), labels, pool.classes, seed=call
-            )
+            judged = judge_labels(*spoil(rng, reference, new), pool.classes, seed=call)
             scopes = {one.scope for one in judged.findings(NOISE_LEVEL, MIN_EXCESS)}
             for scope in scopes | ({"any"} if scopes else set()):
                 found[scope] += 1
         shares = (f"{s} {found[s] / calls:.3f}" for s in ("any", "all", "given", "suggested"))
-        print(f"  {name:32}" + "  ".join(shares))
+        print(f"  {name:36}" + "  ".join(shares))
 
 
-# From a draw, images and the number of classes to labels, spoilt or not, and posteriors.
-Spoil = Callable[[np.random.Generator, Images, int], tuple[Ints, Floats]]
+# From a generator, the reference and new images to what is judged: new labels may be spoilt.
+Spoil = Callable[[np.random.Generator, Images, Images], tuple[Labelled, Labelled]]
 
 
-def nothing(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, Floats]:
+def nothing(rng: np.random.Generator, reference: Images, new: Images) -> tuple[Labelled, Labelled]:
     """Leave the labels."""
-    del rng, k
-    return new.labels, new.posteriors
+    del rng
+    return (reference.labels, reference.posteriors), (new.labels, new.posteriors)
 
 
-def half(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, Floats]:
-    """Give half of the images a wrong label."""
-    return _wrong(rng, new, k, len(new.labels) // 2)
+def half(rng: np.random.Generator, reference: Images, new: Images) -> tuple[Labelled, Labelled]:
+    """Give half of the new images a wrong label."""
+    return _wrong(rng, reference, new, len(new.labels) // 2)
 
 
-def some(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, Floats]:
-    """Give 5 % of the images a wrong label."""
-    return _wrong(rng, new, k, len(new.labels) // 20)
+def some(rng: np.random.Generator, reference: Images, new: Images) -> tuple[Labelled, Labelled]:
+    """Give 5 % of the new images a wrong label."""
+    return _wrong(rng, reference, new, len(new.labels) // 20)
 
 
-def one_class(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, Floats]:
-    """Draw the labels of 8 images of a class, and leave out its others."""
-    of_class, kept = _eight(rng, new, k)
-    labels = new.labels.copy()
-    labels[of_class] = rng.integers(0, k, len(of_class))
-    return labels[kept], new.posteriors[kept]
+def shuffled(rng: np.random.Generator, reference: Images, new: Images) -> tuple[Labelled, Labelled]:
+    """Draw the labels of one class, which has 8 new images."""
+    judged, rows = _with_eight(rng, reference, new)
+    labels, posteriors = judged[1]
+    labels[rows] = rng.integers(0, posteriors.shape[1], len(rows))
+    return judged
 
 
-def into_another(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, Floats]:
-    """File 8 images of a class under another, and leave out its others."""
-    of_class, kept = _eight(rng, new, k)
-    labels = new.labels.copy()
-    labels[of_class] = (labels[of_class] + rng.integers(1, k)) % k
-    return labels[kept], new.posteriors[kept]
+def filed(rng: np.random.Generator, reference: Images, new: Images) -> tuple[Labelled, Labelled]:
+    """File one class, which has 8 new images, under another."""
+    judged, rows = _with_eight(rng, reference, new)
+    labels, posteriors = judged[1]
+    k = posteriors.shape[1]
+    labels[rows] = (labels[rows] + rng.integers(1, k)) % k
+    return judged
 
 
-def _wrong(rng: np.random.Generator, new: Images, k: int, count: int) -> tuple[Ints, Floats]:
-    labels = new.labels.copy()
+def _wrong(
+    rng: np.random.Generator, reference: Images, new: Images, count: int
+) -> tuple[Labelled, Labelled]:
+    labels, k = new.labels.copy(), new.posteriors.shape[1]
     rows = rng.choice(len(labels), count, replace=False)
     labels[rows] = (labels[rows] + rng.integers(1, k, count)) % k
-    return labels, new.posteriors
+    return (reference.labels, reference.posteriors), (labels, new.posteriors)
 
 
-def _eight(rng: np.random.Generator, new: Images, k: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Choose a class of at least 8 images; return 8 rows of it, and what is kept of all."""
-    large = np.flatnonzero(np.bincount(new.labels, minlength=k) >= 8)
-    members = rng.permutation(np.flatnonzero(new.labels == rng.choice(large)))
-    kept = np.ones(len(new.labels), dtype=bool)
-    kept[members[8:]] = False
-    return members[:8], kept
+def _with_eight(
+    rng: np.random.Generator, reference: Images, new: Images
+) -> tuple[tuple[Labelled, Labelled], Ints]:
+    """Leave 8 new images of one class, and as large a share of it in the reference."""
+    counts = np.bincount(new.labels, minlength=new.posteriors.shape[1])
+    chosen = rng.choice(np.flatnonzero(counts >= 8))
+    sides = []
+    for side in (reference, new):
+        members = rng.permutation(np.flatnonzero(side.labels == chosen))
+        kept = np.ones(len(side.labels), dtype=bool)
+        kept[members[round(len(members) * 8 / counts[chosen]) :]] = False
+        sides.append((side.labels[kept], side.posteriors[kept]))
+    return (sides[0], sides[1]), np.flatnonzero(sides[1][0] == chosen)
 
 
 if __name__ == "__main__":

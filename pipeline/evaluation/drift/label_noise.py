@@ -1,9 +1,10 @@
 """Whether more labels of new images are wrong than a model's mistakes explain.
 
-Confident learning, see `metrics.suspicious`, marks images that confidently belong to another class
-than their label says. Some of these are mistakes of the model. How many to expect is known from
-reference images, which the model did not learn from either: so their share is compared, over all
-images and class by class.
+A model contradicts a label when it answers another class. Some of that are its own mistakes, and
+how many to expect is known from reference images, which it did not learn from either. So the share
+of contradicted labels is compared, over all images and class by class, whatever mix of classes the
+new images have. No threshold is estimated, so that it does not matter how sure of itself the model
+is.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import hypergeom
+from scipy.optimize import nnls
+from scipy.stats import betabinom, hypergeom
 
 from pipeline.evaluation.drift._units import Units, choose_sides
 from pipeline.evaluation.metrics.intervals import difference_of, wilson
 from pipeline.evaluation.metrics.scores import Floats, Ints
-from pipeline.evaluation.metrics.suspicious import class_thresholds, confident_classes
 
 # n class numbers as given, and n x k posteriors.
 Labelled = tuple[npt.NDArray[np.integer], Floats]
@@ -26,20 +27,20 @@ Scope = Literal["all", "given", "suggested"]
 
 @dataclass(frozen=True)
 class SuspectShare:
-    """The suspects among some of the new images, against those among the reference's.
+    """The contradicted labels of some of the new images, against those of the reference.
 
     Attributes:
-        scope: all images; those of one given class (images of other classes filed under it); or
-            those that confidently belong to one class (its images filed under others).
+        scope: all images; those whose label names one class (images of others filed under it); or
+            those that the model takes for one class (its images filed under others).
         name: of the class; None for all.
-        suspects: new images whose label looks wrong.
+        suspects: new images whose label is contradicted.
         images: new images of the scope.
         reference_suspects, reference_images: the same of the reference.
-        expected: suspects among so many images at the reference's rate; for all images each class
-            at its own rate.
+        expected: suspects among so many images at the reference's rate, with the new images' mix of
+            classes.
         excess: share of suspects minus the expected share, in [-1, 1].
         interval: 95 %, of the excess.
-        p: exact, one-sided.
+        p: one-sided; exact but for 'suggested', see `judge_labels`.
         corrected_p: for the number of scopes (Holm 1979).
     """
 
@@ -58,13 +59,13 @@ class SuspectShare:
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """The labels of new images that look wrong.
+    """The labels of new images that a model contradicts.
 
     Attributes:
         shares: by scope, the smallest p-value first; none without images on both sides.
         rows: of the suspects among the new images, the most suspicious first.
-        suggested: the class number that each confidently belongs to.
-        score: the probability of the suggested class minus that of the given one, in (-1, 1].
+        suggested: their most probable classes.
+        score: the probability of the suggested class minus that of the given one, in [0, 1].
     """
 
     shares: tuple[SuspectShare, ...]
@@ -86,58 +87,37 @@ class LabelNoise:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Images and suspects of both sides, in strata that have their own rates."""
+    """Images and suspects of a scope; what is expected, and how many images say so."""
 
     scope: Scope
     name: str | None
-    images: Ints
-    suspects: Ints
-    reference_images: Ints
-    reference_suspects: Ints
+    suspects: int
+    images: int
+    reference_suspects: int
+    reference_images: int
+    expected_share: float
+    effective_images: float
+    p: float
 
-    def p_value(self) -> float:
-        """Return the probability of as many suspects among the new images, or more.
-
-        Given how many images and suspects each stratum has on both sides together, the new
-        images' suspects are hypergeometric where both sides have the same rates (the exact test
-        of a common odds ratio, Gart 1970; with one stratum Fisher's exact test).
-        """
-        chances = np.ones(1)
-        for m, suspects, n, before in zip(
-            self.images,
-            self.suspects,
-            self.reference_images,
-            self.reference_suspects,
-            strict=True,
-        ):
-            total = suspects + before
-            of_stratum = hypergeom.pmf(np.arange(total + 1), n + m, total, m)
-            chances = np.convolve(chances, of_stratum)
-        return float(min(chances[self.suspects.sum() :].sum(), 1.0))
-
-    def compared(self, p: float, corrected_p: float) -> SuspectShare:
-        images, suspects = int(self.images.sum()), int(self.suspects.sum())
-        weight = self.images / images
-        expected = float((weight * self.reference_suspects / self.reference_images).sum())
-        # Images of one rate that would inform as much about the expected share (Kish 1965).
-        weighed = float(1 / (weight**2 / self.reference_images).sum())
-        share = suspects / images
+    def corrected(self, p: float) -> SuspectShare:
+        share, expected = self.suspects / self.images, self.expected_share
+        effective = np.asarray(self.effective_images)
         low, high = difference_of(
-            (share, wilson(np.asarray(suspects), np.asarray(images))),
-            (expected, wilson(np.asarray(expected * weighed), np.asarray(weighed))),
+            (share, wilson(np.asarray(self.suspects), np.asarray(self.images))),
+            (expected, wilson(expected * effective, effective)),
         )
         return SuspectShare(
             self.scope,
             self.name,
-            suspects,
-            images,
-            int(self.reference_suspects.sum()),
-            int(self.reference_images.sum()),
-            expected * images,
+            self.suspects,
+            self.images,
+            self.reference_suspects,
+            self.reference_images,
+            expected * self.images,
             share - expected,
             (float(low), float(high)),
+            self.p,
             p,
-            corrected_p,
         )
 
 
@@ -150,10 +130,20 @@ def judge_labels(
     units_reference: Units | None = None,
     units_new: Units | None = None,
 ) -> LabelNoise:
-    """Compare the suspects among new images with those among the reference.
+    """Compare the contradicted labels among new images with those among the reference.
 
-    Thresholds come from the reference alone. Counts take one image of each unit, see
-    `choose_sides`; the rows of suspects are of all images.
+    Counts take one image of each unit, see `choose_sides`; the rows of suspects are of all images.
+    The p-values:
+
+    - all images, and those of one given class: given how many images and suspects a class has on
+      both sides together, the new ones' suspects are hypergeometric (Fisher's exact test; over all
+      classes Gart's exact test of a common odds ratio, 1970);
+    - images that are taken for one class: which share of them is of other classes depends on the
+      mix of classes. That of the new images is estimated from their answers, not from their labels
+      (Lipton, Wang and Smola 2018, Detecting and Correcting for Label Shift with Black Box
+      Predictors), and images of the reference are weighted by it. The p-value is the beta-binomial
+      form of Fisher's test, with the effective number of these weighted images (Kish 1965); with
+      equal mixes, hence equal weights, it is Fisher's.
 
     Args:
         reference: labels and posteriors of images with labels that are trusted.
@@ -163,55 +153,107 @@ def judge_labels(
         units_reference: n, see `choose_sides`.
         units_new: m.
     """
-    thresholds = class_thresholds(*reference)
-    confident = [confident_classes(posteriors, thresholds) for _, posteriors in (reference, new)]
+    answers = [posteriors.argmax(axis=1) for _, posteriors in (reference, new)]
     labels, posteriors = new
-    suspicious = (confident[1] >= 0) & (confident[1] != labels)
-    rows = np.flatnonzero(suspicious)
-    score = posteriors[rows, confident[1][rows]] - posteriors[rows, labels[rows]]
+    rows = np.flatnonzero(answers[1] != labels)
+    score = posteriors[rows, answers[1][rows]] - posteriors[rows, labels[rows]]
     order = np.argsort(-score, kind="stable")
 
     sizes = len(reference[0]), len(labels)
     sides = choose_sides(sizes, (units_reference, units_new), np.random.default_rng(seed))
-    before = _joint(reference[0][sides.reference], confident[0][sides.reference], len(classes))
-    after = _joint(labels[sides.new], confident[1][sides.new], len(classes))
+    before = _joint(reference[0][sides.reference], answers[0][sides.reference], len(classes))
+    after = _joint(labels[sides.new], answers[1][sides.new], len(classes))
     shares = _compare(_scopes(before, after, classes))
-    return LabelNoise(shares, rows[order], confident[1][rows[order]], score[order])
+    return LabelNoise(shares, rows[order], answers[1][rows[order]], score[order])
 
 
-def _joint(labels: npt.NDArray[np.integer], confident: Ints, k: int) -> Ints:
-    """Count images by given class and confident class: k x (k + 1), the last column is neither."""
-    cells = labels.astype(np.int64) * (k + 1) + np.where(confident >= 0, confident, k)
-    return np.bincount(cells, minlength=k * (k + 1)).reshape(k, k + 1)
+def _joint(labels: npt.NDArray[np.integer], answers: npt.NDArray[np.integer], k: int) -> Ints:
+    """Count images by given class and answer: k x k."""
+    return np.bincount(labels.astype(np.int64) * k + answers, minlength=k * k).reshape(k, k)
 
 
 def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
-    """Return the scopes that have images on both sides."""
+    """Count the suspects of each scope that has images on both sides.
 
-    def wrong(joint: Ints) -> Ints:
-        off = joint.copy()
-        np.fill_diagonal(off, 0)
-        return off
-
-    # Images and suspects by given class, then by the class that they confidently belong to.
-    given = after.sum(1), wrong(after)[:, :-1].sum(1), before.sum(1), wrong(before)[:, :-1].sum(1)
-    suggested = tuple(one.sum(0)[:-1] for one in (after, wrong(after), before, wrong(before)))
-    there = (given[0] > 0) & (given[2] > 0)
-    scopes = [_Counts("all", None, *(one[there] for one in given))] if there.any() else []
-    of_classes: tuple[tuple[Scope, Sequence[Ints]], ...]
-    of_classes = (("given", given), ("suggested", suggested))
+    Args:
+        before: k x k of the reference, see `_joint`.
+        after: k x k of the new images.
+        classes: k names.
+    """
+    # In a class that the reference lacks, nothing is expected.
+    there = np.flatnonzero((before.sum(axis=1) > 0) & (after.sum(axis=1) > 0))
+    scopes = [_by_given("all", None, before, after, there)] if len(there) else []
+    scopes += [_by_given("given", classes[i], before, after, np.array([i])) for i in there.tolist()]
+    weights = _weights(before, after)
     for i, name in enumerate(classes):
-        for scope, counts in of_classes:
-            if counts[0][i] > 0 and counts[2][i] > 0:
-                scopes.append(_Counts(scope, name, *(one[[i]] for one in counts)))
+        if after[:, i].any() and weights @ before[:, i] > 0:
+            scopes.append(_by_answer(name, i, before, after, weights))
     return scopes
 
 
+def _by_given(
+    scope: Scope, name: str | None, before: Ints, after: Ints, rows: npt.NDArray[np.intp]
+) -> _Counts:
+    """Compare the images of some given classes, each class at its own rate."""
+    images, reference_images = after.sum(axis=1)[rows], before.sum(axis=1)[rows]
+    suspects = images - after[rows, rows]
+    reference_suspects = reference_images - before[rows, rows]
+    chances = np.ones(1)
+    for m, n, total in zip(images, reference_images, suspects + reference_suspects, strict=True):
+        of_class = hypergeom.pmf(np.arange(total + 1), n + m, total, m)
+        chances = np.convolve(chances, of_class)
+    share = images / images.sum()
+    return _Counts(
+        scope,
+        name,
+        int(suspects.sum()),
+        int(images.sum()),
+        int(reference_suspects.sum()),
+        int(reference_images.sum()),
+        float(share @ (reference_suspects / reference_images)),
+        # Images of one rate that would inform as much (Kish 1965).
+        float(1 / (share**2 / reference_images).sum()),
+        float(min(chances[suspects.sum() :].sum(), 1.0)),
+    )
+
+
+def _weights(before: Ints, after: Ints) -> Floats:
+    """Return a weight for the reference's images of each class: k.
+
+    With it, they have the mix of classes that explains the answers to the new images best.
+    """
+    images = before.sum(axis=1)
+    rates = before / np.maximum(images, 1)[:, None]
+    mix, _ = nnls(rates.T, after.sum(axis=0) / max(after.sum(), 1))
+    return np.asarray(mix * images.sum() / np.maximum(images, 1))
+
+
+def _by_answer(name: str, i: int, before: Ints, after: Ints, weights: Floats) -> _Counts:
+    """Compare the images that are taken for class `i`, at the rate of the weighted reference."""
+    images, weighted = int(after[:, i].sum()), weights * before[:, i]
+    suspects = images - int(after[i, i])
+    expected = float(1 - weighted[i] / weighted.sum())
+    effective = float(weighted.sum() ** 2 / (weights @ weighted))
+    right = effective * (1 - expected)
+    # Without right answers in the reference, wrong ones are no surprise.
+    p = betabinom.sf(suspects - 1, images, effective * expected + 1, right) if right > 0 else 1.0
+    return _Counts(
+        "suggested",
+        name,
+        suspects,
+        images,
+        int(before[:, i].sum() - before[i, i]),
+        int(before[:, i].sum()),
+        expected,
+        effective,
+        float(p),
+    )
+
+
 def _compare(scopes: Sequence[_Counts]) -> tuple[SuspectShare, ...]:
-    """Compute and correct the p-values (Holm 1979), the smallest first."""
-    found = sorted(((one.p_value(), one) for one in scopes), key=lambda pair: pair[0])
+    """Correct the p-values for their number (Holm 1979), the smallest first."""
     shares, corrected = [], 0.0
-    for done, (p, one) in enumerate(found):
-        corrected = min(1.0, max(corrected, (len(found) - done) * p))
-        shares.append(one.compared(p, corrected))
+    for done, one in enumerate(sorted(scopes, key=lambda scope: scope.p)):
+        corrected = min(1.0, max(corrected, (len(scopes) - done) * one.p))
+        shares.append(one.corrected(corrected))
     return tuple(shares)

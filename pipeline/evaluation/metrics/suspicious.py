@@ -36,27 +36,6 @@ class Suspects:
     joint: Ints
 
 
-def class_thresholds(labels: npt.NDArray[np.integer], probabilities: Floats) -> Floats:
-    """Return the mean probability that each class's own images get for it: k.
-
-    It is infinite for a class without images: nothing belongs to it confidently.
-    """
-    n, k = probabilities.shape
-    support = np.bincount(labels, minlength=k)
-    threshold = np.full(k, np.inf)
-    own = np.bincount(labels, probabilities[np.arange(n), labels], k)
-    np.divide(own, support, out=threshold, where=support > 0)
-    return threshold
-
-
-def confident_classes(probabilities: Floats, thresholds: Floats) -> Ints:
-    """Return the class that each of n images confidently belongs to, or -1: n class numbers."""
-    # The mean of equal probabilities may come out a rounding above them.
-    reached = probabilities >= thresholds * (1 - 1e-12)
-    best = np.where(reached, probabilities, -1.0).argmax(axis=1)
-    return np.where(reached.any(axis=1), best, -1).astype(np.int64)
-
-
 def find_suspects(labels: npt.NDArray[np.integer], probabilities: Floats) -> Suspects:
     """Find the images whose label looks wrong.
 
@@ -67,8 +46,14 @@ def find_suspects(labels: npt.NDArray[np.integer], probabilities: Floats) -> Sus
     n, k = probabilities.shape
     given: Ints = np.asarray(labels, np.int64)
     own = probabilities[np.arange(n), given]
-    confident = confident_classes(probabilities, class_thresholds(given, probabilities))
-    counted = confident >= 0
+    support = np.bincount(given, minlength=k)
+    # A class without images has no threshold: nothing belongs to it confidently.
+    threshold = np.full(k, np.inf)
+    np.divide(np.bincount(given, own, k), support, out=threshold, where=support > 0)
+    # The mean of equal probabilities may come out a rounding above them.
+    reached = probabilities >= threshold * (1 - 1e-12)
+    confident: Ints = np.where(reached, probabilities, -1.0).argmax(axis=1).astype(np.int64)
+    counted = reached.any(axis=1)
     joint = np.bincount(given[counted] * k + confident[counted], minlength=k * k).reshape(k, k)
     others = probabilities.copy()
     others[np.arange(n), given] = -1.0

@@ -8,6 +8,7 @@ from tests.contract.imports import MODULES, own_imports
 ALLOWED = {
     "metrics": set(),
     "latent": {"metrics"},
+    "drift": {"metrics"},
     "tta": {"metrics", "reports"},
     "baseline": {"metrics"},
     "judging": {"metrics", "reports"},
