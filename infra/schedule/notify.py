@@ -6,7 +6,7 @@ For the cases in which `convoy retrain` may not have sent its own message. It ne
 because the installation of the project may be what is broken.
 
 A JSON object goes to CONVOY_WEBHOOK_URL by POST. With CONVOY_WEBHOOK_SECRET it is signed: the
-header X-Convoy-Signature is `sha256=` and the HMAC-SHA256 of the body in hex. A mail with the log
+header X-Convoy-Signature-256 is `sha256=` and the HMAC-SHA256 of the body in hex. A mail with the log
 goes to CONVOY_MAILTO through sendmail. Each is sent also where the other fails.
 """
 
@@ -31,7 +31,7 @@ def post(url, secret, message):
     headers = {"Content-Type": "application/json"}
     if secret:
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        headers["X-Convoy-Signature"] = f"sha256={digest}"
+        headers["X-Convoy-Signature-256"] = f"sha256={digest}"
     if not url.startswith(("https://", "http://")):
         raise ValueError(url)
     request = urllib.request.Request(url, body, headers)  # noqa: S310 (checked above)

@@ -7,6 +7,7 @@ from pipeline.params import Params
 from pipeline.progress import command_clock
 from pipeline.runtime.retraining.call import plan, retrain
 from pipeline.runtime.retraining.look import Places
+from pipeline.runtime.session.interrupts import sigterm_interrupts
 from pipeline.runtime.storage.lease import LeaseTakenError
 from pipeline.stages import _paths
 
@@ -33,7 +34,8 @@ def run(params: Params, *, dry_run: bool, accept: bool) -> int:
         with command_clock("retrain"):
             return EXIT_CODES[plan(params, places)]
     try:
-        call = retrain(params, places, accept=accept)
+        with sigterm_interrupts():
+            call = retrain(params, places, accept=accept)
     except LeaseTakenError as error:
         print(f"retrain: another call is being made: {error}")
         return EXIT_CODES["nothing"]

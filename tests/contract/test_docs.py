@@ -29,6 +29,10 @@ OTHERS = {
         "dag": set(),
         "exp run": {"-S", "--queue", "--temp"},
         "exp show": set(),
+        "add": set(),
+        "import": set(),
+        "import-url": set(),
+        "update": set(),
         "metrics diff": set(),
         "plots": set(),
         "plots diff": set(),
@@ -42,7 +46,19 @@ OTHERS = {
 }
 PROGRAMS = ("convoy", *OTHERS)
 # Of file names that look like a key of a section, such as index.html.
-SUFFIXES = {"csv", "html", "json", "lock", "md", "parquet", "png", "py", "safetensors", "yaml"}
+SUFFIXES = {
+    "csv",
+    "html",
+    "json",
+    "lock",
+    "md",
+    "parquet",
+    "png",
+    "py",
+    "safetensors",
+    "sh",
+    "yaml",
+}
 # Folders of code, and of what stages make.
 OURS, MADE = r"pipeline|tests|infra|docs|\.ci", r"models|reports|data|\.convoy"
 # Made beside what dvc.yaml lists.

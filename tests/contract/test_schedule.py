@@ -50,7 +50,7 @@ def webhook():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((body, self.headers["X-Convoy-Signature"]))
+            got.append((body, self.headers["X-Convoy-Signature-256"]))
             self.send_response(204)
             self.end_headers()
 

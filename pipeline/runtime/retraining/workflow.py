@@ -17,6 +17,7 @@ from pipeline.errors import MISTAKE, PipelineError
 CALL = "CONVOY_RETRAIN"
 _POLL_S = 0.2
 _GONE_S = 30.0
+_GRACE_S = 10.0  # in which an interrupted training saves a checkpoint
 
 
 class Workflow:
@@ -53,7 +54,10 @@ class Workflow:
                 end_processes(self._call)
                 raise
             except KeyboardInterrupt:
-                process.wait()  # the terminal has interrupted it too
+                # A terminal has interrupted it too, a scheduler perhaps not.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE_S)
+                end_processes(self._call)
                 raise
             if process.returncode:
                 said = mistake.read_text(encoding="utf-8") if mistake.exists() else ""

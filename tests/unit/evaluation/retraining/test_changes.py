@@ -78,13 +78,17 @@ def test_a_class_that_is_renamed_is_new_vanished_and_relabelled():
 
 
 def test_a_new_near_duplicate_under_another_label_conflicts():
-    found = changes_of(*SAME[:2], ("b/3.png", "b", "3", None, "3"), ("a/7.png", "a", "7", None, "3"))
+    found = changes_of(
+        *SAME[:2], ("b/3.png", "b", "3", None, "3"), ("a/7.png", "a", "7", None, "3")
+    )
     assert (found.conflicting, found.new) == (1, 1)
     assert found.examples["conflicting"] == ("a/7.png (a) shows what b/3.png shows",)
 
 
 def test_a_new_near_duplicate_under_the_same_label_does_not():
-    found = changes_of(*SAME[:2], ("b/3.png", "b", "3", None, "3"), ("b/7.png", "b", "7", None, "3"))
+    found = changes_of(
+        *SAME[:2], ("b/3.png", "b", "3", None, "3"), ("b/7.png", "b", "7", None, "3")
+    )
     assert (found.conflicting, found.new) == (0, 1)
 
 

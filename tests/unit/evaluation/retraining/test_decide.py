@@ -7,9 +7,7 @@ from pipeline.evaluation.retraining.record import Call, Changes, DriftReport, No
 from pipeline.params import Hold, Retrain, When
 
 NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
-WHEN = When(
-    new_images=None, new_share=None, age_days=None, drift=False, params=False, date=None
-)
+WHEN = When(new_images=None, new_share=None, age_days=None, drift=False, params=False, date=None)
 HOLD = Hold(
     new_classes=0,
     vanished_classes=0,
@@ -76,7 +74,14 @@ def noise(worst):
 def call(days_ago=1.0, *, trained=True, **values):
     at = NOW - timedelta(days=days_ago)
     return Call(
-        id="x", begun=at, ended=at, host="h", outcome="promoted", reasons=(), trained=trained, **values
+        id="x",
+        begun=at,
+        ended=at,
+        host="h",
+        outcome="promoted",
+        reasons=(),
+        trained=trained,
+        **values,
     )
 
 

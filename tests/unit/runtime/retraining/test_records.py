@@ -17,9 +17,7 @@ def records(tmp_path):
 
 
 def call(name, outcome="nothing", **values):
-    return Call(
-        id=name, begun=NOW, ended=NOW, host="h", outcome=outcome, reasons=(), **values
-    )
+    return Call(id=name, begun=NOW, ended=NOW, host="h", outcome=outcome, reasons=(), **values)
 
 
 def images(*contents):

@@ -113,7 +113,9 @@ def test_what_is_not_taken_waits_for_the_next_call(hook, records, status):
     hook.answers = [status] * 3
     post(records, refused("1"))
     (said,) = deliver_waiting(records)
-    assert said.startswith(f"the webhook at 127.0.0.1 did not take the notice of 1: status {status}")
+    assert said.startswith(
+        f"the webhook at 127.0.0.1 did not take the notice of 1: status {status}"
+    )
     assert {path for path, _, _ in hook.got} == {"/hook?key=1"}
     post(records, refused("2"))
     assert deliver_waiting(records) == []

@@ -116,11 +116,11 @@ def test_commit_takes_the_lock_and_what_stages_keep_and_nothing_else(project, wo
 
 
 def test_what_cannot_be_published_is_found_before_the_training(project, workflow, monkeypatch):
-    with pytest.raises(PipelineError, match="retrain.push: DVC has no remote; add one"):
+    with pytest.raises(PipelineError, match=r"retrain\.push: DVC has no remote; add one"):
         check_can_publish(workflow, commit=False, push=True)
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "")
-    with pytest.raises(PipelineError, match="retrain.commit: git cannot commit here"):
+    with pytest.raises(PipelineError, match=r"retrain\.commit: git cannot commit here"):
         check_can_publish(workflow, commit=True, push=False)
     check_can_publish(workflow, commit=False, push=False)
 
