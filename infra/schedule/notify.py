@@ -6,8 +6,8 @@ For the cases in which `convoy retrain` may not have sent its own message. It ne
 because the installation of the project may be what is broken.
 
 A JSON object goes to CONVOY_WEBHOOK_URL by POST. With CONVOY_WEBHOOK_SECRET it is signed: the
-header X-Convoy-Signature-256 is `sha256=` and the HMAC-SHA256 of the body in hex. A mail with the log
-goes to CONVOY_MAILTO through sendmail. Each is sent also where the other fails.
+header X-Convoy-Signature-256 is `sha256=` and the HMAC-SHA256 of the body in hex. A mail with the
+log goes to CONVOY_MAILTO through sendmail. Each is sent also where the other fails.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ def refused(name="1"):
         host="h",
         outcome="refused",
         reasons=(Reason(key="new_images", text="5 new images"),),
-        checks=(GateCheck(name="loss", passed=False, text="macro-F1 −0.1 …"),),
+        checks=(GateCheck(name="loss", passed=False, text="macro-F1 fell by 0.1"),),
         known="1.parquet",
     )
 
@@ -88,7 +88,7 @@ def test_a_notice_holds_the_outcome_and_the_reasons_of_the_gate_and_is_signed(ho
     assert headers["X-Convoy-Signature-256"] == f"sha256={expected}"
     notice = json.loads(body)
     assert (notice["model"], notice["alias"], notice["exit_code"]) == ("digits", "champion", 4)
-    assert notice["checks"] == [{"name": "loss", "passed": False, "text": "macro-F1 −0.1 …"}]
+    assert notice["checks"] == [{"name": "loss", "passed": False, "text": "macro-F1 fell by 0.1"}]
     assert notice["reasons"] == [{"key": "new_images", "text": "5 new images"}]
     assert "known" not in notice
     assert records.waiting() == {}
