@@ -17,6 +17,7 @@ from pipeline.params._schema import (
     Resources,
     Sample,
     Split,
+    Start,
     Tracking,
     Tta,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Resources",
     "Sample",
     "Split",
+    "Start",
     "Tracking",
     "Tta",
     "load_params",
