@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.files import damaged, missing, read_json
+from pipeline.files import damaged, read_json
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
 from pipeline.runtime.tracking.trained import Trained
@@ -58,10 +58,7 @@ def read_start() -> Started | None:
     Raises:
         PipelineError: it has not chosen, or its file is damaged.
     """
-    file = START / CHAMPION_FILE
-    if not START.exists():
-        raise missing(START)
-    match read_json(file):
+    match read_json(START / CHAMPION_FILE):
         case None:
             return None
         case {"name": str(name), "version": str(version), "bundle": str(bundle)}:

@@ -16,6 +16,7 @@ from pipeline.params import Params
 from pipeline.progress import command_clock
 from pipeline.stages._paths import CHAMPION_FILE, START, START_BUNDLE, START_REPORT
 from pipeline.stages._trained import Started, planned, read_start
+from pipeline.vision.bundle.digest import bundle_digest
 
 if TYPE_CHECKING:  # a cold start needs no more than params
     from pipeline.runtime.training.champion import Champion
@@ -27,11 +28,9 @@ def run(params: Params) -> None:
     """Write models/start, with the champion's bundle or without one, and reports/start.json."""
     with command_clock("start"):
         question = _question(params)
-        if START_REPORT.exists() and START.exists():
-            answered = _read_report()
-            if answered["question"] == question:
-                print(f"start: {_describe(read_start())}, as chosen before")
-                return
+        if question == _answered():
+            print(f"start: {_describe(read_start())}, as chosen before")
+            return
         found, reason = (None, _COLD) if params.start.mode == "cold" else _find(params)
     trials: dict[str, Any] = {}
     if found and params.start.mode == "auto":
@@ -66,16 +65,22 @@ def _question(params: Params) -> dict[str, Any]:
     return question
 
 
-def _read_report() -> dict[str, Any]:
-    """Return reports/start.json.
+def _answered() -> Any:
+    """Return the question of the choice that is kept, None if there is none.
 
     Raises:
-        PipelineError: it is damaged.
+        PipelineError: a part of what is kept is damaged.
     """
+    if not (START_REPORT.exists() and START.exists()):
+        return None
     match read_json(START_REPORT):
-        case {"question": dict()} as report:
-            return dict(report)
-    raise damaged(START_REPORT, "need the key question, with what the choice was made for")
+        case {"question": question}:
+            champion = read_start()
+        case _:
+            raise damaged(START_REPORT, "need the key question, with what the choice was made for")
+    if champion and bundle_digest(START_BUNDLE) != champion.bundle:
+        raise damaged(START, f"{START_BUNDLE.name} is not that of {champion}")
+    return question
 
 
 def _find(params: Params) -> "tuple[Champion | None, str]":
@@ -115,10 +120,14 @@ def _try_both(params: Params, champion: "Champion") -> dict[str, Any]:
 
     inputs, epochs = planned(params, "train"), params.start.epochs
     stopping = inputs.recipe.early_stopping.model_copy(update={"patience": epochs})
-    recipe = inputs.recipe.model_copy(update={"epochs": epochs, "early_stopping": stopping})
-    warm = recipe.model_copy(update={"weights": str(champion.weights)})
+    cold = inputs.recipe.model_copy(update={"epochs": epochs, "early_stopping": stopping})
+    warm = cold.model_copy(update={"weights": str(champion.weights)})
+    begins = {
+        "cold": (cold, find_initial_weights(params, cold, "train")),
+        "warm": (warm, find_initial_weights(params, warm)),
+    }
     jobs = {
-        f"start: {name}": make_job(
+        name: make_job(
             "train",
             params.model,
             recipe,
@@ -126,13 +135,9 @@ def _try_both(params: Params, champion: "Champion") -> dict[str, Any]:
             validation=inputs.validation,
             initial=initial,
         )
-        for name, recipe, initial in (
-            ("cold", recipe, find_initial_weights(params, recipe, "train")),
-            ("warm", warm, find_initial_weights(params, warm)),
-        )
+        for name, (recipe, initial) in begins.items()
     }
-    cold, warm_ = run_trials(params, jobs, tuned_arithmetic("train")).values()
-    return {"cold": cold, "warm": warm_}
+    return run_trials(params, jobs, tuned_arithmetic("train"))
 
 
 def _choose(

@@ -26,7 +26,7 @@ def run_trials(
 
     Args:
         params: resources.
-        jobs: by the names under which they are shown.
+        jobs: by name.
         arithmetic: how to compute, where that is possible.
 
     Returns:
@@ -41,7 +41,9 @@ def run_trials(
             identity = job.identity(arithmetic, library_versions(), code_digest())
             storage = Path(params.resources.runs).resolve()
             folder = RunFolder(storage, f"start-{identity[:16]}")
-            with closing(ProgressBar(name, job.recipe.epochs, len(job.training_set))) as bar:
+            with closing(
+                ProgressBar(f"start: {name}", job.recipe.epochs, len(job.training_set))
+            ) as bar:
                 checkpoint, _ = fit(job, arithmetic, params.resources, folder, _Shown(bar))
             state = read_training_state(checkpoint)
             histories[name] = [
