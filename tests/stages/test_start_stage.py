@@ -15,7 +15,7 @@ from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import promote
 from pipeline.runtime.registry.versions import register_bundle
 from pipeline.runtime.tracking.store import open_client
-from pipeline.vision.bundle.description import read_description, write_bundle
+from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import bundle_digest
 from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
@@ -152,7 +152,6 @@ def test_the_champion_of_the_day_is_kept_until_the_question_is_another_one(proje
     before = kept()
     # Another model is promoted.
     described = read_description(champion)
-    write_bundle(Path("second"), described, champion / "model.safetensors")
     torch.manual_seed(5)
     save_bundle(Path("second"), described, described.build().state_dict())
     assert register(Path("second"), tracking, run_id) == "2"
@@ -284,6 +283,19 @@ def test_what_is_damaged_stops_the_stage(project, file, content, how, capsys):
     assert run(["start"]) == 2
     assert how in last_line(capsys)
     assert file.read_text() == content
+
+
+def test_a_champion_of_another_origin(project, capsys):
+    champion, tracking, _ = project
+    client = open_client(tracking)
+    client.create_model_version(NAME, champion.as_uri())
+    client.set_registered_model_alias(NAME, "champion", "2")
+    write_params(start={"mode": "auto"})
+    assert run(["start"]) == 2
+    assert last_line(capsys) == (
+        f"convoy: {NAME} version 2, the champion, was not registered by Convoy; point the alias at"
+        " a version that was, or set start.mode to cold"
+    )
 
 
 def test_a_training_by_hand_whose_start_was_not_chosen(project, capsys):
