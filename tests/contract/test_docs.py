@@ -32,6 +32,7 @@ OTHERS = {
         "metrics diff": set(),
         "plots": set(),
         "plots diff": set(),
+        "pull": set(),
         "repro": {"-f"},
     },
     "mlflow": {

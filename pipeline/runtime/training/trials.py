@@ -68,7 +68,7 @@ class _Shown:
     def begin(self, logs: Path | None) -> None:
         """Say that processes are started, if any are."""
         if logs is not None:
-            self._bar.line("starts Ray's processes")
+            self._bar.line("workers are starting")
 
     def compute(self, arithmetic: Arithmetic, text: str) -> None:  # noqa: ARG002
         """Show how the workers compute."""
