@@ -21,8 +21,6 @@ from pipeline.vision.bundle.digest import bundle_digest
 if TYPE_CHECKING:  # a cold start needs no more than params
     from pipeline.runtime.training.champion import Champion
 
-_COLD = "start.mode is cold"
-
 
 def run(params: Params) -> None:
     """Write models/start, with the champion's bundle or without one, and reports/start.json."""
@@ -31,7 +29,9 @@ def run(params: Params) -> None:
         if question == _answered():
             print(f"start: {_describe(read_start())}, as chosen before")
             return
-        found, reason = (None, _COLD) if params.start.mode == "cold" else _find(params)
+        found, reason = (
+            (None, "start.mode is cold") if params.start.mode == "cold" else _find(params)
+        )
     trials: dict[str, Any] = {}
     if found and params.start.mode == "auto":
         trials = _try_both(params, found)
