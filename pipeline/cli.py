@@ -27,6 +27,7 @@ STAGES = {
     "balance": "Make synthetic images of the rare classes.",
     "baseline": "Train the hand-crafted classifier to beat.",
     "autotune": "Choose precision and memory order by a short trial, once.",
+    "start": "Choose between a warm start from the champion and a cold one.",
     "train": "Train the network.",
     "finetune": "Fine-tune models/base.",
     "tta": "Choose views on the validation images; write models/final.",

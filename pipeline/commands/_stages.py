@@ -20,7 +20,9 @@ def run_stage(stage: str, params: Params) -> None:
     Raises:
         PipelineError: as the stage, or see `send_stage`.
     """
-    address = params.resources.address if stage in SENT else None
+    # A start that is not tried takes no longer than a look at the registry.
+    sent = stage in SENT or (stage == "start" and params.start.mode == "auto")
+    address = params.resources.address if sent else None
     if address == JOINED:
         from pipeline.runtime.jobs.inside import run_stage as run_inside
 
@@ -31,7 +33,7 @@ def run_stage(stage: str, params: Params) -> None:
             if _sent(stage, params):
                 return
     # A training has a bar of its own.
-    with nullcontext() if stage in ("train", "finetune") else command_clock(stage):
+    with nullcontext() if stage in ("start", "train", "finetune") else command_clock(stage):
         importlib.import_module(f"pipeline.stages.{stage}").run(params)
 
 

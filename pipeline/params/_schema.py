@@ -348,6 +348,17 @@ class Tracking(Section):
         return "off" if value is False else value
 
 
+class Start(Section):
+    """What `train` starts from.
+
+    `mode`: cold is `train.weights`, warm is the champion; auto tries both for `epochs` epochs each,
+    and validation chooses.
+    """
+
+    mode: Literal["cold", "warm", "auto"]
+    epochs: Count
+
+
 class Params(Section):
     """params.yaml."""
 
@@ -358,6 +369,7 @@ class Params(Section):
     pack: Pack
     balance: Balance
     model: AnyModel
+    start: Start
     train: Training
     finetune: Training
     baseline: Baseline
@@ -383,6 +395,19 @@ class Params(Section):
         return refuse(
             self, [key + m for key, items in lists.items() for m in misfits(items, shape)]
         )
+
+    @model_validator(mode="after")
+    def _trials_are_short_trainings(self) -> Self:
+        if self.start.mode != "auto":
+            return self
+        epochs, most = self.start.epochs, self.train.epochs
+        fewest = getattr(self.train.schedule, "warmup_epochs", 0)
+        mistakes = []
+        if epochs < fewest:
+            mistakes = [f"at least train.schedule.warmup_epochs, {fewest:g}"]
+        elif epochs > most:
+            mistakes = [f"at most train.epochs, {most}"]
+        return refuse(self, [f"start.epochs: got {epochs}, need {need}" for need in mistakes])
 
     def section(self, name: str) -> dict[str, Any]:
         """Return one section as plain values, for digests and logs."""

@@ -18,12 +18,16 @@ EMBEDDINGS = Path("data/embeddings")
 PREDICTIONS = Path("data/predictions")  # <model>.parquet: test rows with posteriors
 
 MODELS = Path("models")
+START = MODELS / "start"  # what the stage start chose
+START_BUNDLE = START / "bundle"  # the champion, of a warm start
+CHAMPION_FILE = "champion.json"  # in START: which one it was; null of a cold start
 BASE = MODELS / "base"
 TUNED = MODELS / "tuned"
 FINAL = MODELS / "final"  # the weights of BASE or TUNED, with views and a temperature
 
 REPORTS = Path("reports")
 DATA_REPORT = REPORTS / "data.json"
+START_REPORT = REPORTS / "start.json"
 HISTORY = REPORTS / "history"  # <model>.json: one record per epoch
 PICTURES = REPORTS / "pictures"  # one folder per stage
 

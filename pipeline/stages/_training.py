@@ -9,7 +9,7 @@ from pipeline.runtime.tracking.store import check_address, tracking_uri
 from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.runtime.training.run import run_training
 from pipeline.stages._paths import HISTORY, MODELS, compute_file
-from pipeline.stages._trained import trained
+from pipeline.stages._trained import planned, trained
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import make_job
@@ -49,6 +49,8 @@ def training_job(params: Params, stage: str) -> Job:
         PipelineError: images or weights that are not there, or do not fit.
     """
     inputs = trained(params, stage)
+    # Those of a warm start come with the stage's inputs.
+    named = inputs.recipe.weights == planned(params, stage).recipe.weights
     for folder in (*inputs.images, inputs.validation):  # before weights, which come from them
         if not folder.is_dir():
             raise missing(folder)
@@ -58,7 +60,7 @@ def training_job(params: Params, stage: str) -> Job:
         inputs.recipe,
         images=inputs.images,
         validation=inputs.validation,
-        initial=find_initial_weights(params, inputs.recipe, stage),
+        initial=find_initial_weights(params, inputs.recipe, stage if named else ""),
     )
 
 

@@ -14,7 +14,7 @@ from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.runtime.ray.fit import autotune
 from pipeline.stages._paths import compute_file
-from pipeline.stages._trained import trained
+from pipeline.stages._trained import planned
 from pipeline.stages._training import read_choice
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import make_trial_job
@@ -23,7 +23,7 @@ from pipeline.vision.training.make_job import make_trial_job
 def run(params: Params) -> None:
     """Write models/compute/train.json and models/compute/finetune.json."""
     for stage in ("train", "finetune"):
-        file, inputs = compute_file(stage), trained(params, stage)
+        file, inputs = compute_file(stage), planned(params, stage)
         job = make_trial_job(
             stage,
             params.model,

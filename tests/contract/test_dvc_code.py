@@ -24,6 +24,7 @@ PLUMBING = (
     "pipeline/runtime/session/event_log.py",
     "pipeline/runtime/tracking/uploader.py",
     "pipeline/runtime/training/run.py",
+    "pipeline/stages/start.py",
     "infra/requirements.lock",
     "infra/setup.sh",
 )

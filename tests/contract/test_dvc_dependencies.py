@@ -33,8 +33,8 @@ PLUMBING = {
 DECIDING = {"pipeline.params.choices"}
 # These only hand work on to what the walk finds behind them.
 STARTERS = {"pipeline.stages.train", "pipeline.stages.finetune", "pipeline.stages._training"}
-# What autotune chose is kept, whatever code chose it.
-KEPT = {"autotune"}
+# What these chose is kept, whatever code chose it.
+KEPT = {"autotune", "start"}
 # register changes what lies outside the repository and therefore runs every time.
 ALWAYS = {"register"}
 # Files directly in these folders are units of their own.
@@ -66,6 +66,7 @@ HANDED_ON = {
         for stage in ("train", "finetune")
         for key in ("accumulate", "global_batch_size", "precision", "trainable")
     },
+    "start": {"model", "start", "train", "register.alias", "register.name"},
     "train": {"model", "train"},
     "finetune": {"model", "finetune"},
 }

@@ -18,8 +18,9 @@ EXPECTED = {
     "split": {"split"},
     "pack": {"pack"},
     "balance": {"balance"},
-    "model": {"autotune", "train", "finetune"},
-    "train": {"train", "evaluate"},
+    "model": {"autotune", "start", "train", "finetune"},
+    "start": {"start"},
+    "train": {"start", "train", "evaluate"},
     "finetune": {"finetune", "evaluate"},
     "baseline": {"baseline"},
     "evaluate": {"baseline", "evaluate", "tta", "register"},
@@ -78,4 +79,5 @@ def test_every_section_is_expected():
 )
 def test_a_changed_value_reruns_the_stages_that_depend_on_it(answers, section, key):
     asked = {"autotune"} if section in ("train", "finetune") and key in QUESTION else set()
+    asked |= {"start"} if section == "register" and key in ("alias", "name") else set()
     assert set(answers[f"{section}.{key}"]) == EXPECTED[section] | asked

@@ -48,7 +48,7 @@ def test_torchrun_trains_what_is_out_of_date_and_dvc_does_the_rest(stubs, alloca
     assert done.returncode == 0, done.stderr
     assert (allocation / "calls").read_text().splitlines() == [
         "scontrol show hostnames n[1-3]",
-        "dvc repro autotune",
+        "dvc repro start",
         "dvc status --quiet train",
         "srun --kill-on-bad-exit=1 torchrun --nnodes=3 --nproc-per-node=4 --rdzv-backend=c10d"
         " --rdzv-endpoint=n1:23456 --rdzv-id=123456-train -m pipeline train",

@@ -133,7 +133,7 @@ def test_the_command_line_imports_nothing_heavy():
     assert not _loaded_by("import pipeline.cli") & heavy
 
 
-@pytest.mark.parametrize("stage", ["train", "finetune"])
+@pytest.mark.parametrize("stage", ["start", "train", "finetune"])
 def test_a_trainings_driver_starts_without_torch(stage):
     """It only hands the work on, and what it imports first stands before the first step."""
     assert not _loaded_by(f"import pipeline.stages.{stage}") & {"torch", "ray", "mlflow"}

@@ -43,6 +43,8 @@ _WEIGHTS = Path(".convoy/weights")
 _DIGESTS = Path(".convoy/digests.json")
 # Seconds that a job has to save a checkpoint when it is stopped.
 _STOP_WAIT_S = "15"
+# Stages whose first weights a job needs, where these are not the stage itself.
+_WEIGHTS_NEEDED = {"repro": ("start", "train", "finetune"), "start": ("start", "train")}
 _QUICK_S = 5.0  # with a storage that is asked for the first time
 
 
@@ -117,8 +119,8 @@ class SentJob:
         self._params, self._storage = params, Storage(params.resources.storage)
         self._folder = folder
         self._server = JobServer(str(params.resources.address))
-        stages = ("train", "finetune") if stage == "repro" else (stage,)
-        self._weights = {name: found for name in stages if (found := _weights(params, name))}
+        needs = _WEIGHTS_NEEDED.get(stage, (stage,))
+        self._weights = {name: found for name in needs if (found := _weights(params, name))}
         extra = [str(weights["weights"]) for weights in self._weights.values()]
         self._tree = snapshot(folder, [*carried, *extra], DigestCache(folder, _DIGESTS))
         identity = values_digest(
@@ -288,6 +290,11 @@ def _listing(params: Params) -> str:
 
 def _weights(params: Params, stage: str) -> dict[str, object]:
     """Find first weights that are none of the stage's inputs, and copy them into the workspace."""
+    if stage == "start":
+        from pipeline.runtime.training.champion import find_champion
+
+        champion = None if params.start.mode == "cold" else find_champion(params)
+        return champion.values() if champion else {}
     recipes: dict[str, Training] = {"train": params.train, "finetune": params.finetune}
     recipe = recipes.get(stage)
     if recipe is None or recipe.weights is None:

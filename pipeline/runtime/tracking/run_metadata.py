@@ -65,6 +65,7 @@ def gather_metadata(params: Params, trained: Trained, digest: str) -> RunMetadat
             "mlflow.source.type": "LOCAL",
             "convoy.recipe": recipe_line(params, trained.recipe),
             "convoy.data": digest,
+            **trained.tags,
             **provenance(trained.inputs),
         },
         datasets={

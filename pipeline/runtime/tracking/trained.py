@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.params import Params
@@ -19,12 +19,14 @@ class Trained:
         recipe: how to train.
         images: folders of packed training images.
         validation: folder of packed validation images.
+        tags: further ones of its run.
     """
 
     stage: str
     recipe: Training
     images: tuple[Path, ...]
     validation: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Path]:

@@ -1,8 +1,12 @@
 """The network and the trainer of one worker, built from a job."""
 
+from pathlib import Path
+
 import torch
 
 from pipeline.errors import PipelineError, some
+from pipeline.vision.bundle.description import read_description
+from pipeline.vision.bundle.digest import DESCRIPTION_FILE
 from pipeline.vision.networks import Classifier
 from pipeline.vision.networks import build_network as build_by_name
 from pipeline.vision.training.batches import Share
@@ -23,7 +27,9 @@ def build_network(job: Job) -> tuple[Classifier, Loaded | None]:
     torch.manual_seed(job.recipe.seed)
     shape = job.preprocessing.channels, job.preprocessing.height, job.preprocessing.width
     network = build_by_name(job.network, job.args, shape, len(job.classes))
-    loaded = load_weights(network, job.weights) if job.weights else None
+    loaded = None
+    if job.weights:
+        loaded = load_weights(network, job.weights, head=_may_share_classes(job, job.weights))
     if loaded and "head.weight" in loaded.new:
         network.silence_head()
     if loaded and job.recipe.trainable != "all":
@@ -42,6 +48,13 @@ def build_trainer(job: Job, share: Share, device: torch.device, compute: Compute
     if share.workers > 1 and job.recipe.sync_batch_norm:
         synchronise_norms(network)
     return Trainer(network, job, Worker(share, device, compute.arithmetic), loaded)
+
+
+def _may_share_classes(job: Job, weights: Path) -> bool:
+    """Whether rows of a head mean the same classes; only a bundle says which they are."""
+    if not (weights / DESCRIPTION_FILE).is_file():
+        return True
+    return read_description(weights).classes == job.classes
 
 
 def _check_nothing_random_is_frozen(loaded: Loaded, trainable: str) -> None:

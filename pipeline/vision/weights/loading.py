@@ -51,12 +51,13 @@ def weights_file(source: Path) -> Path:
     return source / WEIGHTS_FILE if source.is_dir() else source
 
 
-def load_weights(network: Classifier, source: Path) -> Loaded:
+def load_weights(network: Classifier, source: Path, *, head: bool = True) -> Loaded:
     """Copy every tensor of `source` that fits into `network`, as `load_tensors` does.
 
     Args:
         network: changed in place.
         source: a .safetensors file, or a bundle folder.
+        head: whether that of the source may fill the network's, if it has as many classes.
 
     Raises:
         PipelineError: no such file, not safetensors, or nothing in it fits.
@@ -71,10 +72,12 @@ def load_weights(network: Classifier, source: Path) -> Loaded:
         ) from error
     except (SafetensorError, OSError) as error:
         raise PipelineError(f"{path} is not a whole safetensors file: {error}") from error
-    return load_tensors(network, tensors, str(path))
+    return load_tensors(network, tensors, str(path), head=head)
 
 
-def load_tensors(network: Classifier, tensors: Mapping[str, Tensor], source: str) -> Loaded:
+def load_tensors(
+    network: Classifier, tensors: Mapping[str, Tensor], source: str, *, head: bool = True
+) -> Loaded:
     """Copy every tensor that fits into `network`.
 
     Tensors of the plain network (torchvision's names, say) fill the extractor, and the head if
@@ -85,6 +88,7 @@ def load_tensors(network: Classifier, tensors: Mapping[str, Tensor], source: str
         network: changed in place.
         tensors: by name.
         source: where they come from, for the message.
+        head: whether the head may be filled.
 
     Raises:
         PipelineError: nothing fits.
@@ -96,7 +100,7 @@ def load_tensors(network: Classifier, tensors: Mapping[str, Tensor], source: str
     skipped = []
     for name, tensor in tensors.items():
         target = _place(name, own, network.head_name)
-        if target is None:
+        if target is None or (target.startswith("head.") and not head):
             skipped.append(name)
         elif own[target].shape == tensor.shape:
             loaded[target] = tensor

@@ -51,3 +51,14 @@ def test_where_a_stage_runs(ran, capsys, monkeypatch, stage, address, root, plac
     assert capsys.readouterr().out == (
         f"{stage}: runs here, since not all nodes can read data.root, {root}\n" if local else ""
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "place"),
+    [("cold", ("here", None)), ("warm", ("here", None)), ("auto", ("cluster", "start"))],
+)
+def test_only_a_start_that_is_tried_is_worth_a_cluster(ran, mode, place):
+    params = params_at("http://head:8265")
+    start = params.start.model_copy(update={"mode": mode})
+    _stages.run_stage("start", params.model_copy(update={"start": start}))
+    assert ran == [place]

@@ -17,6 +17,9 @@ from pipeline.runtime.jobs.spec import (
 )
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import Tree
+from pipeline.runtime.training import champion
+from pipeline.runtime.training.champion import Champion
+from pipeline.runtime.training.champion import find_champion as job_champion
 from tests.job_server import ended
 
 OUTS = ("data/split.parquet",)
@@ -405,3 +408,33 @@ def test_results_can_be_saved_again(storage, written):
 
 def test_package_digest_is_that_of_the_package():
     assert send.code_digest() == package.code_digest()
+
+
+def test_the_champion_of_the_sender_travels_where_a_start_is_to_be_chosen(
+    params, server, monkeypatch, tmp_path
+):
+    folder, asked = Path(".convoy/champions/digest"), []
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    found = Champion(folder, "digest", "digits", "3", {"split.seed": "0"})
+    monkeypatch.setattr(champion, "find_champion", lambda _: asked.append(1) or found)
+
+    def sent(stage, mode):
+        start = params.start.model_copy(update={"mode": mode})
+        return SentJob(params.model_copy(update={"start": start}), stage, [], OUTS, about=None)
+
+    for stage in ("start", "repro"):
+        assert not asked
+        cold, auto = sent(stage, "cold"), sent(stage, "auto")
+        assert asked.pop()
+        assert [file.path for file in auto._tree.files] == [f"{folder}/model.safetensors"]
+        assert auto.spec.identity != cold.spec.identity
+        # What the job then finds is what its sender has found.
+        for name, value in auto._context(1).environment().items():
+            monkeypatch.setenv(name, value)
+        assert job_champion(params) == found
+        monkeypatch.setenv("CONVOY_JOB", cold._context(1).environment()["CONVOY_JOB"])
+        assert job_champion(params) is None
+        monkeypatch.delenv("CONVOY_JOB")
+    sent("train", "auto")
+    assert not asked

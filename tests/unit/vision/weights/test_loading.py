@@ -42,6 +42,16 @@ def test_a_plain_network_fills_the_extractor_and_the_head_stays_new(network, tmp
     )
 
 
+def test_a_head_of_other_classes_is_left_out_whatever_it_is_called(network):
+    source = build_network("resnet20", {}, (3, 32, 32), 5)
+    for tensors in (source.state_dict(), plain_file(source, "linear")):
+        before = network.head.weight.clone()
+        loaded = load_tensors(network, tensors, "a test", head=False)
+        assert len(loaded.skipped) == 2
+        assert loaded.new == ("head.weight", "head.bias")
+        assert torch.equal(network.head.weight, before)
+
+
 @pytest.mark.parametrize(
     ("name", "head"),
     [
