@@ -1,10 +1,10 @@
 """Whether more labels of new images are wrong than a model's mistakes explain.
 
-A model contradicts a label when it answers another class. Some of that are its own mistakes, and
-how many to expect is known from reference images, which it did not learn from either. So the share
-of contradicted labels is compared, over all images and class by class, whatever mix of classes the
-new images have. No threshold is estimated, so that it does not matter how sure of itself the model
-is.
+A model contradicts a label when another class is more probable by 0.5. Some of these are its own
+mistakes, and how many to expect is known from reference images, which it did not learn from either.
+So the share of contradicted labels is compared, over all images and class by class, whatever mix of
+classes the new images have. The margin is fixed, and not estimated from the reference as thresholds
+of confident learning would be: so both sides are counted alike.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from pipeline.evaluation.metrics.scores import Floats, Ints
 
 # n class numbers as given, and n x k posteriors.
 Labelled = tuple[npt.NDArray[np.integer], Floats]
-# Of the probabilities of another class and of the given one: so much less is no contradiction.
+# Least difference of the probabilities of another class and of the given one in a contradiction.
 MARGIN = 0.5
 Scope = Literal["all", "given", "suggested"]
 
@@ -67,7 +67,7 @@ class LabelNoise:
         shares: by scope, the smallest p-value first; none without images on both sides.
         rows: of the suspects among the new images, the most suspicious first.
         suggested: their most probable classes.
-        score: the probability of the suggested class minus that of the given one, in [0, 1].
+        score: the probability of the suggested class minus that of the given one, in [0.5, 1].
     """
 
     shares: tuple[SuspectShare, ...]
@@ -141,14 +141,15 @@ def judge_labels(
       both sides together, the new ones' suspects are hypergeometric (Fisher's exact test; over all
       classes Gart's exact test of a common odds ratio, 1970);
     - images that are taken for one class: which share of them is of other classes depends on the
-      mix of classes. That of the new images is estimated from their answers, not from their labels
-      (Lipton, Wang and Smola 2018, Detecting and Correcting for Label Shift with Black Box
-      Predictors), and images of the reference are weighted by it. The p-value is the beta-binomial
-      form of Fisher's test, with the effective number of these weighted images (Kish 1965); with
-      equal mixes, hence equal weights, it is Fisher's.
+      mix of classes. That of the new images is estimated from what they are taken for, not from
+      their labels (Lipton, Wang and Smola 2018, Detecting and Correcting for Label Shift with Black
+      Box Predictors), and images of the reference are weighted by it. The p-value is the
+      beta-binomial form of Fisher's test, with the effective number of these weighted images (Kish
+      1965); with equal mixes, hence equal weights, it is Fisher's.
 
     Args:
-        reference: labels and posteriors of images with labels that are trusted.
+        reference: labels and posteriors of images whose labels are trusted; the model's posteriors
+            with its temperature.
         new: likewise of the new images, by the same model.
         classes: k names.
         seed: of the draw of one image of each unit.
