@@ -14,6 +14,7 @@ class mix in which the first half of the classes is some times as frequent as th
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--size", type=int, default=300, help="images of each side")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     torch.set_num_threads(usable_cores())
     pools = [make_pool(arguments, seed) for seed in range(arguments.networks)]
     show_drift(pools, arguments.calls, arguments.size)

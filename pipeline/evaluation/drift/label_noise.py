@@ -1,10 +1,10 @@
 """Whether more labels of new images are wrong than a model's mistakes explain.
 
-A model contradicts a label when it answers another class. Some of that are its own mistakes, and
-how many to expect is known from reference images, which it did not learn from either. So the share
-of contradicted labels is compared, over all images and class by class, whatever mix of classes the
-new images have. No threshold is estimated, so that it does not matter how sure of itself the model
-is.
+A model contradicts a label when another class is more probable by 0.5. Some of these are its own
+mistakes, and how many to expect is known from reference images, which it did not learn from either.
+So the share of contradicted labels is compared, over all images and class by class, whatever mix of
+classes the new images have. The margin is fixed, and not estimated from the reference as thresholds
+of confident learning would be: so both sides are counted alike.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ from pipeline.evaluation.metrics.scores import Floats, Ints
 
 # n class numbers as given, and n x k posteriors.
 Labelled = tuple[npt.NDArray[np.integer], Floats]
+# Least difference of the probabilities of another class and of the given one in a contradiction.
+MARGIN = 0.5
 Scope = Literal["all", "given", "suggested"]
 
 
@@ -65,7 +67,7 @@ class LabelNoise:
         shares: by scope, the smallest p-value first; none without images on both sides.
         rows: of the suspects among the new images, the most suspicious first.
         suggested: their most probable classes.
-        score: the probability of the suggested class minus that of the given one, in [0, 1].
+        score: the probability of the suggested class minus that of the given one, in [0.5, 1].
     """
 
     shares: tuple[SuspectShare, ...]
@@ -139,37 +141,50 @@ def judge_labels(
       both sides together, the new ones' suspects are hypergeometric (Fisher's exact test; over all
       classes Gart's exact test of a common odds ratio, 1970);
     - images that are taken for one class: which share of them is of other classes depends on the
-      mix of classes. That of the new images is estimated from their answers, not from their labels
-      (Lipton, Wang and Smola 2018, Detecting and Correcting for Label Shift with Black Box
-      Predictors), and images of the reference are weighted by it. The p-value is the beta-binomial
-      form of Fisher's test, with the effective number of these weighted images (Kish 1965); with
-      equal mixes, hence equal weights, it is Fisher's.
+      mix of classes. That of the new images is estimated from what they are taken for, not from
+      their labels (Lipton, Wang and Smola 2018, Detecting and Correcting for Label Shift with Black
+      Box Predictors), and images of the reference are weighted by it. The p-value is the
+      beta-binomial form of Fisher's test, with the effective number of these weighted images (Kish
+      1965); with equal mixes, hence equal weights, it is Fisher's.
 
     Args:
-        reference: labels and posteriors of images with labels that are trusted.
+        reference: labels and posteriors of images whose labels are trusted; the model's posteriors
+            with its temperature.
         new: likewise of the new images, by the same model.
         classes: k names.
         seed: of the draw of one image of each unit.
         units_reference: n, see `choose_sides`.
         units_new: m.
     """
-    answers = [posteriors.argmax(axis=1) for _, posteriors in (reference, new)]
+    said = [_suggested(*one) for one in (reference, new)]
     labels, posteriors = new
-    rows = np.flatnonzero(answers[1] != labels)
-    score = posteriors[rows, answers[1][rows]] - posteriors[rows, labels[rows]]
+    rows = np.flatnonzero((said[1] >= 0) & (said[1] != labels))
+    score = posteriors[rows, said[1][rows]] - posteriors[rows, labels[rows]]
     order = np.argsort(-score, kind="stable")
 
     sizes = len(reference[0]), len(labels)
     sides = choose_sides(sizes, (units_reference, units_new), np.random.default_rng(seed))
-    before = _joint(reference[0][sides.reference], answers[0][sides.reference], len(classes))
-    after = _joint(labels[sides.new], answers[1][sides.new], len(classes))
+    before = _joint(reference[0][sides.reference], said[0][sides.reference], len(classes))
+    after = _joint(labels[sides.new], said[1][sides.new], len(classes))
     shares = _compare(_scopes(before, after, classes))
-    return LabelNoise(shares, rows[order], answers[1][rows[order]], score[order])
+    return LabelNoise(shares, rows[order], said[1][rows[order]], score[order])
 
 
-def _joint(labels: npt.NDArray[np.integer], answers: npt.NDArray[np.integer], k: int) -> Ints:
-    """Count images by given class and answer: k x k."""
-    return np.bincount(labels.astype(np.int64) * k + answers, minlength=k * k).reshape(k, k)
+def _suggested(labels: npt.NDArray[np.integer], posteriors: Floats) -> Ints:
+    """Return the class that the model takes each image for, or -1: n class numbers.
+
+    It is -1 where that is not the given class, and hardly more probable.
+    """
+    rows = np.arange(len(labels))
+    best = posteriors.argmax(axis=1)
+    margin = posteriors[rows, best] - posteriors[rows, labels]
+    return np.where((best == labels) | (margin >= MARGIN), best, -1).astype(np.int64)
+
+
+def _joint(labels: npt.NDArray[np.integer], said: Ints, k: int) -> Ints:
+    """Count images by given and suggested class: k x (k + 1), the last column is for neither."""
+    cells = labels.astype(np.int64) * (k + 1) + np.where(said >= 0, said, k)
+    return np.bincount(cells, minlength=k * (k + 1)).reshape(k, k + 1)
 
 
 def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
@@ -195,9 +210,10 @@ def _by_given(
     scope: Scope, name: str | None, before: Ints, after: Ints, rows: npt.NDArray[np.intp]
 ) -> _Counts:
     """Compare the images of some given classes, each class at its own rate."""
-    images, reference_images = after.sum(axis=1)[rows], before.sum(axis=1)[rows]
-    suspects = images - after[rows, rows]
-    reference_suspects = reference_images - before[rows, rows]
+    (images, suspects), (reference_images, reference_suspects) = (
+        (joint.sum(axis=1)[rows], joint[:, :-1].sum(axis=1)[rows] - joint[rows, rows])
+        for joint in (after, before)
+    )
     chances = np.ones(1)
     for m, n, total in zip(images, reference_images, suspects + reference_suspects, strict=True):
         of_class = hypergeom.pmf(np.arange(total + 1), n + m, total, m)

@@ -136,11 +136,15 @@ def test_a_class_with_wrong_labels_is_found_by_name(filed):
 
 
 def test_suspects_are_listed_with_what_the_model_would_say():
-    said = np.array([[0.9, 0.1], [0.3, 0.7], [0.05, 0.95], [0.2, 0.8]])
-    judged = judge_labels(answered([[5, 0], [0, 5]]), (np.array([0, 0, 0, 1]), said), "ab")
+    said = np.array([[0.9, 0.1], [0.2, 0.8], [0.05, 0.95], [0.2, 0.8], [0.3, 0.7]])
+    judged = judge_labels(answered([[5, 0], [0, 5]]), (np.array([0, 0, 0, 1, 0]), said), "ab")
     assert judged.rows.tolist() == [2, 1]
     assert judged.suggested.tolist() == [1, 1]
-    assert judged.score.tolist() == pytest.approx([0.9, 0.4])
+    assert judged.score.tolist() == pytest.approx([0.9, 0.6])
+    # The last is hardly contradicted: an image, no suspect, and taken for neither class.
+    shares = shares_of(judged)
+    assert (shares["given", "a"].suspects, shares["given", "a"].images) == (2, 4)
+    assert (shares["suggested", "b"].suspects, shares["suggested", "b"].images) == (2, 3)
 
 
 def test_copies_of_one_mistake_count_once():
