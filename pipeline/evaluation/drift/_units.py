@@ -8,7 +8,7 @@ import numpy.typing as npt
 Units = npt.NDArray[np.integer]
 
 # With fewer units on a side, a test has no power worth its false alarms.
-FEWEST = 20
+FEWEST = 10
 
 
 @dataclass(frozen=True)

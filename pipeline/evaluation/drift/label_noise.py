@@ -43,7 +43,7 @@ class SuspectShare:
         excess: share of suspects minus the expected share, in [-1, 1].
         interval: 95 %, of the excess.
         p: one-sided; exact but for 'suggested', see `judge_labels`.
-        corrected_p: for the number of scopes (Holm 1979).
+        corrected_p: for the number of scopes.
     """
 
     scope: Scope
@@ -267,9 +267,16 @@ def _by_answer(name: str, i: int, before: Ints, after: Ints, weights: Floats) ->
 
 
 def _compare(scopes: Sequence[_Counts]) -> tuple[SuspectShare, ...]:
-    """Correct the p-values for their number (Holm 1979), the smallest first."""
+    """Correct the p-values for their number, the smallest first.
+
+    The question about all images has half of the weight, whatever the number of classes: with few
+    new images it is the only one that can be answered (weighted procedure of Holm 1979).
+    """
+    weights = [0.5 if one.scope == "all" else 0.5 / max(len(scopes) - 1, 1) for one in scopes]
+    ordered = sorted(zip(scopes, weights, strict=True), key=lambda pair: pair[0].p / pair[1])
     shares, corrected = [], 0.0
-    for done, one in enumerate(sorted(scopes, key=lambda scope: scope.p)):
-        corrected = min(1.0, max(corrected, (len(scopes) - done) * one.p))
+    for done, (one, weight) in enumerate(ordered):
+        left = sum(weight for _, weight in ordered[done:])
+        corrected = min(1.0, max(corrected, one.p * left / weight))
         shares.append(one.corrected(corrected))
     return tuple(shares)

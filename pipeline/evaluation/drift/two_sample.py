@@ -5,7 +5,7 @@ fitted its training images, and new ones differ from these without any drift.
 
 All p-values are of permutation tests: under the hypothesis that reference and new images are drawn
 alike, P(p <= a) <= a holds for every a and every number of images. They count one image of each
-unit, see `choose_sides`, and are None with fewer than 20 units on a side.
+unit, see `choose_sides`, and are None with fewer than 10 units on a side.
 """
 
 from collections.abc import Sequence
