@@ -115,9 +115,7 @@ def write_images(
         pass
 
 
-def _write_piece(
-    rows: Sequence[tuple[int, str]], root: Path, side: int, *, grey: bool
-) -> None:
+def _write_piece(rows: Sequence[tuple[int, str]], root: Path, side: int, *, grey: bool) -> None:
     for number, label in rows:
         cv2.imwrite(str(place(root, number, label)), picture(number, side, grey=grey))
 

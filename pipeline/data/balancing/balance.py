@@ -57,7 +57,9 @@ class Policies:
             PipelineError: see `Augmenter`.
         """
         own = label in self.per_class
-        return Augmenter(self._of(label), shape, f"balance.per_class.{label}" if own else "balance.policy")
+        return Augmenter(
+            self._of(label), shape, f"balance.per_class.{label}" if own else "balance.policy"
+        )
 
     def digest(self, label: str) -> bytes:
         """Hash the policy of one class."""
@@ -213,6 +215,7 @@ def write_balanced(
     policies: Policies,
     folder: Path,
     workers: int | None = None,
+    *,
     kept: ImageSet | None = None,
 ) -> None:
     """Make the copies and write them as shards to `folder`; originals stay where they are.

@@ -51,6 +51,7 @@ def pack(
     info: SetInfo,
     folder: Path,
     workers: int | None = None,
+    *,
     kept: ImageSet | None = None,
 ) -> None:
     """Preprocess images, in the order given, and write them as shards to `folder`.

@@ -36,7 +36,7 @@ def _index(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _splits(rows: list[dict[str, Any]], seed: int = 0, across: Any = "stop") -> dict[str, str]:
-    table = split_table(_index(rows), seed, SHARES, across)
+    table = split_table(_index(rows), seed, SHARES, across).table
     return dict(zip(table["path"].to_pylist(), table["split"].to_pylist(), strict=True))
 
 
@@ -61,7 +61,7 @@ def test_each_image_follows_from_its_content_and_the_seed() -> None:
 
 def test_the_table_has_the_columns_of_the_index_but_the_problem() -> None:
     rows = [*_rows({"a": 9, "b": 9}), _row("a/x", problem="truncated: x", cluster=None)]
-    table = split_table(_index(rows), 0, SHARES, "stop")
+    table = split_table(_index(rows), 0, SHARES, "stop").table
     assert table.schema.equals(SPLIT)
     assert table.column_names == [name for name in INDEX.names if name != "problem"]
     assert table["path"].to_pylist() == sorted(row["path"] for row in rows[:-1])
