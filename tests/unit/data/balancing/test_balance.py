@@ -7,7 +7,7 @@ import pytest
 from pipeline.data.balancing.balance import (
     Policies,
     class_targets,
-    copy_id,
+    copy_ids,
     plan_copies,
     spread_copies,
     write_balanced,
@@ -134,7 +134,7 @@ def test_synthetic_rows_name_their_parents_in_train(tmp_path):
         assert parent == copy.parent
         assert made.labels[row] == train.labels[parent]
         assert made.paths[row] == train.paths[parent]
-        assert made.ids[row] == copy_id(train.ids[parent], copy.number)
+    assert made.ids == copy_ids(train, copies, POLICIES)
     assert len({*made.ids, *train.ids}) == 9 + 9
     pixels = made.gather(np.arange(9))
     assert len({image.tobytes() for image in pixels}) == 9
