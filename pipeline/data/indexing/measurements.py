@@ -110,11 +110,11 @@ def _measure_piece(source: ImageSource, limits: Limits, images: Sequence[_Image]
 def _cache_key(folder: Place, limits: Limits) -> str:
     """Name all that a measurement depends on besides the image."""
     place = folder.resolve() if isinstance(folder, Path) else folder
-    text = f"{_measuring()}\n{place}\n{limits.max_pixels}\n{limits.min_side}"
+    text = f"{measuring()}\n{place}\n{limits.max_pixels}\n{limits.min_side}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _measuring() -> str:
+def measuring() -> str:
     """Return the versions of what decodes and hashes: of the libraries, and of our own code."""
     libraries = f"{PIL.__version__} {cv2.__version__} {np.__version__}"
     modules = (decode, strict, near_duplicates, verify)
