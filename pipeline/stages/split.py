@@ -49,8 +49,8 @@ def run(params: Params) -> None:
     print(f"split: {words}{note} -> {_paths.SPLIT}")
     if found.moved:
         print(
-            f"split: {len(found.moved)} images are in another split than before, since new or"
-            f" missing ones left no choice: {some(found.moved, 3)}"
+            "split: moved to another split, since new or missing images left no choice:"
+            f" {some(found.moved)}"
         )
     if table["group"].null_count == len(table):
         _hint(index, table)
