@@ -85,11 +85,22 @@ def find_hint(
     folders = [path.rpartition("/")[0] for path in paths]
     # A name counts within a folder: each folder may have its own 00001.png.
     for pattern in _PATTERNS:
-        names = groups_from(pattern, paths)
-        keys = [None if n is None else (f, n) for f, n in zip(folders, names, strict=True)]
-        if hint := _judge(pattern, paths, keys, classes):
-            return hint
+        if names := _most_named(pattern, paths):
+            keys = [None if n is None else (f, n) for f, n in zip(folders, names, strict=True)]
+            if hint := _judge(pattern, paths, keys, classes):
+                return hint
     return None
+
+
+def _most_named(pattern: str, paths: Sequence[str]) -> list[str | None]:
+    """Name the group of each path; nothing as soon as too few can have one for a hint."""
+    names: list[str | None] = []
+    piece = max(len(paths) // 20, 100)
+    for start in range(0, len(paths), piece):
+        names += groups_from(pattern, paths[start : start + piece])
+        if len(paths) - names.count(None) < _NAMED * len(paths):
+            return []
+    return names
 
 
 def crossing(groups: Sequence[str | None], splits: Sequence[str]) -> tuple[int, int]:

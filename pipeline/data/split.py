@@ -1,35 +1,41 @@
 """Which images train, which choose, which judge.
 
-Each picture's split depends on its own key and the seed alone, never on the other images. So the
-shares of each class hold in expectation, not exactly: a split that is exact for every class has to
-move images when others are added, and a test image that was once trained on judges nothing.
+Where an image is new, its split depends on its own key and the seed alone, never on the other
+images. So the shares of each class hold in expectation, not exactly: a split that is exact for
+every class has to move images when others are added, and a test image that was once trained on
+judges nothing.
 
 What keeps together is a unit: all images of one group, and all near duplicates of each other.
 Its key is the name of its group (the smallest of several) or else the smallest content hash in
-it. Adding images to a group, or images unlike all others, moves none. A new near duplicate joins
-the split of the picture it resembles, except when its hash is the smaller (1 in 2 for a single
-picture), or it brings a group along, and that draws another split: then both move there. No rule
-that looks at content alone can do better, since it cannot know which of the two came first.
+it.
+
+Where an image was placed before, it stays, and new images of its unit follow it. When new images
+link placed ones of different splits, all of them train if one of them did, else they go to val: a
+test image that was trained on, or chosen by, judges nothing, and the other way does no harm. A
+class that lacks a split gets the unit whose draw is nearest; one that was placed before is moved
+only where no new one can be.
 """
 
 import hashlib
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.data.tables import SPLIT
 from pipeline.errors import PipelineError, some
 
 SPLITS = ("train", "val", "test")
+# Their numbers. Of several splits of one unit the lowest wins.
+_TRAIN, _VAL, _TEST = range(3)
+_NONE, _DROPPED = 3, 4
 
-Texts = npt.NDArray[Any]
+Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -40,23 +46,20 @@ class Shares:
     test: float
 
 
-@dataclass
-class _Unit:
-    """Images that stay together.
+@dataclass(frozen=True)
+class Placement:
+    """Where all images go.
 
     Attributes:
-        key: what its draw depends on.
-        draw: in [0, 1).
-        rows: of the table.
-        labels: the classes of its rows.
-        split: where it goes.
+        table: `SPLIT`, sorted by path.
+        exceptions: the splits of the images that their keys and the seed alone put elsewhere, by
+            content hash.
+        moved: paths of the images that were in another split before.
     """
 
-    key: str
-    draw: float
-    rows: list[int]
-    labels: frozenset[str]
-    split: str = "train"
+    table: pa.Table
+    exceptions: dict[str, str]
+    moved: list[str]
 
 
 def split_table(
@@ -64,7 +67,8 @@ def split_table(
     seed: int,
     shares: Shares,
     across_given_splits: Literal["stop", "allow", "drop"],
-) -> pa.Table:
+    placed: Sequence[tuple[str, str]] = (),
+) -> Placement:
     """Assign each usable row of the index to train, val or test.
 
     Given splits are kept. What is not given is drawn: a missing val or test from the images of
@@ -75,60 +79,72 @@ def split_table(
         seed: of the draws.
         shares: of the splits that are drawn.
         across_given_splits: what to do about units that lie in more than one given split.
-
-    Returns:
-        `SPLIT`, sorted by path.
+        placed: content hashes and splits of images that were placed before.
 
     Raises:
         PipelineError: such units and 'stop'; a class with too few units to be in every split.
     """
     usable = index.filter(pc.is_null(index["problem"]))
-    units = _units(usable, seed)
-    given = {split for split in usable["split"].to_pylist() if split in SPLITS[1:]}
-    # Where val or test is given, it is complete: what has no split trains.
-    column = pc.fill_null(usable["split"], "train") if given else usable["split"]
-    splits = np.array(column.to_pylist(), object)
-    leaks = _leaks(units, splits)
-    if leaks and across_given_splits == "stop":
-        raise PipelineError(_leak_message(usable, leaks, splits))
-    if across_given_splits == "drop":
-        splits = _drop(leaks, splits)
-    open_splits = [split for split in SPLITS[1:] if split not in given]
+    units, keys = _units(usable)
+    splits: Numbers = (
+        pc.fill_null(pc.index_in(usable["split"], value_set=pa.array(SPLITS)), _NONE)
+        .to_numpy()
+        .astype(np.int64)
+    )
+    given = {*splits.tolist()} & {_VAL, _TEST}
+    if given:
+        splits[splits == _NONE] = _TRAIN  # where val or test is given, it is complete
+        leaks = _leaks(units, splits)
+        if leaks and across_given_splits == "stop":
+            raise PipelineError(_leak_message(usable, leaks, splits))
+        if across_given_splits == "drop":
+            _drop(leaks, splits)
+    exceptions: dict[str, str] = {}
+    moved: list[str] = []
+    open_splits = [split for split in (_VAL, _TEST) if split not in given]
     if open_splits:
-        pool = _restrict(units, ~np.isin(splits, ["val", "test", "dropped"]), usable)
-        _draw(pool, open_splits, shares)
-        for unit in pool:
-            splits[unit.rows] = unit.split
-    _check_train(usable, splits)
-    return _table(usable, splits)
-
-
-def _units(usable: pa.Table, seed: int) -> list[_Unit]:
-    """Unite the rows that share a group or a cluster of near duplicates."""
-    groups, clusters = usable["group"].to_pylist(), usable["cluster"].to_pylist()
-    names = [
-        f"sha256:{cluster}" if group is None else f"group:{group}"
-        for group, cluster in zip(groups, clusters, strict=True)
-    ]
-    _, name_numbers = np.unique(names, return_inverse=True)
-    _, cluster_numbers = np.unique(clusters, return_inverse=True)
-    # A graph with names on one side and clusters on the other; each row is an edge.
-    offset = int(name_numbers.max(initial=-1)) + 1
-    size = offset + int(cluster_numbers.max(initial=-1)) + 1
-    edges = (name_numbers, cluster_numbers + offset)
-    graph = coo_array((np.ones(len(names), bool), edges), shape=(size, size))
-    numbers = connected_components(graph, directed=False)[1][name_numbers]
-    rows: dict[int, list[int]] = {}
-    for row, number in enumerate(numbers.tolist()):
-        rows.setdefault(number, []).append(row)
-    labels = usable["label"].to_pylist()
-    units = []
-    for members in rows.values():
-        key = min(names[row] for row in members)  # 'group:' sorts before 'sha256:'
-        units.append(
-            _Unit(key, _uniform(seed, key), members, frozenset(labels[r] for r in members))
+        free = np.flatnonzero((splits == _TRAIN) | (splits == _NONE))
+        pool = usable.take(free)
+        contents = pool["sha256"].to_pylist()
+        before = _placed_before(contents, placed, open_splits)
+        drawn, now = _place(
+            pool, units[free], keys, before, open_splits=open_splits, seed=seed, shares=shares
         )
-    return units
+        splits[free] = now
+        exceptions = {contents[row]: SPLITS[now[row]] for row in np.flatnonzero(now != drawn)}
+        paths = pool["path"].to_pylist()
+        moved = [paths[row] for row in np.flatnonzero((before != _NONE) & (now != before))]
+    _check_train(usable, splits)
+    return Placement(_table(usable, splits), exceptions, moved)
+
+
+def _units(usable: pa.Table) -> tuple[Numbers, list[str]]:
+    """Unite the rows that share a group or a cluster of near duplicates.
+
+    Returns:
+        The number of each row's unit, and the keys of the units.
+    """
+    clusters = usable["cluster"].combine_chunks().dictionary_encode()
+    names = [f"sha256:{name}" for name in clusters.dictionary.to_pylist()]
+    of_rows: Numbers = clusters.indices.to_numpy().astype(np.int64)
+    if usable["group"].null_count == len(usable):
+        return of_rows, names
+    united = list(range(len(names)))  # a cluster leads to another one of its unit, or to itself
+
+    def first_of(cluster: int) -> int:
+        while united[cluster] != cluster:
+            united[cluster] = cluster = united[united[cluster]]
+        return cluster
+
+    of_groups: dict[str, int] = {}
+    for group, cluster in zip(usable["group"].to_pylist(), of_rows.tolist(), strict=True):
+        if group is not None:
+            united[first_of(cluster)] = first_of(of_groups.setdefault(group, cluster))
+    units = np.array([first_of(cluster) for cluster in range(len(names))], np.int64)
+    for group, cluster in of_groups.items():
+        unit = units[cluster]
+        names[unit] = min(names[unit], f"group:{group}")  # 'group:' sorts before 'sha256:'
+    return units[of_rows], names
 
 
 def _uniform(seed: int, key: str) -> float:
@@ -137,18 +153,22 @@ def _uniform(seed: int, key: str) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def _leaks(units: list[_Unit], splits: Texts) -> list[_Unit]:
-    """Return the units that lie in more than one given split."""
-    return [unit for unit in units if len({s for s in splits[unit.rows] if s is not None}) > 1]
+def _leaks(units: Numbers, splits: Numbers) -> list[Numbers]:
+    """Return the rows of each unit that lies in more than one given split."""
+    order = np.argsort(units, kind="stable")
+    starts = np.flatnonzero(np.diff(units[order], prepend=-1))
+    lowest, highest = (of.reduceat(splits[order], starts) for of in (np.minimum, np.maximum))
+    rows = np.split(order, starts[1:])
+    leaks = [rows[unit] for unit in np.flatnonzero(lowest != highest)]
+    return sorted(leaks, key=lambda rows: int(rows[0]))
 
 
-def _leak_message(usable: pa.Table, leaks: list[_Unit], splits: Texts) -> str:
+def _leak_message(usable: pa.Table, leaks: list[Numbers], splits: Numbers) -> str:
     paths = usable["path"].to_pylist()
     pairs = []
-    for unit in leaks:
-        first = unit.rows[0]
-        other = next(row for row in unit.rows if splits[row] != splits[first])
-        pairs.append(f"{paths[first]} and {paths[other]}")
+    for rows in leaks:
+        other = next(row for row in rows if splits[row] != splits[rows[0]])
+        pairs.append(f"{paths[rows[0]]} and {paths[other]}")
     return (
         f"{len(leaks)} {'picture or group lies' if len(leaks) == 1 else 'pictures or groups lie'}"
         f" in more than one given split, as copies, near duplicates or by group: {some(pairs, 3)};"
@@ -157,95 +177,107 @@ def _leak_message(usable: pa.Table, leaks: list[_Unit], splits: Texts) -> str:
     )
 
 
-def _drop(leaks: list[_Unit], splits: Texts) -> Texts:
+def _drop(leaks: list[Numbers], splits: Numbers) -> None:
     """Take the rows out of train and val that resemble test, and out of train those of val."""
-    kept = splits.copy()
-    for unit in leaks:
-        judge = "test" if "test" in splits[unit.rows] else "val"
-        for row in unit.rows:
-            if splits[row] != judge:
-                kept[row] = "dropped"
-    return kept
+    for rows in leaks:
+        splits[rows[splits[rows] != splits[rows].max()]] = _DROPPED
 
 
-def _restrict(units: list[_Unit], wanted: npt.NDArray[np.bool_], usable: pa.Table) -> list[_Unit]:
-    """Return the units with only their wanted rows, without those that have none."""
-    labels = usable["label"].to_pylist()
-    restricted = []
-    for unit in units:
-        rows = [row for row in unit.rows if wanted[row]]
-        if rows:
-            classes = frozenset(labels[row] for row in rows)
-            restricted.append(_Unit(unit.key, unit.draw, rows, classes))
-    return restricted
+def _placed_before(
+    contents: list[str], placed: Sequence[tuple[str, str]], open_splits: list[int]
+) -> Numbers:
+    """Return the split in which each content was before; none where it may not be now."""
+    known: dict[str, int] = {}
+    for content, split in placed:
+        number = SPLITS.index(split)
+        if number in (_TRAIN, *open_splits):
+            known[content] = min(number, known.get(content, _NONE))
+    return np.array([known.get(content, _NONE) for content in contents], np.int64)
 
 
-def _draw(units: list[_Unit], open_splits: list[str], shares: Shares) -> None:
-    """Set each unit's split; every class gets into each open split and into train."""
-    test = shares.test if "test" in open_splits else 0.0
-    val = shares.val if "val" in open_splits else 0.0
-    intervals = {"test": (0.0, test), "val": (test, test + val), "train": (test + val, 1.0)}
-    intervals = {split: intervals[split] for split in (*open_splits, "train")}
-    for unit in units:
-        unit.split = next(s for s, (low, high) in intervals.items() if low <= unit.draw < high)
-    of_class: dict[str, list[_Unit]] = {}
-    for unit in units:
-        for label in unit.labels:
-            of_class.setdefault(label, []).append(unit)
-    _check_class_sizes(of_class, list(intervals))
-    counts = Counter((label, unit.split) for unit in units for label in unit.labels)
-    for label in sorted(of_class):
-        for split, interval in intervals.items():
-            if not counts[label, split]:
-                _move_nearest(of_class[label], label, split, interval, counts)
+def _place(
+    pool: pa.Table,
+    of_rows: Numbers,
+    keys: list[str],
+    before: Numbers,
+    *,
+    open_splits: list[int],
+    seed: int,
+    shares: Shares,
+) -> tuple[Numbers, Numbers]:
+    """Set the split of each row; every class gets into each open split and into train.
 
+    Args:
+        pool: the rows, n.
+        of_rows: the unit of each row, n.
+        keys: of all units.
+        before: the split in which each row was, n.
+        open_splits: val and test, or one of them.
+        seed: of the draws.
+        shares: of the splits that are drawn.
 
-def _check_class_sizes(of_class: dict[str, list[_Unit]], splits: list[str]) -> None:
-    small = {label: units for label, units in of_class.items() if len(units) < len(splits)}
-    if small:
-        found = some(
-            f"{label} has {len(units)} ({sum(len(unit.rows) for unit in units)} images)"
-            for label, units in sorted(small.items())
-        )
-        raise PipelineError(
-            f"each class needs {len(splits)} different pictures or groups to be in"
-            f" {', '.join(sorted(splits, key=SPLITS.index))}, but {found}; collect more images of"
-            " it, merge it with another class or remove it"
-        )
-
-
-def _move_nearest(
-    units: list[_Unit],
-    label: str,
-    split: str,
-    interval: tuple[float, float],
-    counts: Counter[tuple[str, str]],
-) -> None:
-    """Move the unit whose draw is nearest to an empty split there.
-
-    This is the one exception to stability: once the class has grown enough that a draw falls
-    into the split by itself, the moved unit goes back.
+    Returns:
+        What the draws alone say, and what holds, n each.
     """
-    low, high = interval
-    # Whatever moves must not empty the split it leaves, for any of its classes.
-    movable = [u for u in units if all(counts[other, u.split] > 1 for other in u.labels)]
-    if not movable:
-        raise PipelineError(
-            f"class {label} cannot get into {split}: its groups hold too many classes at once;"
-            " split the groups up, collect more images of it, or remove it"
-        )
-    unit = min(movable, key=lambda u: (max(low - u.draw, u.draw - high), u.key))
-    for other in unit.labels:
-        counts[other, unit.split] -= 1
-        counts[other, split] += 1
-    unit.split = split
+    numbers, of_rows = np.unique(of_rows, return_inverse=True)
+    test = shares.test if _TEST in open_splits else 0.0
+    val = shares.val if _VAL in open_splits else 0.0
+    intervals = {_TEST: (0.0, test), _VAL: (test, test + val), _TRAIN: (test + val, 1.0)}
+    intervals = {split: intervals[split] for split in (*open_splits, _TRAIN)}
+    draws = np.array([_uniform(seed, keys[number]) for number in numbers.tolist()])
+    drawn = np.select([draws < test, draws < test + val], [_TEST, _VAL], _TRAIN)
+    kept = np.full(len(numbers), _NONE)
+    np.minimum.at(kept, of_rows, before)
+    now = np.where(kept == _NONE, drawn, kept)
+    labels = pool["label"].combine_chunks().dictionary_encode()
+    names = labels.dictionary.to_pylist()
+    # Each class of each unit once.
+    pairs = np.unique(of_rows * len(names) + labels.indices.to_numpy())
+    of_pairs, classes = np.divmod(pairs, max(len(names), 1))
+    _check_class_sizes(names, np.bincount(classes), pool, list(intervals))
+    cells = np.unique(classes * _NONE + now[of_pairs])
+    lacking = np.flatnonzero(np.bincount(cells // _NONE, minlength=len(names)) < len(intervals))
+    for label in sorted(lacking.tolist(), key=names.__getitem__):
+        for split, (low, high) in intervals.items():
+            cells = classes * _NONE + now[of_pairs]
+            counts = np.bincount(cells, minlength=_NONE * len(names))
+            if counts[label * _NONE + split]:
+                continue
+            # Whatever moves must not empty the split it leaves, for any of its classes.
+            fixed = set(of_pairs[counts[cells] == 1].tolist())
+            units = [unit for unit in of_pairs[classes == label].tolist() if unit not in fixed]
+            if not units:
+                raise PipelineError(
+                    f"class {names[label]} cannot get into {SPLITS[split]}: its groups hold too"
+                    " many classes at once; split the groups up, collect more images of it, or"
+                    " remove it"
+                )
+            # New ones before those that were placed, and those before what was trained on.
+            rank = np.select([kept == _NONE, kept != _TRAIN], [0, 1], 2)
+            distance = np.maximum(low - draws, draws - high)
+            now[min(units, key=lambda u: (rank[u], distance[u], keys[numbers[u]]))] = split
+    return drawn[of_rows], now[of_rows]
 
 
-def _check_train(usable: pa.Table, splits: Texts) -> None:
-    labels = np.array(usable["label"].to_pylist(), object)
-    trained = set(labels[splits == "train"])
-    judged = set(labels[np.isin(splits, ["val", "test"])])
-    missing = sorted(judged - trained)
+def _check_class_sizes(names: list[str], units: Numbers, pool: pa.Table, splits: list[int]) -> None:
+    """Refuse classes with fewer units than splits."""
+    if (units >= len(splits)).all():
+        return
+    images = pc.value_counts(pool["label"]).to_pylist()
+    counts = {one["values"]: one["counts"] for one in images}
+    small = sorted((names[i], units[i]) for i in np.flatnonzero(units < len(splits)))
+    found = some(f"{name} has {count} ({counts[name]} images)" for name, count in small)
+    raise PipelineError(
+        f"each class needs {len(splits)} different pictures or groups to be in"
+        f" {', '.join(SPLITS[split] for split in sorted(splits))}, but {found}; collect more"
+        " images of it, merge it with another class or remove it"
+    )
+
+
+def _check_train(usable: pa.Table, splits: Numbers) -> None:
+    trained = set(usable["label"].filter(pa.array(splits == _TRAIN)).unique().to_pylist())
+    judged = np.isin(splits, [_VAL, _TEST])
+    missing = sorted(set(usable["label"].filter(pa.array(judged)).unique().to_pylist()) - trained)
     if missing:
         raise PipelineError(
             f"classes {some(missing)} are in val or test but not in train, so no network can"
@@ -253,8 +285,9 @@ def _check_train(usable: pa.Table, splits: Texts) -> None:
         )
 
 
-def _table(usable: pa.Table, splits: Texts) -> pa.Table:
+def _table(usable: pa.Table, splits: Numbers) -> pa.Table:
     position = usable.column_names.index("split")
-    table = usable.set_column(position, "split", pa.array(splits, pa.string()))
-    table = table.filter(pa.array(splits != "dropped", pa.bool_()))
+    named = pa.array([*SPLITS, None, None], pa.string()).take(pa.array(splits))
+    table = usable.set_column(position, "split", named)
+    table = table.filter(pa.array(splits != _DROPPED))
     return pa.Table.from_arrays([table[name] for name in SPLIT.names], schema=SPLIT)

@@ -12,6 +12,7 @@ SAMPLE = Path("data/sample")
 ROOT = Path("data/root.txt")  # data.root, in a file that is not cached: a copy has none at first
 INDEX = Path("data/index.parquet")
 SPLIT = Path("data/split.parquet")
+PLACED = Path("data/placed.json")  # in git: placements that `split` keeps against its rule
 PACKED = Path("data/packed")
 BALANCED = Path("data/balanced")
 EMBEDDINGS = Path("data/embeddings")

@@ -8,18 +8,20 @@ from pipeline.data.balancing.balance import (
     Copy,
     Counts,
     Policies,
+    balance_key,
     class_targets,
     plan_copies,
     spread_copies,
     write_balanced,
 )
+from pipeline.data.reuse import keep, open_kept
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError, did_you_mean, some
 from pipeline.evaluation.plots import balance as plots
 from pipeline.evaluation.plots import save
-from pipeline.files import fresh_folder, write_json
+from pipeline.files import fresh_folder, repository, write_json
 from pipeline.params import Balance, Params
-from pipeline.stages._paths import BALANCED, PACKED, PICTURES, REPORTS
+from pipeline.stages._paths import BALANCED, PACKED, PICTURES, REPORTS, STATE
 
 TRAIN = PACKED / "train"
 ROWS_OF_SHEET = 12
@@ -35,8 +37,11 @@ def run(params: Params) -> None:
     targets = class_targets(before, balance.target, balance.ratio, balance.beta)
     per_class = plan_copies(before, targets, balance.max_copies_per_image)
     copies = spread_copies(train, per_class, balance.seed)
+    state, key = repository() / STATE / "balanced", balance_key(train.info)
+    kept = open_kept(state, key)
     with fresh_folder(BALANCED) as folder:
-        write_balanced(TRAIN, copies, policies, folder)
+        write_balanced(TRAIN, copies, policies, folder, kept=kept)
+    keep(state, key, BALANCED)
     _report(classes, before, targets, per_class)
     _draw(train, before, copies)
 

@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.indexing.comparisons import Comparisons
 from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
 from pipeline.data.indexing.measurements import measure_all
 from pipeline.data.indexing.same_picture import Pictures
@@ -25,8 +26,11 @@ def run(params: Params) -> None:
     listing = source.list_images()
     check_labels(listing.images["label"].to_pylist())
     limits = Limits(section.max_pixels, section.min_side)
-    measured = measure_all(source, listing.images, limits, repository() / _paths.STATE / "index")
-    index = _build_index(measured, section.near_duplicate_bits, Pictures(source, limits))
+    cache = repository() / _paths.STATE / "index"
+    measured = measure_all(source, listing.images, limits, cache)
+    contents = dict(zip(*(measured[name].to_pylist() for name in ("path", "sha256")), strict=True))
+    compared = Comparisons(Pictures(source, limits), contents, limits, cache)
+    index = _build_index(measured, section.near_duplicate_bits, compared)
     report = index_report(index, listing.ignored)
     # Before anything stops the run, since repairing the data takes the list.
     write_json(_paths.DATA_REPORT, report)
@@ -44,14 +48,17 @@ def run(params: Params) -> None:
     _say(report)
 
 
-def _build_index(measured: pa.Table, bits: int, pictures: Pictures) -> pa.Table:
+def _build_index(measured: pa.Table, bits: int, compared: Comparisons) -> pa.Table:
     with progress_bar(None, "near duplicates", "pair") as bar:
 
         def same(first: str, second: str) -> bool:
             bar.update()
-            return pictures.same(first, second)
+            return compared.same(first, second)
 
-        return build_index(measured, bits, same)
+        try:
+            return build_index(measured, bits, same)
+        finally:
+            compared.save()  # also when interrupted
 
 
 def _say(report: dict[str, Any]) -> None:

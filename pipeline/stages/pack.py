@@ -3,15 +3,16 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.packing.pack import PackRow, pack
+from pipeline.data.packing.pack import PackRow, pack, pack_key
+from pipeline.data.reuse import keep, open_kept
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import SetInfo
 from pipeline.data.sources.open import open_source
 from pipeline.errors import some
-from pipeline.files import fresh_folder
+from pipeline.files import fresh_folder, repository
 from pipeline.params import Pack, Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import PACKED, SPLIT
+from pipeline.stages._paths import PACKED, SPLIT, STATE
 
 SPLITS = ("train", "val", "test")
 
@@ -22,9 +23,12 @@ def run(params: Params) -> None:
     info = _set_info(params.pack, table)
     rows = _rows_by_split(table, info.classes)
     source = open_source(params.data.root)
+    state, key = repository() / STATE / "packed", pack_key(info)
+    kept = open_kept(state, key)
     with fresh_folder(PACKED) as packed:
         for split in SPLITS:
-            pack(rows[split], source, info, packed / split)
+            pack(rows[split], source, info, packed / split, kept=kept)
+    keep(state, key, PACKED)
     counts = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS)
     size = "x".join(map(str, info.shape))
     print(f"pack: {counts} images of {size} {info.dtype} -> {PACKED}")

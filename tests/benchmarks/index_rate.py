@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from pipeline.data.indexing.comparisons import Comparisons
 from pipeline.data.indexing.index import build_index, index_report
 from pipeline.data.indexing.measurements import measure_all
 from pipeline.data.indexing.same_picture import Pictures
@@ -48,7 +49,10 @@ def index(root: Path, cache: Path) -> pa.Table:
     listing = source.list_images()
     limits = Limits(100_000_000, 4)
     measured = measure_all(source, listing.images, limits, cache)
-    table = build_index(measured, 20, Pictures(source, limits).same)
+    contents = dict(zip(*(measured[name].to_pylist() for name in ("path", "sha256")), strict=True))
+    compared = Comparisons(Pictures(source, limits), contents, limits, cache)
+    table = build_index(measured, 20, compared.same)
+    compared.save()
     index_report(table, listing.ignored)
     return table
 

@@ -14,8 +14,9 @@ ALLOWED = {
     "sources": {"images"},
     "split": {"tables"},
     "indexing": {"groups", "images", "sources", "tables"},
-    "packing": {"images", "shards", "sources"},
-    "balancing": {"shards"},
+    "packing": {"images", "reuse", "shards", "sources"},
+    "balancing": {"reuse", "shards"},
+    "reuse": {"shards"},
 }
 MODULES_OF_DATA = [name for name in MODULES if name.startswith("pipeline.data.")]
 

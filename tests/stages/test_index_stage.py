@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.indexing import measurements as measure
+from pipeline.data.indexing.same_picture import Pictures
 from pipeline.data.shards.shards import ImageSet
 from pipeline.data.sources.parquet import ParquetSource
 from pipeline.errors import PipelineError
@@ -214,6 +215,58 @@ def test_drawings_of_one_template_are_no_near_duplicates_but_their_copies_are(
     report = json.loads(Path("reports/data.json").read_text())
     assert report["near_duplicates"]["examples"] == [["cat/08.png", "cat/copy.jpg"]]
     assert "index: 2 images in 1 groups of near duplicates" in capsys.readouterr().out
+
+
+def test_only_pairs_with_a_new_picture_are_compared(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same, asked = Pictures.same, []
+
+    def counted(self: Pictures, first: str, second: str) -> bool | None:
+        asked.append({first, second})
+        return same(self, first, second)
+
+    monkeypatch.setattr(Pictures, "same", counted)
+    # So many bits make candidates of all drawings.
+    params = params_with(data={"root": "in"}, index={"near_duplicate_bits": 100})
+    root = write_folder(project / "in")
+    for number in range(6):  # of one template
+        line_drawing(number).save(root / f"cat/drawn{number}.png")
+    index.run(params)
+    first, before = Path("data/index.parquet").read_bytes(), asked.copy()
+    assert before
+    asked.clear()
+    index.run(params)
+    assert asked == []
+    assert Path("data/index.parquet").read_bytes() == first
+    line_drawing(9).save(root / "dog/late.png")
+    Path("in/cat/drawn0.png").rename("in/cat/renamed.png")
+    index.run(params)
+    assert asked
+    assert all("dog/late.png" in pair for pair in asked)
+    # The same as where nothing is remembered; and what is damaged is not taken.
+    grown = Path("data/index.parquet").read_bytes()
+    for file in Path(".convoy/index").glob("pairs-*.parquet"):
+        file.write_bytes(b"junk")
+    asked.clear()
+    index.run(params)
+    assert len(asked) >= len(before)
+    assert Path("data/index.parquet").read_bytes() == grown
+
+
+def test_a_picture_that_could_not_be_read_is_compared_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_folder(project / "in")
+    line_drawing(1).save(root / "cat/one.png")
+    line_drawing(1).save(root / "cat/same.jpg", quality=95)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pictures, "_read", lambda *_: None)
+        index.run(params_with(data={"root": "in"}))
+    report = Path("reports/data.json")
+    assert json.loads(report.read_text())["near_duplicates"]["clusters"] == 0
+    index.run(params_with(data={"root": "in"}))
+    assert json.loads(report.read_text())["near_duplicates"]["clusters"] == 1
 
 
 def test_rows_of_a_parquet_file_that_cannot_be_used_are_listed(

@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data.shards.shards import ImageSet
+from pipeline.data.balancing.augment import Augmenter
+from pipeline.data.shards.shards import ImageSet, ShardWriter
+from pipeline.data.sources.folder import FolderSource
 from pipeline.errors import PipelineError
 from pipeline.params import parse
 from pipeline.params.choices.transforms import Policy
@@ -111,7 +115,7 @@ def test_a_failed_pack_leaves_the_former_shards(split):
     first = files("data/packed")
     Path("data/sample/line/01.png").write_bytes(b"changed")
     with pytest.raises(PipelineError, match=r"^data/sample/line/01\.png changed since"):
-        pack.run(params_with())
+        pack.run(params_with(pack={"height": 20}))
     assert files("data/packed") == first
 
 
@@ -199,3 +203,139 @@ def test_a_wrong_policy_of_one_class_is_found_before_any_work(split):
     with pytest.raises(PipelineError, match=message):
         balance.run(params_with(balance={"per_class": {"circle": policy}}))
     assert not Path("data/balanced").exists()
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count which images are read."""
+    read, found = FolderSource.read, []
+
+    def counted(self, path, max_pixels=None):
+        found.append(path)
+        return read(self, path, max_pixels)
+
+    monkeypatch.setattr(FolderSource, "read", counted)
+    return found
+
+
+def made_by_full_runs(params):
+    """Return what both stages write where nothing was kept."""
+    kept = Path(".convoy").rename("aside")
+    pack.run(params)
+    balance.run(params)
+    written = files("data/packed"), files("data/balanced")
+    shutil.rmtree(".convoy")
+    kept.rename(".convoy")
+    return written
+
+
+def count_made(monkeypatch):
+    """Count the synthetic images that are made."""
+    call, made = Augmenter.__call__, []
+
+    def counted(self, *given):
+        made.append(1)
+        return call(self, *given)
+
+    monkeypatch.setattr(Augmenter, "__call__", counted)
+    return made
+
+
+def test_only_new_images_are_decoded_and_only_new_copies_made(split, reads, monkeypatch):
+    params = params_with()
+    pack.run(params)
+    balance.run(params)
+    assert len(reads) == len(split)
+    made = count_made(monkeypatch)
+    # One image is new, one is gone, one has another label, one another name, one another split.
+    new = Path("data/sample/line/new.png")
+    Image.fromarray(np.arange(108, dtype=np.uint8).reshape(9, 12)).save(new)
+    digest = hashlib.sha256(new.read_bytes()).hexdigest()
+    rows = sorted(split, key=lambda row: row["path"])
+    rows[0]["label"] = "line"
+    Path("data/sample/circle/02.png").rename("data/sample/circle/renamed.png")
+    rows[2]["path"] = "circle/renamed.png"
+    rows[5]["split"] = "test"
+    del rows[7]
+    rows.append(
+        {"path": "line/new.png", "label": "line", "sha256": digest, "bits": 8, "split": "train"}
+    )
+    pq.write_table(pa.Table.from_pylist(rows), "data/split.parquet")
+    reads.clear()
+    pack.run(params)
+    assert reads == ["line/new.png"]
+    balance.run(params)
+    again = files("data/packed"), files("data/balanced")
+    some_made = len(made)
+    made.clear()
+    assert again == made_by_full_runs(params)
+    assert 0 < some_made < len(made) / 2
+
+
+def test_another_preprocessing_reads_all_again(split, reads):
+    pack.run(params_with())
+    for changed in ({"height": 20}, {"bit_depth": 16}, {"resize": "pad"}):
+        reads.clear()
+        pack.run(params_with(pack=changed))
+        assert len(reads) == len(split)
+    reads.clear()
+    pack.run(params_with(pack={"resize": "pad"}))
+    assert reads == []
+
+
+def test_packed_images_that_somebody_changed_are_not_taken(split, reads):
+    pack.run(params_with())
+    first = files("data/packed")
+    with Path("data/packed/train/shard-00000.arrow").open("r+b") as file:
+        file.seek(2000)
+        file.write(b"somebody was here")
+    reads.clear()
+    pack.run(params_with())
+    assert len(reads) == len(split)
+    assert files("data/packed") == first
+
+
+def test_a_run_that_is_killed_harms_no_later_one(split, reads, monkeypatch):
+    pack.run(params_with())
+    first = files("data/packed")
+    stop = pytest.raises(KeyboardInterrupt)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, stop:  # between the shards and what is kept of them
+        patch.setattr(pack, "keep", interrupt)
+        pack.run(params_with(pack={"height": 20}))
+    reads.clear()
+    pack.run(params_with())
+    assert reads == []
+    with monkeypatch.context() as patch, stop:  # while they are linked
+        patch.setattr(os, "link", interrupt)
+        pack.run(params_with(pack={"height": 20}))
+    pack.run(params_with())
+    assert files("data/packed") == first
+
+
+def test_other_pixels_of_the_parents_make_all_copies_again(split, monkeypatch):
+    pack.run(params_with())
+    balance.run(params_with())
+    made = count_made(monkeypatch)
+    balance.run(params_with())
+    assert made == []
+    # As if another version of a decoder had packed the same content.
+    train = ImageSet.open(Path("data/packed/train"))
+    shutil.rmtree("data/packed/train")
+    with ShardWriter(Path("data/packed/train"), train.info, 256) as writer:
+        pixels = train.gather(np.arange(len(train))) // 2
+        writer.write(pixels, train.labels.tolist(), train.ids, train.parents, train.paths)
+    balance.run(params_with())
+    assert len(made) == len(ImageSet.open(Path("data/balanced"))) == 32
+
+
+def test_another_policy_of_a_class_makes_its_copies_again(split, monkeypatch):
+    pack.run(params_with())
+    balance.run(params_with())
+    made = count_made(monkeypatch)
+    policy = parse(Policy, [{"HorizontalFlip": {"p": 1.0}}])
+    balance.run(params_with(balance={"per_class": {"line": policy}}))
+    assert len(made) == 14

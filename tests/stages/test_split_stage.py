@@ -139,6 +139,104 @@ def test_given_splits_with_copies_stop_then_drop(
     )
 
 
+def _found() -> dict[str, str]:
+    table = pq.read_table("data/split.parquet")
+    return dict(zip(*(table[name].to_pylist() for name in ("sha256", "split")), strict=True))
+
+
+def _grown(project: Path) -> tuple[dict[str, str], bytes]:
+    """Split 60 images, add near duplicates of 12 of them, and split again."""
+    root = write_folder(project / "in", 60)
+    for number in range(24):
+        noise(number).resize((64, 64), Image.Resampling.BICUBIC).save(root / f"cat/n{number}.png")
+    index.run(params_with(data={"root": "in"}))
+    split.run(params_with())
+    before = _found()
+    for number in range(12):
+        photo = noise(number).resize((64, 64), Image.Resampling.BICUBIC)
+        photo.save(root / f"cat/n{number}.jpg", quality=90)
+    index.run(params_with(data={"root": "in"}))
+    split.run(params_with())
+    after = _found()
+    assert len(after) == len(before) + 12
+    assert {content: after[content] for content in before} == before
+    return before, Path("data/split.parquet").read_bytes()
+
+
+def test_no_image_moves_when_near_duplicates_are_added(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, table = _grown(project)
+    assert "another split" not in capsys.readouterr().out
+    placed = Path("data/placed.json").read_bytes()
+    exceptions = json.loads(placed)["placed"]
+    assert exceptions  # some of the new ones have a smaller hash that draws another split
+    # The exceptions alone give the same table: in a new clone, or where the table is damaged.
+    for damage in (Path.unlink, lambda file: file.write_bytes(b"junk")):
+        damage(Path("data/split.parquet"))
+        split.run(params_with())
+        assert Path("data/split.parquet").read_bytes() == table
+        assert Path("data/placed.json").read_bytes() == placed
+    # The table alone does too.
+    Path("data/placed.json").unlink()
+    split.run(params_with())
+    assert Path("data/split.parquet").read_bytes() == table
+    assert Path("data/placed.json").read_bytes() == placed
+
+
+def test_another_question_draws_all_again(project: Path) -> None:
+    _grown(project)
+    for asked in ({"seed": 1}, {"val": 0.3}, {"test": 0.1}, {"group_from": r"(\d+)\."}):
+        split.run(params_with(split=asked))
+        kept, placed = _found(), Path("data/placed.json").read_bytes()
+        for name in ("data/split.parquet", "data/placed.json"):
+            Path(name).unlink()
+        split.run(params_with(split=asked))
+        assert _found() == kept
+        assert Path("data/placed.json").read_bytes() == placed
+
+
+def test_images_that_have_to_move_are_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(project / "in", 40)
+    index.run(params_with(data={"root": "in"}))
+    rows = [f"cat/{n:02d}.png,cat,\n" for n in range(0, 40, 2)]
+    rows += [f"dog/{n:02d}.png,dog,\n" for n in range(1, 40, 2)]
+    listed = project / "in/list.csv"
+    listed.write_text("path,label,group\n" + "".join(rows[1:]))
+    index.run(params_with(data={"root": "in/list.csv"}))
+    split.run(params_with())
+    table = pq.read_table("data/split.parquet").to_pylist()
+    tested = next(row["path"] for row in table if row["split"] == "test")
+    trained = next(row["path"] for row in table if row["split"] == "train")
+    linked = [
+        row.replace(",\n", ",one\n") if row.split(",")[0] in (tested, trained) else row
+        for row in rows
+    ]
+    listed.write_text("path,label,group\n" + "".join(linked))
+    index.run(params_with(data={"root": "in/list.csv"}))
+    capsys.readouterr()
+    split.run(params_with())
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "split: moved to another split, since new or missing images left no choice: " + tested
+    )
+    splits = {row["path"]: row["split"] for row in pq.read_table("data/split.parquet").to_pylist()}
+    assert splits[tested] == splits[trained] == "train"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<<<<<<< HEAD", "[]", "{}", '{"question": {}, "placed": {"a": "tset"}}']
+)
+def test_damaged_placements_are_taken_back_from_git(project: Path, text: str) -> None:
+    index.run(params_with(data={"root": str(write_folder(project / "in"))}))
+    Path("data/placed.json").write_text(text)
+    with pytest.raises(
+        PipelineError, match=r"^data/placed\.json is damaged \(.*git checkout data/p"
+    ):
+        split.run(params_with())
+
+
 def test_split_without_an_index() -> None:
     with pytest.raises(PipelineError, match=r"data/index\.parquet is missing; run dvc repro"):
         split.run(params_with())

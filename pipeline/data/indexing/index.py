@@ -157,7 +157,8 @@ def _cluster_names(usable: pa.Table, bits: int, same: Callable[[str, str], bool]
     """Name each row's cluster of near duplicates after the smallest content hash in it."""
     if not len(usable):
         return np.empty(0, object)
-    contents = np.array(usable["sha256"].to_pylist())
+    names = np.array(usable["sha256"].to_pylist(), object)
+    contents = names.astype("S")  # hexadecimal digits; compared faster than text
     paths = usable["path"].to_pylist()
     hashes, thumbnails = _byte_rows(usable["phash"]), _byte_rows(usable["thumbnail"])
     numbers = near_duplicate_clusters(
@@ -165,13 +166,15 @@ def _cluster_names(usable: pa.Table, bits: int, same: Callable[[str, str], bool]
     )
     order = np.lexsort((contents, numbers))
     _, first = np.unique(numbers[order], return_index=True)
-    return contents[order[first]][numbers].astype(object)
+    named: Texts = names[order[first]][numbers]
+    return named
 
 
 def _byte_rows(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     """Turn n fixed-size binaries into n x size bytes."""
-    joined = b"".join(column.to_pylist())
-    return np.frombuffer(joined, np.uint8).reshape(len(column), -1)
+    size, whole = column.type.byte_width, column.combine_chunks()
+    stored = np.frombuffer(whole.buffers()[1], np.uint8)
+    return stored[whole.offset * size : (whole.offset + len(whole)) * size].reshape(-1, size)
 
 
 def _near_duplicates(usable: pa.Table) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def measure_all(
     """
     file = cache / f"{_cache_key(source.folder, limits)}.parquet"
     known = _read_cache(file)
-    readable = images.filter(pc.is_null(images["obstacle"])).select(_KEYS)
-    new = readable.join(known.select(_KEYS), list(_KEYS), join_type="left anti").sort_by("path")
+    found = pc.index_in(_names(images), value_set=_names(known))
+    readable = pc.is_null(images["obstacle"])
+    new = images.filter(pc.and_(readable, pc.is_null(found))).select(_KEYS)
     pieces: list[pa.Table] = []
     items: list[_Image] = list(zip(*(new[name].to_pylist() for name in _KEYS), strict=True))
     try:
@@ -76,13 +77,20 @@ def measure_all(
         )
     finally:
         # Also when interrupted: the next run goes on from here.
-        kept = known.join(readable, list(_KEYS), join_type="left semi")
+        kept = known.take(found.filter(readable).drop_null())
         known = pa.concat_tables([kept, *pieces])
         if items:
             _write_cache(file, known)
-    joined = images.join(known, list(_KEYS), join_type="left outer").sort_by("path")
-    problem = pc.coalesce(joined["obstacle"], joined["problem"])
-    return joined.drop_columns(["obstacle", "problem"]).append_column("problem", problem)
+    measured = known.take(pc.index_in(_names(images), value_set=_names(known)))
+    problem = pc.coalesce(images["obstacle"], measured["problem"])
+    columns = {name: images[name] for name in images.column_names if name != "obstacle"}
+    columns |= {name: measured[name] for name in _MEASURED.names if name != "problem"}
+    return pa.table(columns | {"problem": problem})
+
+
+def _names(images: pa.Table) -> pa.ChunkedArray:
+    """Name each image together with its version."""
+    return pc.binary_join_element_wise(*(images[name] for name in _KEYS), "\0")
 
 
 def _measure_piece(source: ImageSource, limits: Limits, images: Sequence[_Image]) -> pa.Table:
@@ -102,11 +110,11 @@ def _measure_piece(source: ImageSource, limits: Limits, images: Sequence[_Image]
 def _cache_key(folder: Place, limits: Limits) -> str:
     """Name all that a measurement depends on besides the image."""
     place = folder.resolve() if isinstance(folder, Path) else folder
-    text = f"{_measuring()}\n{place}\n{limits.max_pixels}\n{limits.min_side}"
+    text = f"{measuring()}\n{place}\n{limits.max_pixels}\n{limits.min_side}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _measuring() -> str:
+def measuring() -> str:
     """Return the versions of what decodes and hashes: of the libraries, and of our own code."""
     libraries = f"{PIL.__version__} {cv2.__version__} {np.__version__}"
     modules = (decode, strict, near_duplicates, verify)
@@ -117,9 +125,11 @@ def _measuring() -> str:
 def _read_cache(file: Path) -> pa.Table:
     """Return what is remembered; nothing when the file is absent or damaged."""
     try:
-        return pq.read_table(file, schema=_CACHED)
+        with pq.ParquetFile(file) as stored:
+            known = stored.read()
     except (OSError, pa.ArrowException):
         return _CACHED.empty_table()
+    return known if known.schema.equals(_CACHED) else _CACHED.empty_table()
 
 
 def _write_cache(file: Path, known: pa.Table) -> None:

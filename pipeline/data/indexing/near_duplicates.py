@@ -71,7 +71,7 @@ def thumbnail(picture: Image.Image) -> bytes:
 
 
 def near_duplicate_clusters(
-    contents: npt.NDArray[np.str_],
+    contents: npt.NDArray[np.str_] | npt.NDArray[np.bytes_],
     hashes: Bytes2d,
     thumbnails: Bytes2d,
     bits: int,
@@ -135,14 +135,13 @@ class _Links:
         return near
 
     def _near(self, first: Indices, second: Indices) -> npt.NDArray[np.bool_]:
-        # Up to 128 bits fit the byte that bitwise_count returns, 256 do not.
-        halves = [
-            np.bitwise_count(self._words[i][first] ^ self._words[i][second])
-            + np.bitwise_count(self._words[i + 1][first] ^ self._words[i + 1][second])
-            for i in (0, 2)
-        ]
-        close: npt.NDArray[np.bool_] = halves[0].astype(np.int16) + halves[1] <= self._bits
-        candidates = np.flatnonzero(close)
+        # 64 bits at a time: of most pairs the first of them are too many already.
+        close = np.zeros(len(first), bool)
+        candidates, distance = np.arange(len(first)), np.zeros(len(first), np.int16)
+        for word in self._words:
+            distance += np.bitwise_count(word[first[candidates]] ^ word[second[candidates]])
+            near = distance <= self._bits
+            candidates, distance = candidates[near], distance[near]
         a = self._thumbnails[first[candidates]].astype(np.float32)
         b = self._thumbnails[second[candidates]].astype(np.float32)
         close[candidates] = np.mean((a - b) ** 2, axis=1) <= _SAME_COLOURS**2

@@ -45,10 +45,10 @@ class Pictures:
         self._remembered: OrderedDict[str, Grey | None] = OrderedDict()
         self._bytes = 0
 
-    def same(self, first: str, second: str) -> bool:
-        """Whether two paths show one picture; not if one of them cannot be read any more."""
+    def same(self, first: str, second: str) -> bool | None:
+        """Whether two paths show one picture; None if one of them cannot be read any more."""
         a, b = self._load(first), self._load(second)
-        return a is not None and b is not None and same_picture(a, b)
+        return None if a is None or b is None else same_picture(a, b)
 
     def _load(self, path: str) -> Grey | None:
         if path in self._remembered:

@@ -93,8 +93,9 @@ class FolderSource:
         empty = []
         for folder, label, split in class_folders:
             found = list(files.walk(folder))
-            notes += [file.path for file in found if is_note(file.path)]
-            rows += [_row(file, label, split) for file in found if not is_note(file.path)]
+            beside = {file.path for file in found if is_note(file.path)}
+            notes += [file.path for file in found if file.path in beside]
+            rows += [_row(file, label, split) for file in found if file.path not in beside]
             empty += [] if found else [folder]
         if empty:
             raise PipelineError(

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -137,13 +138,19 @@ def images_table(rows: Iterable[tuple[object, ...]]) -> pa.Table:
 
 
 def _printable(row: tuple[object, ...]) -> tuple[object, ...]:
-    path, label, split, group, version, obstacle = row
-    label = None if label is None else as_text(str(label))
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        path, obstacle = as_text(str(path)), "file name is not UTF-8; rename it"
-    return path, label, split, group, version, obstacle
+    path, label, *others = row
+    if not str(path).isascii():
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            path = as_text(str(path))
+            others[-1] = "file name is not UTF-8; rename it"
+    return path, None if label is None else _printable_label(str(label)), *others
+
+
+@cache
+def _printable_label(label: str) -> str:
+    return as_text(label)
 
 
 def check_labels(labels: Iterable[str | None]) -> None:

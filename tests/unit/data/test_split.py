@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.split import Shares, split_table
+from pipeline.data.split import Placement, Shares, split_table
 from pipeline.data.tables import INDEX, SPLIT
 from pipeline.errors import PipelineError
 
@@ -36,7 +36,7 @@ def _index(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _splits(rows: list[dict[str, Any]], seed: int = 0, across: Any = "stop") -> dict[str, str]:
-    table = split_table(_index(rows), seed, SHARES, across)
+    table = split_table(_index(rows), seed, SHARES, across).table
     return dict(zip(table["path"].to_pylist(), table["split"].to_pylist(), strict=True))
 
 
@@ -61,7 +61,7 @@ def test_each_image_follows_from_its_content_and_the_seed() -> None:
 
 def test_the_table_has_the_columns_of_the_index_but_the_problem() -> None:
     rows = [*_rows({"a": 9, "b": 9}), _row("a/x", problem="truncated: x", cluster=None)]
-    table = split_table(_index(rows), 0, SHARES, "stop")
+    table = split_table(_index(rows), 0, SHARES, "stop").table
     assert table.schema.equals(SPLIT)
     assert table.column_names == [name for name in INDEX.names if name != "problem"]
     assert table["path"].to_pylist() == sorted(row["path"] for row in rows[:-1])
@@ -273,3 +273,130 @@ def test_the_result_does_not_depend_on_the_order_of_paths() -> None:
     first = {by_content[path]: split for path, split in _splits(rows).items()}
     assert {by_content[path]: split for path, split in _splits(renamed).items()} == first
     assert len(first) == len(np.unique(list(first)))
+
+
+def _again(
+    rows: list[dict[str, Any]], before: dict[str, str], seed: int = 0
+) -> tuple[dict[str, str], Placement]:
+    """Split rows of which some were placed before, by path; return the splits by path, and all."""
+    by_path = {row["path"]: row["sha256"] for row in rows}
+    placed = [(by_path[path], split) for path, split in before.items() if path in by_path]
+    found = split_table(_index(rows), seed, SHARES, "stop", placed)
+    table = found.table
+    return dict(zip(*(table[name].to_pylist() for name in ("path", "split")), strict=True)), found
+
+
+def _in(split: str, path: str = "a/x") -> str:
+    """Return a content hash whose draw lies in a split."""
+    names = (_sha(f"{path} {number}") for number in range(1000))
+    return next(name for name in names if _expected(0, f"sha256:{name}") == split)
+
+
+def _unit_of(splits: list[str]) -> list[dict[str, Any]]:
+    """Make images, each of which alone would be drawn into one of the splits."""
+    return [_row(f"a/{n}", sha256=_in(split, str(n))) for n, split in enumerate(splits)]
+
+
+def test_a_near_duplicate_with_a_smaller_hash_follows() -> None:
+    many = _rows({"a": 30, "b": 30})
+    for old, new in (("test", "train"), ("train", "test"), ("val", "train")):
+        first, late = _unit_of([old, new])
+        before = _splits([*many, first])
+        # The cluster has the name of the new one, which draws another split.
+        joined = [row | {"cluster": late["sha256"]} for row in (first, late)]
+        assert _splits([*many, *joined])["a/0"] == new
+        after, found = _again([*many, *joined], before)
+        assert after == before | {"a/1": old}
+        assert found.exceptions == dict.fromkeys((first["sha256"], late["sha256"]), old)
+        assert found.moved == []
+
+
+@pytest.mark.parametrize(
+    ("splits", "wins"),
+    [(["train", "test"], "train"), (["train", "val"], "train"), (["val", "test"], "val")],
+)
+def test_images_that_a_new_one_links_train_if_one_of_them_did(splits: list[str], wins: str) -> None:
+    many, linked = _rows({"a": 30, "b": 30}), _unit_of(splits)
+    before = _splits([*many, *linked])
+    assert [before[row["path"]] for row in linked] == splits
+    for key in ("group", "cluster"):
+        one = [row | {key: "0"} for row in [*linked, _row("a/new")]]
+        after, found = _again([*many, *one], before)
+        assert {after[row["path"]] for row in one} == {wins}
+        assert found.moved == [row["path"] for row in linked if before[row["path"]] != wins]
+        assert {path: after[path] for path in _splits(many)} == _splits(many)
+
+
+def test_new_images_of_a_group_follow_also_where_another_name_would_decide() -> None:
+    rows = [*_rows({"a": 30, "b": 30}), *(_row(f"a/g{n}", group="zebra") for n in range(3))]
+    before = _splits(rows)
+    names = [f"ant {n}" for n in range(99)]
+    other = next(n for n in names if _expected(0, f"group:{n}") != before["a/g0"])
+    # The group "ant" comes first by its name, and shares a picture with the group "zebra".
+    new = [_row("b/n0", group=other, cluster=rows[-1]["cluster"]), _row("b/n1", group=other)]
+    after, found = _again([*rows, *new], before)
+    assert after == before | dict.fromkeys(("b/n0", "b/n1"), before["a/g0"])
+    assert len(found.exceptions) == 5
+
+
+def test_exceptions_alone_say_where_all_images_are() -> None:
+    for seed in range(20):
+        rows = _rows({"a": 4, "b": 60, "c": 5})
+        for number in range(12):
+            rows.append(_row(f"b/x{number}", group=f"g{number // 3}"))
+        before = _splits(rows, seed)
+        grown = [*rows, *_rows({"a": 3, "c": 9}, prefix="n")]
+        grown += [_row(f"b/y{n}", group=f"g{n}", cluster=rows[n]["cluster"]) for n in range(4)]
+        grown += [
+            _row(f"b/z{n}", group=f"early {n}", cluster=rows[9 + n]["cluster"]) for n in (0, 1)
+        ]
+        after, found = _again(grown, before, seed)
+        alone = split_table(_index(grown), seed, SHARES, "stop", [*found.exceptions.items()])
+        assert alone.table.equals(found.table)
+        assert alone.exceptions == found.exceptions
+        assert alone.moved == []
+        stay = set(before) - set(found.moved)
+        assert {path: after[path] for path in stay} == {path: before[path] for path in stay}
+
+
+def test_what_was_moved_for_a_small_class_stays_when_the_class_grows() -> None:
+    moved = 0
+    for seed in range(10):
+        small = _rows({"a": 3, "b": 40})
+        before = _splits(small, seed)
+        grown = small + _rows({"a": 60}, prefix="n")
+        after, found = _again(grown, before, seed)
+        assert {path: after[path] for path in before} == before
+        moved += len(found.exceptions)
+        gone, found = _again(grown[3:], after, seed)  # exceptions of what is gone are dropped
+        assert found.exceptions == {}
+        assert gone == {path: split for path, split in after.items() if path in gone}
+    assert moved
+
+
+def test_a_new_class_moves_placed_images_only_where_no_new_one_can_be() -> None:
+    # Class c comes with three units; two of them are placed, and both in train.
+    many = _rows({"a": 40, "b": 40})
+    placed = [_row(f"a/p{n}", sha256=_in("train", f"p{n}"), group=f"p{n}") for n in range(2)]
+    before = {row["path"]: "train" for row in placed} | _splits(many)
+    late = [_row(f"c/{n}", group=f"p{n}") for n in range(2)]
+    after, found = _again([*many, *placed, *late, _row("c/2"), _row("c/3")], before)
+    assert sorted(after[f"c/{n}"] for n in (2, 3)) == ["test", "val"]
+    assert {path: after[path] for path in before} == before
+    # With one new unit less, one of the placed ones has to go.
+    after, found = _again([*many, *placed, *late, _row("c/2")], before)
+    assert sorted(after[f"c/{n}"] for n in range(3)) == ["test", "train", "val"]
+    assert len(found.moved) == 1
+    assert found.moved[0] in ("a/p0", "a/p1")
+
+
+def test_a_split_that_is_given_now_holds_no_placed_images() -> None:
+    names = [f"{label}{n:02d}" for label in "ab" for n in range(40)]
+    before = _splits(_given(train=names))
+    assert "test" in before.values()
+    rows = _given(train=names, test=["a99", "b99"])
+    after, _ = _again(rows, before)
+    assert {path for path, split in after.items() if split == "test"} == {"test/a99", "test/b99"}
+    for path, split in before.items():
+        if split != "test":
+            assert after[path] == split

@@ -72,11 +72,15 @@ def test_sheet_puts_each_original_before_its_copies(dtype, channels):
         SheetRow("b", original, original[None] // 4),
     ]
     figure = sheet(rows)
-    assert len(figure.axes) == 2 * 4
-    shown = [[image.get_array().max() for image in axes.images] for axes in figure.axes]
-    expected = [[1], [0.5], [0.5], [0.5], [1], [0.25], [], []]
-    for found, value in zip(shown, expected, strict=True):
-        assert found == pytest.approx(value, abs=0.01)
+    # A row is one picture of four cells, each 6 px wide with a gap of 1 px behind it.
+    expected = [[1, 0.5, 0.5, 0.5], [1, 0.25, 1, 1]]
+    for axes, levels in zip(figure.axes, expected, strict=True):
+        (shown,) = (np.asarray(image.get_array()) for image in axes.images)
+        assert shown.shape[:2] == (4, 4 * (6 + 1))
+        cells = shown.reshape(4, 4, 7, -1)
+        for column, level in enumerate(levels):
+            assert cells[:, column, :6] == pytest.approx(level, abs=0.01)
+        assert (cells[:, :, 6] == 1).all()
     assert [axes.texts[0].get_text() for axes in figure.axes if axes.texts] == ["a", "b"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.data.balancing.balance import (
     Policies,
     class_targets,
-    copy_id,
+    copy_ids,
     plan_copies,
     spread_copies,
     write_balanced,
@@ -121,6 +121,51 @@ def test_the_plan_depends_on_content_not_on_order(tmp_path):
     assert by_content(one, 0) != by_content(one, 1)
 
 
+def digest(seed, name, number):
+    return hashlib.sha256(f"{seed}:{name}:{number}".encode()).digest()
+
+
+def test_partners_are_the_next_on_a_ring_of_hashes(tmp_path):
+    train = write_train(tmp_path, [0] * 9 + [1] * 7)
+    for copy in spread_copies(train, np.array([0, 30]), seed=5):
+        ring = sorted(train.ids[9:], key=lambda name: digest(5, name, 0))
+        parent, partner = train.ids[copy.parent], train.ids[copy.partner]
+        drawn = digest(5, parent, copy.number)
+        behind = [name for name in ring if digest(5, name, 0)[:8] >= drawn[:8]]
+        assert partner == next(name for name in (*behind, *ring) if name != parent)
+        assert copy.seed == int.from_bytes(drawn[8:12], "big")
+        assert copy.number <= 4 + (ring.index(parent) < 2)  # 30 = 4 x 7 + 2
+
+
+def test_few_copies_change_when_the_set_grows(tmp_path):
+    def ids(labels, copies):
+        train = write_train(tmp_path / str(len(labels)), labels)
+        policies = Policies(POLICIES.default, {})
+        return set(copy_ids(train, spread_copies(train, np.array(copies), 0), policies))
+
+    few = ids([0] * 500 + [1] * 400, [0, 800])
+    more = ids([0] * 500 + [1] * 404, [0, 808])
+    # 8 copies of the new images, and those of the others whose partner is a new image now.
+    assert 8 <= len(more - few) <= 8 + 30
+
+
+def test_the_id_of_a_copy_says_what_its_pixels_depend_on(tmp_path):
+    train = write_train(tmp_path / "train", [0] * 4 + [2] * 3)
+    copies = spread_copies(train, np.array([4, 0, 3]), seed=0)
+    ids = copy_ids(train, copies, POLICIES)
+    assert len(set(ids)) == 7
+
+    def changed(copies=copies, policies=POLICIES, train=train):
+        found = copy_ids(train, copies, policies)
+        return [row for row in range(7) if found[row] != ids[row]]
+
+    assert changed([copy._replace(seed=copy.seed + 1) for copy in copies]) == [*range(7)]
+    assert changed([copy._replace(number=9) for copy in copies]) == [*range(7)]
+    # Class a has a policy with partners, class c one without.
+    assert changed([copy._replace(partner=copy.parent) for copy in copies]) == [*range(4)]
+    assert changed(policies=Policies(POLICIES.default, {})) == [4, 5, 6]
+
+
 def test_synthetic_rows_name_their_parents_in_train(tmp_path):
     train = write_train(tmp_path / "train", [0] * 6 + [1] * 2 + [2])
     copies = spread_copies(train, np.array([0, 4, 5]), seed=0)
@@ -134,7 +179,7 @@ def test_synthetic_rows_name_their_parents_in_train(tmp_path):
         assert parent == copy.parent
         assert made.labels[row] == train.labels[parent]
         assert made.paths[row] == train.paths[parent]
-        assert made.ids[row] == copy_id(train.ids[parent], copy.number)
+    assert made.ids == copy_ids(train, copies, POLICIES)
     assert len({*made.ids, *train.ids}) == 9 + 9
     pixels = made.gather(np.arange(9))
     assert len({image.tobytes() for image in pixels}) == 9

@@ -29,7 +29,10 @@ def test_three_stages_of_dvc_yaml_by_hand(params):
         "models/base",
     )
     assert finetune.outs == ("models/tuned", "reports/history/tuned.json")
-    # What it has written before is read, too: `persist`.
+    # What they have written before is read, too: `persist`.
+    split = ("data/split.parquet", "data/placed.json")
+    assert stage_files("split", params).inputs == ("data/index.parquet", *split)
+    assert stage_files("split", params).outs == split
     autotune = stage_files("autotune", params)
     compute = ("models/compute/train.json", "models/compute/finetune.json")
     assert autotune.inputs == ("data/packed", "data/packed/train", "data/balanced", *compute)
@@ -58,7 +61,7 @@ def test_references_follow_the_params(params):
 def test_all_outs_are_those_of_all_stages(params):
     outs = all_outs(params)
     assert {"data/sample", "data/root.txt", "models/final", "reports/index.html"} <= set(outs)
-    assert len(outs) == len(set(outs)) == 36
+    assert len(outs) == len(set(outs)) == 38
 
 
 def test_a_missing_stage_is_one_line(params):
