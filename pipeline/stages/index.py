@@ -2,20 +2,15 @@
 
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.indexing.comparisons import Comparisons
-from pipeline.data.indexing.index import bad_rows, build_index, check_classes, index_report
-from pipeline.data.indexing.measurements import measure_all
-from pipeline.data.indexing.same_picture import Pictures
+from pipeline.data.indexing.index import bad_rows, check_classes, index_report
 from pipeline.data.indexing.verify import Limits
+from pipeline.data.indexing.whole import index_measured, measure_source
 from pipeline.data.sources.open import open_source
-from pipeline.data.sources.source import check_labels
 from pipeline.errors import PipelineError, some
 from pipeline.files import atomic_path, repository, write_json
 from pipeline.params import Params
-from pipeline.progress import progress_bar
 from pipeline.stages import _paths
 
 
@@ -23,15 +18,11 @@ def run(params: Params) -> None:
     """Write data/index.parquet and reports/data.json."""
     section = params.index
     source = open_source(params.data.root)
-    listing = source.list_images()
-    check_labels(listing.images["label"].to_pylist())
     limits = Limits(section.max_pixels, section.min_side)
     cache = repository() / _paths.STATE / "index"
-    measured = measure_all(source, listing.images, limits, cache)
-    contents = dict(zip(*(measured[name].to_pylist() for name in ("path", "sha256")), strict=True))
-    compared = Comparisons(Pictures(source, limits), contents, limits, cache)
-    index = _build_index(measured, section.near_duplicate_bits, compared)
-    report = index_report(index, listing.ignored)
+    measured, ignored = measure_source(source, limits, cache)
+    index = index_measured(measured, source, limits, section.near_duplicate_bits, cache)
+    report = index_report(index, ignored)
     # Before anything stops the run, since repairing the data takes the list.
     write_json(_paths.DATA_REPORT, report)
     check_classes(index, _paths.DATA_REPORT)
@@ -46,19 +37,6 @@ def run(params: Params) -> None:
     with atomic_path(_paths.INDEX) as temporary:
         pq.write_table(index, temporary, compression="zstd")
     _say(report)
-
-
-def _build_index(measured: pa.Table, bits: int, compared: Comparisons) -> pa.Table:
-    with progress_bar(None, "near duplicates", "pair") as bar:
-
-        def same(first: str, second: str) -> bool:
-            bar.update()
-            return compared.same(first, second)
-
-        try:
-            return build_index(measured, bits, same)
-        finally:
-            compared.save()  # also when interrupted
 
 
 def _say(report: dict[str, Any]) -> None:

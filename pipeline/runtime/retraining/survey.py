@@ -16,12 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.data.groups import groups_from
-from pipeline.data.indexing.index import build_index
-from pipeline.data.indexing.measurements import measure_all
-from pipeline.data.indexing.same_picture import Pictures
 from pipeline.data.indexing.verify import Limits
+from pipeline.data.indexing.whole import index_measured, measure_source
 from pipeline.data.sources.open import open_source
-from pipeline.data.sources.source import ImageSource, check_labels
+from pipeline.data.sources.source import ImageSource
 from pipeline.data.tables import INDEX, SPLIT
 from pipeline.evaluation.drift.label_noise import judge_labels
 from pipeline.evaluation.drift.two_sample import class_shift, classifier_test, kernel_test
@@ -83,17 +81,14 @@ def survey_images(params: Params, known: pa.Table, cache: Path) -> Images:
     Raises:
         PipelineError: the images cannot be listed, or their labels are not to be told apart.
     """
-    source = open_source(params.data.root)
-    listing = source.list_images()
-    check_labels(listing.images["label"].to_pylist())
-    limits = Limits(params.index.max_pixels, params.index.min_side)
-    measured = measure_all(source, listing.images, limits, cache)
+    source, section = open_source(params.data.root), params.index
+    limits = Limits(section.max_pixels, section.min_side)
+    measured, _ = measure_source(source, limits, cache)
     if _nothing_new(measured, known):
         clusters = pa.nulls(len(measured), pa.string())
         index = measured.append_column("cluster", clusters).select(INDEX.names)
     else:
-        same = Pictures(source, limits).same
-        index = build_index(measured, params.index.near_duplicate_bits, same)
+        index = index_measured(measured, source, limits, section.near_duplicate_bits, cache)
     return Images(source, index, *compare_images(known, index))
 
 
