@@ -20,6 +20,7 @@ from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.page import Page
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
+from pipeline.evaluation.retraining.history import Rows
 from pipeline.params import Evaluate, Register
 
 HOW = Evaluate(
@@ -48,7 +49,7 @@ MODELS = ("baseline", "base", "tuned", "final")
 SCHEMA: dict[str, type[BaseModel]] = {
     name: kind
     for name, kind in get_type_hints(Page).items()
-    if isinstance(kind, type) and issubclass(kind, BaseModel)
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Rows
 }
 
 
@@ -202,7 +203,8 @@ def make_page(
     }
     reports |= {name: kind.model_validate(reports[name]) for name, kind in SCHEMA.items()}
     split = {name: {"train": 2, "val": 1, "test": 1} for name in classes}
-    return Page(**{"title": "Ants & bees", "split": split, "pictures": {}, **reports, **changes})
+    plain = {"title": "Ants & bees", "split": split, "pictures": {}, "calls": Rows(())}
+    return Page(**{**plain, **reports, **changes})
 
 
 def first() -> RegisterReport:

@@ -27,6 +27,7 @@ def write_workspace(register):
     page = reports.make_page(CLASSES, IMAGES, register)
     for name in reports.SCHEMA:
         write_report(Path("reports") / f"{name}.json", getattr(page, name))
+    write_json(Path("reports/retraining/calls.json"), [])
     images = np.full((IMAGES, 8, 8, 1), 99, np.uint8)
     write_set(Path("data/packed/test"), images, [row % 2 for row in range(IMAGES)], CLASSES)
     table = pa.table({"label": list(CLASSES), "split": ["train", "test"]})

@@ -85,7 +85,7 @@ def _draw_images(axes: Axes, calls: Sequence[Call]) -> None:
     seen = [call for call in calls if call.changes]
     at = [_number(call.ended) for call in seen]
     counts = [call.changes.classes for call in seen if call.changes]
-    if not counts:
+    if not counts or not counts[-1]:
         return
     axes.plot(at, [sum(one.values()) for one in counts], color="black", label="all images")
     last = counts[-1]

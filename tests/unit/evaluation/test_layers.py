@@ -14,8 +14,9 @@ ALLOWED = {
     "judging": {"metrics", "reports"},
     "reports": set(),
     "registration": {"judging", "reports"},
-    "plots": {"metrics", "judging", "reports"},
-    "page": {"judging", "reports", "registration"},
+    "retraining": {"reports"},
+    "plots": {"metrics", "judging", "reports", "retraining"},
+    "page": {"judging", "reports", "registration", "retraining"},
 }
 FOLDER = "pipeline.evaluation."
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from pipeline.evaluation.judging.gate import AgainstBaseline, judge
 from pipeline.evaluation.page import count_split, find_pictures, render
+from pipeline.evaluation.retraining.history import Rows, rows_of
 from tests import reports
+from tests.calls import year
 
 CLASSES = ("<b>ant</b>", "bee & co")
 EVIL = "<script>alert(1)</script>"
@@ -34,7 +36,7 @@ class Checker(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.addresses += [v for k, v in attrs if k in ("src", "href", "srcset")]
-        if tag not in ("meta", "link", "img", "wbr"):
+        if tag not in ("meta", "link", "img", "wbr", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -265,3 +267,19 @@ def test_spans_lie_on_one_line(page):
     assert min(places) == 0
     assert max(places) <= 100
     assert np.ptp(places) > 0
+
+
+def test_the_latest_calls_stand_on_the_page_the_latest_first(page):
+    assert "Scheduled calls" not in render(page)
+    html = render(changed(page, calls=Rows(tuple(rows_of(year())))))
+    parse(html)
+    assert "<b>wasp</b>" not in html
+    text = text_of(html).partition("Scheduled calls")[2]
+    outcomes = ["promoted", "failed", "held for a person", "refused by the gate", "promoted"]
+    places = [text.index(f"2027-0{day}") for day in ("2-14", "2-07", "1-31", "1-24", "1-17")]
+    assert places == sorted(places)
+    for outcome, place in zip(outcomes, places, strict=True):
+        assert text[place:].split(maxsplit=2)[2].startswith(outcome)
+    assert "nothing to do (2 calls)" in text
+    assert "macro-F1 fell by 0.02" in text
+    assert "version 4 0.950 [0.920, 0.970]" in text
