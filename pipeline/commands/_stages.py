@@ -1,19 +1,13 @@
 """Where a stage runs: here, on a cluster as a job, or in a job."""
 
 import importlib
-import sys
-import warnings
 from contextlib import nullcontext
-from types import ModuleType
 
 from pipeline.params import JOINED, Params
 from pipeline.progress import command_clock
 
 # Stages that are worth a cluster. The others take seconds, or work on the user's own files.
 SENT = ("index", "pack", "balance", "autotune", "train", "finetune", "tta", "evaluate", "embed")
-
-# Stages that hand no table to pandas.
-_WITHOUT_PANDAS = ("index", "split", "pack", "balance")
 
 
 def run_stage(stage: str, params: Params) -> None:
@@ -38,28 +32,9 @@ def run_stage(stage: str, params: Params) -> None:
         with command_clock(stage):
             if _sent(stage, params):
                 return
-    if stage in _WITHOUT_PANDAS:
-        _leave_out_pandas()
     # A training has a bar of its own.
     with nullcontext() if stage in ("start", "train", "finetune") else command_clock(stage):
         importlib.import_module(f"pipeline.stages.{stage}").run(params)
-
-
-def _leave_out_pandas() -> None:
-    """Keep pyarrow from importing pandas with its first array, which takes a quarter of a second.
-
-    It asks once which pandas there is, and leaves one that is too old alone. It asks again when a
-    table is converted to pandas.
-    """
-    import pyarrow as pa
-
-    if "pandas" not in sys.modules:
-        old = ModuleType("pandas")
-        old.__version__ = "0"  # type: ignore[attr-defined]
-        sys.modules["pandas"] = old
-        with warnings.catch_warnings(action="ignore"):
-            pa.array([])
-        del sys.modules["pandas"]
 
 
 def _sent(stage: str, params: Params) -> bool:
