@@ -121,7 +121,7 @@ class _Running:
             call = self._work(resumed)
         except PipelineError as error:
             self.lease.check()  # who has lost the lock must not write
-            call = self._ended("failed", (Reason(key="failed", text=str(error)),), resumed=resumed)
+            call = self._ended("failed", (_failed(str(error)),), resumed=resumed)
         return self._finish(call)
 
     def _take_over(self) -> str | None:
@@ -227,19 +227,18 @@ class _Running:
     def _finish(self, call: Call) -> Call:
         """Show, publish, write down and announce what a call did."""
         model, alias = self.params.register_.name, self.params.register_.alias
-        try:
-            if call.outcome != "nothing":
-                self._show(call)
-            if call.trained:
+        if call.outcome != "nothing":
+            call = self._show(call)
+        if call.trained:
+            try:
                 call = self._publish(call)
-        except PipelineError as error:
-            self.lease.check()
-            # The next call does it again: this one is not a training that has ended.
-            did = f"the model was {call.outcome}; " if call.trained else ""
-            text = f"{did}{error}; the next call tries again"
-            call = call.model_copy(
-                update={"outcome": "failed", "trained": False, "reasons": (_failed(text),)}
-            )
+            except PipelineError as error:
+                self.lease.check()
+                # The next call does it again: this one is not a training that has ended.
+                text = f"the model was {call.outcome}; {error}; the next call tries again"
+                call = call.model_copy(
+                    update={"outcome": "failed", "trained": False, "reasons": (_failed(text),)}
+                )
         if call.trained and self.found:
             table = self.found.known_from_now_on(self.begun)
             call = call.model_copy(update={"known": self.records.keep_known(call.id, table)})
@@ -253,12 +252,19 @@ class _Running:
         self.records.tidy(latest)
         return call
 
-    def _show(self, call: Call) -> None:
-        """Bring the page up to date, if there is one."""
+    def _show(self, call: Call) -> Call:
+        """Bring the page up to date, if there is one and the workflow can run."""
         show_calls(self.places, [*self.history, call], self.found)
-        if self.places.evaluate.exists() and self.places.register.exists():
+        if call.outcome != "failed" and self.places.evaluate.exists():
             self._doing("wrote the page")
-            self.workflow.repro("--single-item", "register", "report")
+            try:
+                self.workflow.repro("--single-item", "register", "report")
+            except PipelineError as error:
+                self.lease.check()
+                note = f"the page is that of before: {error}"
+                _say(note)
+                return call.model_copy(update={"notes": (*call.notes, note)})
+        return call
 
     def _publish(self, call: Call) -> Call:
         rules = self.params.retrain
