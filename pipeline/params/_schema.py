@@ -31,6 +31,7 @@ from pipeline.params.choices.networks import AnyModel
 from pipeline.params.choices.training import Training
 from pipeline.params.choices.transforms import Policy
 from pipeline.params.choices.views import ViewItem, count_views
+from pipeline.remote import is_uri
 
 AutoOrCount = Annotated[Literal["auto"] | Count, Need("auto or a whole number from 1")]
 
@@ -320,8 +321,13 @@ class Resources(Section):
 
     @property
     def runs(self) -> str:
-        """The folder of this machine for the checkpoints and records of trainings."""
-        return self.storage if self.address in (None, JOINED) else ".convoy/runs"
+        """The folder of this machine for the checkpoints and records of trainings.
+
+        A bucket is for what several machines share; a training writes its checkpoints there only
+        as a job.
+        """
+        here = self.address in (None, JOINED) and not is_uri(self.storage)
+        return self.storage if here else ".convoy/runs"
 
     @property
     def most_workers(self) -> int:

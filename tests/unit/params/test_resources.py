@@ -20,9 +20,14 @@ def test_an_address_is_that_of_a_job_server(address):
 
 
 @pytest.mark.parametrize(
-    ("address", "runs"),
-    [(None, "/shared"), (JOINED, "/shared"), ("http://10.0.0.1:8265", ".convoy/runs")],
+    ("address", "storage", "runs"),
+    [
+        (None, "/shared", "/shared"),
+        (JOINED, "/shared", "/shared"),
+        ("http://10.0.0.1:8265", "/shared", ".convoy/runs"),
+        (None, "s3://bucket/convoy", ".convoy/runs"),
+    ],
 )
-def test_runs_lie_on_this_machine(address, runs):
-    resources = RESOURCES.model_copy(update={"address": address, "storage": "/shared"})
+def test_runs_lie_on_this_machine(address, storage, runs):
+    resources = RESOURCES.model_copy(update={"address": address, "storage": storage})
     assert resources.runs == runs
