@@ -84,22 +84,16 @@ def hold_reasons(found: Findings, rules: Retrain) -> tuple[Reason, ...]:
                     _reason(f"{kind}_class {name}", f"the class {name} {_IS[kind]}")
                     for name in names
                 ]
-        shares = (
-            ("vanished", changes.vanished, changes.known, "known images have vanished"),
-            ("relabelled", changes.relabelled, changes.known, "known images have another label"),
-            (
-                "conflicting",
-                changes.conflicting,
-                changes.new,
-                "new images are there under another label too",
-            ),
-        )
-        for key, count, of, what in shares:
-            most_share = getattr(hold, key)
+        for key, of, what in (
+            ("vanished", changes.known, "{} of {} known images have vanished"),
+            ("relabelled", changes.known, "{} of {} known images have another label"),
+            ("conflicting", changes.new, "{0} new files show what others show under another label"),
+        ):
+            count, most_share = getattr(changes, key), getattr(hold, key)
             if most_share is not None and count > most_share * of:
                 examples = some(changes.examples[key], 3)
                 rule = f"retrain.hold.{key} is {most_share:g}"
-                reasons.append(_reason(key, f"{count} of {of} {what} ({rule}): {examples}"))
+                reasons.append(_reason(key, f"{what.format(count, of)} ({rule}): {examples}"))
     noise = found.noise
     if noise and noise.findings and hold.label_noise is not None and noise.worst > hold.label_noise:
         examples = some((f"{one.path} ({one.suggested}?)" for one in noise.listed), 3)

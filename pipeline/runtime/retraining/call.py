@@ -108,7 +108,7 @@ class _Running:
     lease: Lease
 
     def __post_init__(self) -> None:
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = _now()
         self.begun, self.host = now, socket.gethostname()
         self.id = f"{now:%Y%m%dT%H%M%SZ}-{time.time_ns() % 10**6:06d}"
         self.workflow = Workflow(self.id, self.lease.check)
@@ -216,7 +216,7 @@ class _Running:
             {
                 "id": self.id,
                 "begun": self.begun,
-                "ended": datetime.now(UTC).replace(microsecond=0),
+                "ended": _now(),
                 "host": self.host,
                 "outcome": outcome,
                 "reasons": tuple(reasons),
@@ -245,6 +245,7 @@ class _Running:
         if webhook_address() and self._is_news(call):
             self.records.post(call.id, notice_of(call, model, alias))
         self.lease.check()
+        call = call.model_copy(update={"ended": _now()})
         self.records.append(call)
         for line in deliver_waiting(self.records):
             _say(line)
@@ -303,6 +304,10 @@ def _keys(call: Call) -> set[str]:
 
 def _failed(text: str) -> Reason:
     return Reason(key="failed", text=text)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _say(line: str) -> None:
