@@ -50,6 +50,7 @@ def _places() -> Places:
         seen=state / "retraining" / "seen",
         champions=_paths.STATE / "champions",
         shown=_paths.CALLS,
+        index=_paths.INDEX,
         split=_paths.SPLIT,
         register=_paths.REPORTS / "register.json",
         evaluate=_paths.REPORTS / "evaluate.json",

@@ -25,6 +25,8 @@ from pipeline.evaluation.retraining.record import (
     Reason,
 )
 from pipeline.params import Params
+from pipeline.parquet import read_table
+from pipeline.progress import command_clock
 from pipeline.runtime.retraining.data_update import update_images
 from pipeline.runtime.retraining.look import Look, Places, look, show_calls
 from pipeline.runtime.retraining.publish import check_can_publish, commit_results, push_outputs
@@ -112,11 +114,12 @@ class _Running:
         self.begun, self.host = now, socket.gethostname()
         self.id = f"{now:%Y%m%dT%H%M%SZ}-{time.time_ns() % 10**6:06d}"
         self.workflow = Workflow(self.id, self.lease.check)
+        self.found: Look | None = None
 
     def run(self) -> Call:
+        """Make the call, to the notice."""
         resumed = self._take_over()
-        self._doing("looks at the images")
-        self.found: Look | None = None
+        self._doing("looked at the images")
         try:
             call = self._work(resumed)
         except PipelineError as error:
@@ -137,9 +140,10 @@ class _Running:
 
     def _work(self, resumed: str | None) -> Call:
         params, rules = self.params, self.params.retrain
-        if done := update_images(params.data.root, self.workflow.dvc):
-            _say(done)
-        self.found = found = look(params, self.places, self.records, self.history)
+        with command_clock("retrain"):
+            if done := update_images(params.data.root, self.workflow.dvc):
+                _say(done)
+            self.found = found = look(params, self.places, self.records, self.history)
         for line in found.lines():
             _say(line)
         decision = found.decide(self.history, params, self.records.accepted())
@@ -165,6 +169,9 @@ class _Running:
             held = register.champion
             champion_test = held.test.figures[metric] if held and held.test else None
             champion = ModelRecord(version=held.version, value=champion_test) if held else None
+        assert self.found
+        late = self.found.images.came_later(read_table(self.places.index, ["sha256", "problem"]))
+        notes = [f"{late} images came during the call, and nobody looked at them"] * bool(late)
         found: dict[str, Any] = {
             "trained": True,
             "resumed": resumed,
@@ -176,7 +183,7 @@ class _Running:
                 GateCheck(name=check.name, passed=check.passed, text=check.reason)
                 for check in register.checks
             ),
-            "notes": register.notes,
+            "notes": (*notes, *register.notes),
         }
         if register.decision == "refused":
             return self._ended("refused", decision.reasons, **found)
@@ -190,7 +197,7 @@ class _Running:
 
     def _is_promoted(self, register: RegisterReport, resumed: str | None) -> bool:
         """Whether this call, or the killed one that it goes on with, has promoted the model."""
-        assert self.found
+        assert self.found is not None
         if register.alias not in register.aliases:
             return False  # its alias was moved since
         reported = {
@@ -231,7 +238,8 @@ class _Running:
             call = self._show(call)
         if call.trained:
             try:
-                call = self._publish(call)
+                with command_clock("retrain"):
+                    call = self._publish(call)
             except PipelineError as error:
                 self.lease.check()
                 # The next call does it again: this one is not a training that has ended.

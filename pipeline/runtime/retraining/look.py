@@ -44,13 +44,14 @@ class Places:
         seen: folder for what champions have seen.
         champions: folder for bundles of champions.
         shown: folder whose files the stage register puts on the page.
-        split, register, evaluate: files of these stages.
+        index, split, register, evaluate: files of these stages.
     """
 
     measurements: Path
     seen: Path
     champions: Path
     shown: Path
+    index: Path
     split: Path
     register: Path
     evaluate: Path

@@ -59,6 +59,11 @@ class Images:
     changes: Changes
     new: list[int]
 
+    def came_later(self, index: pa.Table) -> int:
+        """Count the contents of a later index that are not among these images."""
+        usable = index.filter(pc.is_null(index["problem"]))["sha256"]
+        return len(set(usable.to_pylist()) - set(self.index["sha256"].to_pylist()))
+
     def known_from_now_on(self, before: pa.Table, now: datetime) -> pa.Table:
         """Return the table of known images after a training on these."""
         usable = self.index.filter(pc.is_null(self.index["problem"]))

@@ -121,6 +121,17 @@ def test_growth_is_seen_and_then_known(params):
     assert survey_images(params, after, CACHE).changes.altered == 0
 
 
+def test_images_that_come_during_a_call_are_counted_and_stay_new(params):
+    write(9)
+    first = survey_images(params, KNOWN.empty_table(), CACHE)
+    assert first.came_later(first.index) == 0
+    write(6, seed=1)
+    later = survey_images(params, KNOWN.empty_table(), CACHE)
+    assert first.came_later(later.index) == 6
+    known = first.known_from_now_on(KNOWN.empty_table(), NOW)
+    assert survey_images(params, known, CACHE).changes.new == 6
+
+
 def test_where_nothing_is_new_no_pictures_are_compared(params, monkeypatch):
     write(9)
     first = survey_images(params, KNOWN.empty_table(), CACHE)
