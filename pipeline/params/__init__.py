@@ -2,6 +2,7 @@
 
 from pipeline.params._load import load_params
 from pipeline.params._mistakes import MistakesError, parse
+from pipeline.params._retrain import Hold, Retrain, When
 from pipeline.params._schema import (
     JOINED,
     Balance,
@@ -9,20 +10,17 @@ from pipeline.params._schema import (
     Data,
     Embed,
     Evaluate,
-    Hold,
     Index,
     Pack,
     Params,
     Register,
     Report,
     Resources,
-    Retrain,
     Sample,
     Split,
     Start,
     Tracking,
     Tta,
-    When,
 )
 from pipeline.params._types import misfits
 
