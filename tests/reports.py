@@ -14,7 +14,7 @@ from pipeline.evaluation.judging.gate import AgainstBaseline, AgainstChampion, j
 from pipeline.evaluation.judging.recalls import compare_recalls
 from pipeline.evaluation.metrics.calibration import calibrate
 from pipeline.evaluation.metrics.confusions import confusions
-from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.measure import brier_difference, compare, measure
 from pipeline.evaluation.metrics.scores import Floats, answers
 from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.page import Page
@@ -220,9 +220,10 @@ def met(classes: Sequence[str], images: int, champion: float, candidate: float) 
     old = posteriors(labels, len(classes), champion, 11)
     # Most images look alike to both, as they do to two trainings on the same data.
     new = 0.5 * old + 0.5 * posteriors(labels, len(classes), candidate, 12)
-    comparison = compare(Scored.of(labels, new, HOW), Scored.of(labels, old, HOW))
+    scored = Scored.of(labels, new, HOW), Scored.of(labels, old, HOW)
+    comparison = compare(*scored)
     recalls = compare_recalls(labels, new, old, classes, RULES.max_class_recall_loss)
-    against = AgainstChampion(comparison, recalls, 1.08)
+    against = AgainstChampion(comparison, brier_difference(*scored), recalls, 1.08)
     checks = judge(OVER_BASELINE, against, None, RULES, METRIC)
     passed = all(check.passed for check in checks)
     paths = [f"{classes[label]}/{row:04d}.png" for row, label in enumerate(labels)]

@@ -2,11 +2,12 @@
 
 All models answer the same test images, and every judgement is of pairs. What a model is shipped
 by, `evaluate.metric`, must not be shown to fall at all; and a loss beyond the permitted one must be
-ruled out by the interval of the difference, unless the candidate is no worse on these very images
-(a small test set can show nothing, and would otherwise keep every champion for ever). The permitted
-loss counts from the best champion so far as well, so that small losses do not add up from one
-champion to the next. What a model is guarded by, the recall of each class and the calibration,
-fails when harm is shown: the loss is above the limit, and its interval above 0.
+ruled out by the interval of the difference. A small test set can rule out nothing, and would so
+keep every champion for ever: where it cannot tell, the Brier score decides, which sees in few
+images what a count of right answers does not. The permitted loss counts from the best champion so
+far as well, so that small losses do not add up from one champion to the next. What a model is
+guarded by, the recall of each class and the calibration, fails when harm is shown: the loss is
+above the limit, and its interval above 0.
 
 A condition is a function that returns a `Check` and is called in `judge`. Reports, console, MLflow
 and page show that object; no other code knows the conditions one by one.
@@ -47,11 +48,13 @@ class AgainstChampion:
 
     Attributes:
         comparison: metrics of the candidate minus those of the champion, see `compare`.
+        brier: see `brier_difference`, likewise.
         recalls: of the classes, and of small ones together.
         latency_ratio: time per image, candidate by champion.
     """
 
     comparison: Block
+    brier: float
     recalls: Recalls
     latency_ratio: float
 
@@ -63,10 +66,12 @@ class AgainstBest:
     Attributes:
         version: of the best champion.
         difference: as in `AgainstBaseline`, candidate - best champion.
+        brier: see `brier_difference`, likewise.
     """
 
     version: str
     difference: Block
+    brier: float
 
 
 def judge(
@@ -90,12 +95,14 @@ def judge(
     else:
         checks = [skip_baseline(metric, first=champion is None)]
     if champion:
-        lost = champion.comparison[metric.name]
+        lost = Loss(champion.comparison[metric.name], champion.brier)
         checks.append(check_loss(lost, rules.max_loss, metric, "the champion"))
     if best:
         against = f"version {best.version}, the best champion so far"
         checks.append(
-            check_loss(best.difference, rules.max_loss, metric, against, "loss_from_best")
+            check_loss(
+                Loss(best.difference, best.brier), rules.max_loss, metric, against, "loss_from_best"
+            )
         )
     if champion:
         checks.append(check_recalls(champion.recalls.classes, rules.max_class_recall_loss))
@@ -166,40 +173,57 @@ def skip_baseline(metric: Metric, *, first: bool) -> Check:
     )
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What a candidate may have lost against another model.
+
+    Attributes:
+        difference: by the metric, {"value": candidate - other, "ci95": [low, high]}.
+        brier: see `brier_difference`, candidate - other.
+    """
+
+    difference: Block
+    brier: float
+
+
 def check_loss(
-    difference: Block, max_loss: float, metric: Metric, against: str, name: str = "loss"
+    lost: Loss, max_loss: float, metric: Metric, against: str, name: str = "loss"
 ) -> Check:
     """Refuse a loss that is shown, and one beyond `max_loss` that is not ruled out.
 
-    A difference whose interval lies below 0 is refused whatever the margin. Otherwise the interval
-    must lie above -`max_loss`, or the difference not be negative.
+    A difference whose interval lies below 0 is refused whatever the margin. One whose interval lies
+    above -`max_loss` is passed. Between the two the images cannot tell, and the Brier score must
+    not be worse: it is a proper score of the probabilities themselves, whose paired difference
+    varies less than that of answers which are right or wrong.
 
     Args:
-        difference: {"value": candidate - other, "ci95": [low, high]}.
+        lost: what the candidate may have lost.
         max_loss: what may be lost, at least 0.
         metric: that models are shipped by.
         against: which model the other one is.
         name: of the condition.
     """
-    value, (low, high) = difference["value"], difference["ci95"]
+    value, (low, high) = lost.difference["value"], lost.difference["ci95"]
     interval = interval_text((low, high), sign=True)
     ruled_out = low >= -max_loss
     if high < 0:
         verdict = "it is shown to be lower, which no margin permits"
     elif ruled_out:
         verdict = "a larger loss can be ruled out"
-    elif value >= 0:
-        verdict = "a larger loss cannot be ruled out by so few images, but on these there is none"
     else:
-        verdict = "it is lower, and a larger loss cannot be ruled out"
+        verdict = (
+            "a larger loss cannot be ruled out by so few images, and the Brier score is"
+            f" {'not worse' if lost.brier <= 0 else 'worse'} ({_signed(lost.brier)}, lower is"
+            " better)"
+        )
     return Check(
         name=name,
         title=f"{metric.title} against {against}",
         value=value,
         finding=number(value, sign=True),
         detail=interval,
-        limit=f"interval above \N{MINUS SIGN}{max_loss:g} and not below 0, or no loss",
-        passed=high >= 0 and (ruled_out or value >= 0),
+        limit=f"interval above \N{MINUS SIGN}{max_loss:g} and not below 0, or no worse Brier score",
+        passed=high >= 0 and (ruled_out or lost.brier <= 0),
         reason=(
             f"{metric.noun} {_signed(value)} against {against}, 95 % interval {_signed(low)} to"
             f" {_signed(high)}; register.max_loss is {max_loss:g}: {verdict}"

@@ -68,6 +68,21 @@ def compare(first: Scored, second: Scored) -> Block:
     return block
 
 
+def brier_difference(first: Scored, second: Scored) -> float:
+    """Return the Brier score of `first` minus that of `second`; below 0, the first is better.
+
+    Images count as `how.metric` lets them count: all alike for accuracy, else all classes that have
+    images alike.
+    """
+    one, two = first.answers, second.answers
+    differences = one.brier - two.brier
+    if first.how.metric == "accuracy":
+        return float(differences.mean())
+    sums = np.bincount(one.labels, differences, one.class_count)
+    there = one.support > 0
+    return float((sums[there] / one.support[there]).mean())
+
+
 def difference_interval(first: Scored, second: Scored, confidence: float) -> Floats:
     """Return the interval of `how.metric` of `first` minus that of `second`, as in `compare`.
 

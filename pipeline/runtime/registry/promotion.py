@@ -20,7 +20,7 @@ from pipeline.evaluation.judging.gate import (
     judge,
 )
 from pipeline.evaluation.judging.recalls import Recalls, compare_recalls
-from pipeline.evaluation.metrics.measure import compare, measure
+from pipeline.evaluation.metrics.measure import brier_difference, compare, measure
 from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
 from pipeline.evaluation.registration.description import (
     Card,
@@ -212,7 +212,8 @@ def _decide(
     if champion:
         pair = _evaluate_pair(candidate, champion, registry)
         found, recalls = _compare(pair, champion, candidate, rules, how)
-        met = AgainstChampion(found["comparison"], recalls, found["latency"]["ratio"])
+        brier = brier_difference(*_scored(pair, how))
+        met = AgainstChampion(found["comparison"], brier, recalls, found["latency"]["ratio"])
         differences[champion] = found["comparison"][metric.name]["value"]
         if best := find_best(registry.tracking, rules.name, champion):
             try:
@@ -222,8 +223,9 @@ def _decide(
                     f"{error}; version {best.version} of {rules.name} is the best champion so far,"
                     " from which losses count; delete the version if its files are lost"
                 ) from error
-            compared = compare(*_scored(pair, how))[metric.name]
-            against_best = AgainstBest(best.version, compared)
+            scored = _scored(pair, how)
+            compared = compare(*scored)[metric.name]
+            against_best = AgainstBest(best.version, compared, brier_difference(*scored))
             differences[best] = compared["value"]
     checks = judge(candidate.over_baseline, met, against_best, rules, metric)
     decision = "promoted" if all(check.passed for check in checks) else "refused"

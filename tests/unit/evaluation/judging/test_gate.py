@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.evaluation.judging.gate import (
     AgainstBaseline,
+    Loss,
     check_baseline,
     check_calibration,
     check_latency,
@@ -10,7 +11,7 @@ from pipeline.evaluation.judging.gate import (
     judge,
     skip_baseline,
 )
-from pipeline.evaluation.metrics.measure import compare
+from pipeline.evaluation.metrics.measure import brier_difference, compare
 from pipeline.evaluation.metrics.table import Scored
 from pipeline.evaluation.reports.words import number
 from tests import reports
@@ -85,24 +86,28 @@ def test_models_no_better_than_the_baseline_are_promoted_by_the_point_and_not_by
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "passed", "shown"),
+    ("value", "low", "high", "brier", "passed", "shown"),
     [
-        (-0.002, -0.008, 0.004, True, True),  # shown to lose no more than the margin
-        (0.000, -0.050, 0.050, True, False),  # too few images to show it, but no worse on them
-        (0.010, -0.050, 0.070, True, False),
-        (-0.002, -0.050, 0.046, False, False),  # too few images, and worse on them
-        (-0.030, -0.040, -0.020, False, False),
-        (-0.004, -0.010, 0.002, True, True),  # the margin itself is permitted
-        (-0.006, -0.008, -0.004, False, True),  # within the margin, and shown to be worse
-        (-0.001, -0.002, 0.000, True, True),
+        (-0.002, -0.008, 0.004, 0.1, True, True),  # shown to lose no more than the margin
+        (0.000, -0.050, 0.050, 0.0, True, False),  # too few images to show it: Brier decides
+        (0.010, -0.050, 0.070, 0.001, False, False),
+        (-0.002, -0.050, 0.046, -0.001, True, False),
+        (-0.002, -0.050, 0.046, 0.001, False, False),
+        (-0.030, -0.040, -0.020, -0.1, False, False),  # shown to be worse
+        (-0.004, -0.010, 0.002, 0.1, True, True),  # the margin itself is permitted
+        (-0.006, -0.008, -0.004, -0.1, False, True),  # within the margin, and shown to be worse
+        (-0.001, -0.002, 0.000, 0.1, True, True),
     ],
 )
-def test_what_a_model_is_shipped_by_must_not_fall(value, low, high, passed, shown):
-    check = check_loss(figure(value, low, high), 0.01, reports.METRIC, "the champion")
+def test_what_a_model_is_shipped_by_must_not_fall(value, low, high, brier, passed, shown):
+    lost = Loss(figure(value, low, high), brier)
+    check = check_loss(lost, 0.01, reports.METRIC, "the champion")
     assert (check.passed, check.shown) == (passed, shown)
     said = [number(one, sign=True, digits=4) for one in (value, low)]
     assert f"macro-F1 {said[0]} against the champion, 95 % interval {said[1]}" in check.reason
     assert bool(check.caveat) == (not shown)
+    decides = high >= 0 and not shown
+    assert (number(brier, sign=True, digits=4) in check.reason) == decides
 
 
 class Line:
@@ -122,7 +127,8 @@ class Line:
             Scored.of(self.labels, self.posteriors(right), reports.HOW) for right in (first, second)
         )
         value = reports.METRIC.value(one) - reports.METRIC.value(two)
-        return figure(value, *reports.METRIC.difference(one, two, value))
+        interval = reports.METRIC.difference(one, two, value)
+        return Loss(figure(value, *interval), brier_difference(one, two))
 
     def candidate(self, loss, churn):
         """Return a model that loses images, and swaps some others: predictions correlate."""
@@ -143,7 +149,7 @@ class Line:
         checks = [check_loss(one, 0.01, reports.METRIC, "it") for one in (against, from_best)]
         if all(check.passed for check in checks):
             self.champion, self.promoted = candidate, self.promoted + 1
-            if from_best["value"] >= 0:
+            if from_best.difference["value"] >= 0:
                 self.best = candidate
 
 

@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import scores
 from pipeline.evaluation.metrics.measure import (
+    brier_difference,
     compare,
     difference_interval,
     mcnemar,
@@ -299,3 +300,16 @@ def test_probabilities_that_are_no_numbers():
     probabilities = np.array([[0.5, 0.5], [np.nan, np.nan]])
     with pytest.raises(PipelineError, match=r"found NaN or infinity for 1 of 2 test images"):
         measure(Scored.of(np.array([0, 1]), probabilities, HOW), ("yes", "no"))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "balanced_accuracy"])
+def test_the_difference_of_brier_scores_weighs_classes_as_the_metric_does(metric):
+    labels = np.array([0, 0, 0, 1])  # and none of class 2
+    first = np.array([[0.8, 0.1, 0.1]] * 3 + [[0.5, 0.5, 0.0]])
+    second = np.array([[0.5, 0.5, 0.0]] * 4)
+    how = HOW.model_copy(update={"metric": metric})
+    scored = [Scored.of(labels, posteriors, how) for posteriors in (first, second)]
+    of_class_0 = (0.2**2 + 2 * 0.1**2) - (0.5**2 + 0.5**2)
+    expected = of_class_0 * (3 / 4 if metric == "accuracy" else 1 / 2)
+    assert brier_difference(*scored) == pytest.approx(expected)
+    assert brier_difference(*scored[::-1]) == pytest.approx(-expected)

@@ -149,7 +149,7 @@ def test_a_challenger_that_passes_later_is_no_challenger_any_more(register, trac
 @pytest.mark.parametrize(
     ("name", "rules", "reasons"),
     [
-        ("timid", {}, ["calibration"]),
+        ("timid", {}, ["loss", "calibration"]),  # the same answers, and a worse Brier score
         ("other", {"max_latency_ratio": 0.01}, ["latency"]),
         ("other", {}, []),
     ],
@@ -273,7 +273,7 @@ def test_another_promotion_meanwhile_is_met_too(register, tracking, monkeypatch)
         return pair
 
     monkeypatch.setattr(promotion, "_evaluate_pair", while_another_wins)
-    result = register("good")
+    result = register("good", max_loss=1.0)
     assert met == ["1", "2"]
     assert (result.decision, result.champion.version) == ("promoted", "2")
     assert aliases(tracking, name) == {"champion": "3", "previous": "2"}
