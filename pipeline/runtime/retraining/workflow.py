@@ -103,13 +103,22 @@ def end_processes(call: str) -> int:
 
     A killed call leaves its `dvc repro` behind, which holds the lock of DVC.
     """
-    left = []
+    ended = 0
+    deadline_s = time.monotonic() + _GONE_S
+    # Again, until none is found: one may start another before it is killed.
+    while (left := _started_by(call)) and time.monotonic() < deadline_s:
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=_GONE_S)
+        ended += len(left)
+    return ended
+
+
+def _started_by(call: str) -> list[psutil.Process]:
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(CALL) == call:
-                left.append(process)
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=_GONE_S)
-    return len(left)
+                found.append(process)
+    return found

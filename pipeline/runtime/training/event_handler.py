@@ -1,6 +1,7 @@
 """Hands a training's events to the console and to its MLflow run."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.runtime.tracking.run_logger import RunLogger
@@ -33,9 +34,7 @@ class BestWeights:
 
     def look(self) -> None:
         """Log the best weights of the newest checkpoint, if they are new."""
-        # In a job, those that its driver has fetched lie in a folder of their group of workers.
-        whole = [file.parent for file in self._folder.glob(f"**/[0-9]*/{MANIFEST_FILE}")]
-        newest = max(whole, key=lambda path: path.name, default=None)
+        newest = max(_whole_checkpoints(self._folder), key=lambda path: path.name, default=None)
         if newest is None or newest.name == self._seen:
             return
         try:
@@ -54,6 +53,17 @@ class BestWeights:
                 state.best_epoch,
                 val_metrics(state.history[state.best_epoch - 1]),
             )
+
+
+def _whole_checkpoints(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints below a folder, while others are written, moved and removed there.
+
+    In a job, those that its driver has fetched lie in a folder of their group of workers.
+    """
+    for place, inner, files in os.walk(folder):  # which passes over what has gone meanwhile
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if MANIFEST_FILE in files:
+            yield Path(place)
 
 
 def describe_best(job: Job, state: TrainingState, arithmetic: Arithmetic | None) -> Description:

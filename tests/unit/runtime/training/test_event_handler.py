@@ -1,12 +1,19 @@
+import shutil
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.files import write_json
-from pipeline.runtime.training.event_handler import BestWeights, EventHandler
+from pipeline.files import fresh_folder, write_json
+from pipeline.runtime.training.event_handler import (
+    BestWeights,
+    EventHandler,
+    _whole_checkpoints,
+)
 from pipeline.vision.bundle.arithmetic import Arithmetic
+from pipeline.vision.training.checkpoint import MANIFEST_FILE
 from pipeline.vision.training.training_state import EpochProgress, TrainingState
 
 RECORD = {"epoch": 2, "train_loss": 0.5, "memory_mb": 300.0}
@@ -95,3 +102,27 @@ def test_a_checkpoint_that_is_ahead_of_the_events_keeps_the_epochs_in_order(
     assert logged == [1, 1, 2, 3]  # the first one twice, which the run logger records once
     weights = newest / "best.safetensors"
     assert notes.calls[-1] == ("checkpoint", weights, {"loss": 1 / 3}, 3, {"val_loss": 1 / 3})
+
+
+def test_checkpoints_are_found_while_others_are_written_and_removed(tmp_path):
+    for name in ("000001-000000000", "group/000002-000000000", ".000003-0.abc.tmp/000003-0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / MANIFEST_FILE).touch()
+    (tmp_path / "000004-000000000").mkdir()  # not whole
+    ended = threading.Event()
+
+    def churn():
+        while not ended.is_set():
+            with fresh_folder(tmp_path / "000005-000000000") as new:
+                (new / "a" / "b").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "000005-000000000")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(300):
+            found = {path.name for path in _whole_checkpoints(tmp_path)}
+            assert found == {"000001-000000000", "000002-000000000"}
+    finally:
+        ended.set()
+        thread.join()
