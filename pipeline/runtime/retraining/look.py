@@ -139,9 +139,8 @@ def look(params: Params, places: Places, records: Records, history: Sequence[Cal
         PipelineError: images, store or champion cannot be had.
     """
     trained = [call for call in history if call.known]
-    before = records.known(trained[-1].known) if trained else None
-    if before is None:
-        before = KNOWN.empty_table()
+    latest = trained[-1].known if trained else None
+    before = records.known(latest) if latest else KNOWN.empty_table()
     images = survey_images(params, before, places.measurements)
     champion = _champion(params)
     drift = noise = strangest = None

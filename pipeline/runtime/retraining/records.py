@@ -116,17 +116,24 @@ class Records:
         """Remember what a person agrees to, until a training has ended with it."""
         self.storage.write(self._at("accepted.json"), json.dumps(sorted(keys)).encode())
 
-    def known(self, name: str | None) -> pa.Table | None:
-        """Return the images of a training; None where the file is gone."""
-        if name is None:
-            return None
+    def known(self, name: str) -> pa.Table:
+        """Return the images of a training.
+
+        Raises:
+            PipelineError: the file is gone or damaged.
+        """
+        place = self._at(f"known/{name}")
         with TemporaryDirectory(prefix="convoy-known-") as folder:
             file = Path(folder) / "known.parquet"
             try:
-                self.storage.get_file(self._at(f"known/{name}"), file)
-            except FileNotFoundError:
-                return None
-            return pq.read_table(file, schema=KNOWN)
+                self.storage.get_file(place, file)
+                return pq.read_table(file, schema=KNOWN)
+            except (OSError, pa.ArrowException) as error:
+                raise PipelineError(
+                    f"{self.storage.uri}/{place} is gone or damaged ({error}), so that nothing"
+                    " says which images are new; restore it, or begin a new history by removing"
+                    f" {self.storage.uri}/{self.folder}"
+                ) from error
 
     def keep_known(self, call: str, images: pa.Table) -> str:
         """Store the images of a training; return the name for `known`."""

@@ -30,8 +30,6 @@ def test_at_first_there_is_nothing(records):
     assert records.open() is None
     assert records.accepted() == set()
     assert records.waiting() == {}
-    assert records.known(None) is None
-    assert records.known("gone.parquet") is None
 
 
 def test_calls_come_back_in_order(records):
@@ -68,8 +66,16 @@ def test_images_come_back_and_old_tables_go(records):
     names = [records.keep_known(str(number), images(str(number))) for number in range(6)]
     assert records.known(names[0]) == images("0")
     records.tidy(names[1])
-    there = [number for number, name in enumerate(names) if records.known(name) is not None]
-    assert there == [1, 3, 4, 5]
+    there = [name.rpartition("/")[2] for name in records.storage.names("retraining/model/known")]
+    assert there == [names[number] for number in (1, 3, 4, 5)]
+
+
+def test_a_table_that_is_lost_or_damaged_is_named(records):
+    name = records.keep_known("1", images("0"))
+    records.storage.write(f"retraining/model/known/{name}", b"x")
+    for lost in (name, "gone.parquet"):
+        with pytest.raises(PipelineError, match=rf"known/{lost} is gone or damaged .* restore it"):
+            records.known(lost)
 
 
 def test_notices_wait_in_order_until_they_are_delivered(records):
