@@ -12,6 +12,8 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from tests.distributed.forks import Fork
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's package postgresql-15
@@ -66,6 +68,14 @@ class Server:
         self._process = Fork(code, self._folder, self._log, os.environ | quiet)
         if wait:
             wait_for(self.answers, f"no server, see {self._log}")
+
+    def abandoned(self):
+        """Return the connections with requests that it has, and whose sender has gone."""
+        return [
+            one
+            for one in psutil.net_connections("tcp")
+            if one.laddr and one.laddr.port == self.port and one.status == psutil.CONN_CLOSE_WAIT
+        ]
 
     def kill(self):
         """Kill -9 the server."""
@@ -150,16 +160,25 @@ class Hanging:
 
 
 @contextmanager
-def slow_way_to(server, delay_s):
-    """Yield the address of a proxy that hands each request on after a delay."""
+def slow_way_to(server, delay_s, missed=None):
+    """Yield the address of a proxy that hands each request on after a delay.
+
+    Args:
+        server: that gets them.
+        delay_s: of each piece.
+        missed: an event that is set when a request has found no server.
+    """
+    missed = missed or threading.Event()
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         door.listen(100)
-        threading.Thread(target=_let_in, args=(door, server.port, delay_s), daemon=True).start()
+        threading.Thread(
+            target=_let_in, args=(door, server.port, delay_s, missed), daemon=True
+        ).start()
         yield f"http://127.0.0.1:{door.getsockname()[1]}"
 
 
-def _let_in(door, port, delay_s):
+def _let_in(door, port, delay_s, missed):
     while True:
         try:
             guest, _ = door.accept()
@@ -168,6 +187,7 @@ def _let_in(door, port, delay_s):
         try:
             host = socket.create_connection(("127.0.0.1", port))
         except OSError:  # the server is away
+            missed.set()
             guest.close()
             continue
         for source, target, wait_s in ((guest, host, delay_s), (host, guest, 0.0)):

@@ -243,7 +243,7 @@ def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(
     train(run_logger, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.15)
     server.go_on()
     finish(run_logger)
-    time.sleep(2)
+    wait_for(lambda: not server.abandoned(), "requests that were given up are not carried out")
     the_run(tracking)
     nothing_is_left()
 
@@ -276,7 +276,7 @@ def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
     preprocessing = Preprocessing(28, 28, 1, "stretch", 0, 8)
     description = Description("lenet5", {}, ("cat", "dog"), preprocessing, (0.3,), (0.3,))
     client = MlflowClient(server.address)
-    died = threading.Event()
+    died, missed = threading.Event(), threading.Event()
 
     def models():
         experiments = [found.experiment_id for found in client.search_experiments()]
@@ -286,11 +286,11 @@ def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
         wait_for(models, "no upload has begun")
         server.kill()
         died.set()
-        time.sleep(1)
+        assert missed.wait(60)  # the upload has met its absence
         server.start()
 
     try:
-        with slow_way_to(server, 0.05) as address:
+        with slow_way_to(server, 0.05, missed) as address:
             tracking = at(tracking, address).model_copy(update={"checkpoints": kept})
             run_logger = begin(tracking)
             train(run_logger, range(1, 10))

@@ -1,11 +1,9 @@
-"""New images that are unlike the reference, and the p-values of drift over time."""
+"""New images that are unlike the reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from pipeline.evaluation.plots._cells import (
     NOTE_SIZE,
@@ -16,13 +14,11 @@ from pipeline.evaluation.plots._cells import (
     in_rows,
     text_width,
 )
-from pipeline.evaluation.plots._style import BLUE, GREEN, GREY, ORANGE, calm, new_figure
 from pipeline.evaluation.plots._text import ending, wrapped
 from pipeline.evaluation.plots.sheets import Image
 
 _COLUMNS = 8
 # Tests that agree lie upon each other: each is smaller than the one before.
-_LOOKS = ((BLUE, "o", 8.0), (ORANGE, "s", 5.5), (GREEN, "^", 3.5))
 
 
 @dataclass(frozen=True)
@@ -65,51 +61,3 @@ def draw_strangest(strangest: Sequence[StrangeImage], total: int) -> Figure:
         f"{len(strangest)} of {total} new images, the least like the reference first: label → said"
     )
     return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
-
-
-def draw_p_values(
-    times: Sequence[datetime], series: Mapping[str, Sequence[float | None]], level: float
-) -> Figure:
-    """Draw the p-values of at most three tests over calls, small ones above.
-
-    Args:
-        times: of n calls, ascending.
-        series: name of the test to n p-values in (0, 1]; None where it had too few images.
-        level: a p-value below it is an alarm.
-    """
-    found = [p for values in series.values() for p in values if p is not None]
-    if not found:
-        return draw_message("No call had enough new images for a test of drift.")
-    figure = new_figure(8.4, 3.2)
-    axes = figure.subplots()
-    for (name, values), (colour, marker, size) in zip(series.items(), _LOOKS, strict=False):
-        there = [(at, p) for at, p in zip(times, values, strict=True) if p is not None]
-        at, p = zip(*there, strict=True) if there else ((), ())
-        axes.plot(at, p, color=colour, linewidth=0.8, alpha=0.5)
-        alarms = [value < level for value in p]
-        # Filled where it alarms: seen without colours.
-        for alarm in (False, True):
-            axes.plot(
-                [one for one, is_one in zip(at, alarms, strict=True) if is_one == alarm],
-                [one for one, is_one in zip(p, alarms, strict=True) if is_one == alarm],
-                linestyle="none",
-                color=colour,
-                marker=marker,
-                markersize=size,
-                markerfacecolor=colour if alarm else "white",
-            )
-        axes.plot([], [], color=colour, marker=marker, markersize=size, label=name)
-    axes.axhline(level, color=GREY, linewidth=1, linestyle="--", label=f"alarm below {level:g}")
-    if times[0] == times[-1]:
-        month = timedelta(days=30)
-        # Dates are numbers to the stubs of matplotlib.
-        axes.set_xlim(times[0] - month, times[0] + month)  # type: ignore[arg-type]
-    axes.tick_params(labelsize=8)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylim(1.5, min(*found, level) / 2)
-    axes.set_ylabel("p-value")
-    calm(axes)
-    figure.legend(loc="outside upper left", ncols=len(series) + 1, frameon=False, fontsize=8)
-    return figure

@@ -47,34 +47,31 @@ def test_an_error_within_gives_it_back(storage):
     assert storage.names(FOLDER) == []
 
 
-def _hold(uri, begin, held, log):
+def _hold(uri, begin, leave, log):
     begin.wait()
     try:
         with held_lease(Storage(uri), FOLDER):
-            with held.get_lock():
-                held.value += 1
-            log.put(("held", held.value))
-            time.sleep(0.3)
-            with held.get_lock():
-                held.value -= 1
+            log.put("held")
+            leave.wait()
     except LeaseTakenError:
-        log.put(("left", 0))
+        log.put("left")
 
 
 def test_of_many_at_once_exactly_one_holds_it(storage):
     context = multiprocessing.get_context("fork")
     for _ in range(5):
-        begin, held, log = context.Event(), context.Value("i", 0), context.Queue()
+        begin, leave, log = context.Event(), context.Event(), context.Queue()
         processes = [
-            context.Process(target=_hold, args=(storage.uri, begin, held, log)) for _ in range(6)
+            context.Process(target=_hold, args=(storage.uri, begin, leave, log)) for _ in range(6)
         ]
         for process in processes:
             process.start()
         begin.set()
-        answers = [log.get(timeout=60) for _ in processes]
+        # Whoever holds it does so until all have answered.
+        assert sorted(log.get(timeout=60) for _ in processes) == ["held", *["left"] * 5]
+        leave.set()
         for process in processes:
             process.join()
-        assert [count for what, count in answers if what == "held"] == [1]
         assert storage.names(FOLDER) == []
 
 
