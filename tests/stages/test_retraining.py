@@ -95,8 +95,11 @@ def test_a_call_goes_on_with_the_work_of_a_killed_one(begun):
 
 def test_nothing_new_is_nothing_to_do_and_imports_no_torch(project):
     calls = len(history(project))
-    code, said = run(project, "retrain")
+    code, said = run(project, "retrain", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert code == 3, said
+    imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
+    assert "pyarrow" in imported
+    assert not {"torch", "mlflow", "ray", "sklearn", "matplotlib"} & imported
     assert len(history(project)) == calls + 1
     assert run(project, "retrain", "--dry-run")[0] == 3
     assert len(history(project)) == calls + 1

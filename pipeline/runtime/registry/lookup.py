@@ -62,6 +62,17 @@ def lookup_aliases(uri: str, name: str) -> dict[str, str]:
     return {entry["alias"]: str(entry["version"]) for entry in known}
 
 
+def lookup_holder(uri: str, name: str, alias: str) -> str | None:
+    """Return the version that holds an alias; None where none does, or there is no store yet.
+
+    Arguments and errors are those of `lookup_aliases`, but for a store that is gone.
+    """
+    try:
+        return lookup_aliases(uri, name).get(alias)
+    except StoreGoneError:
+        return None  # a first training makes it
+
+
 def has_version(uri: str, name: str, version: str, bundle: str) -> bool:
     """Whether a version of a registered model is there, and is the bundle of this digest.
 

@@ -21,9 +21,9 @@ from pipeline.evaluation.retraining.record import (
 )
 from pipeline.files import write_json
 from pipeline.params import Params
-from pipeline.runtime.registry.lookup import StoreGoneError, lookup_aliases
+from pipeline.runtime.registry.lookup import lookup_holder
 from pipeline.runtime.retraining.records import KNOWN, Records
-from pipeline.runtime.retraining.survey import Images, judge_new, reference_rows, survey_images
+from pipeline.runtime.retraining.survey import Images, survey_images
 from pipeline.runtime.tracking.store import shown, tracking_uri
 from pipeline.vision.bundle.digest import values_digest
 
@@ -156,6 +156,7 @@ def _judge(
     # Here, since torch and MLflow take seconds to import, and most calls find nothing new.
     from pipeline.runtime.registry.aliases import find_champion
     from pipeline.runtime.registry.versions import cached_bundle
+    from pipeline.runtime.retraining.judgement import judge_new, reference_rows
     from pipeline.runtime.retraining.sight import Sight
 
     rules = params.register_
@@ -207,9 +208,7 @@ def show_calls(places: Places, calls: Sequence[Call], found: Look | None) -> Non
 def _champion(params: Params) -> str | None:
     uri = tracking_uri(params.tracking)
     try:
-        return lookup_aliases(uri, params.register_.name).get(params.register_.alias)
-    except StoreGoneError:
-        return None  # the first training makes it
+        return lookup_holder(uri, params.register_.name, params.register_.alias)
     except LookupError as error:
         raise PipelineError(
             f"the MLflow store at {shown(uri)} does not answer, so that nobody knows the"

@@ -1,6 +1,7 @@
 """The champion, as what a training may start from."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -60,19 +61,15 @@ def find_champion(params: Params) -> Champion | None:
         sent = job.weights.get("start")
         return Champion.of(sent) if sent else None
     from pipeline.runtime.registry import aliases
-    from pipeline.runtime.registry.lookup import StoreGoneError, lookup_aliases
+    from pipeline.runtime.registry.lookup import lookup_holder
     from pipeline.runtime.registry.versions import cached_bundle
     from pipeline.runtime.tracking.store import explained, open_client, tracking_uri
 
     name, alias, tracking = params.register_.name, params.register_.alias, params.tracking
     uri = tracking_uri(tracking)
-    try:
-        if alias not in lookup_aliases(uri, name):
+    with suppress(LookupError):  # MLflow is more patient, and says what is wrong
+        if lookup_holder(uri, name, alias) is None:
             return None
-    except StoreGoneError:
-        return None  # a first training makes it
-    except LookupError:
-        pass  # MLflow is more patient, and says what is wrong
     found = aliases.find_champion(tracking, name, alias)
     if found is None:
         return None

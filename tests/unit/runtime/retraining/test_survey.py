@@ -14,9 +14,10 @@ from pipeline.data.sources.open import open_source
 from pipeline.data.tables import SPLIT
 from pipeline.errors import PipelineError
 from pipeline.runtime.retraining import survey
+from pipeline.runtime.retraining.judgement import judge_new, reference_rows
 from pipeline.runtime.retraining.records import KNOWN
 from pipeline.runtime.retraining.sight import Sight, some_by_content
-from pipeline.runtime.retraining.survey import judge_new, reference_rows, survey_images
+from pipeline.runtime.retraining.survey import survey_images
 from pipeline.vision.bundle.description import Description
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import embeddings, probabilities
