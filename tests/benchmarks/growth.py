@@ -2,6 +2,7 @@
 
     python tests/benchmarks/growth.py                    # 100,000 colour images of 32 px
     python tests/benchmarks/growth.py --side 28 --grey
+    python tests/benchmarks/growth.py --parquet          # the same images in Parquet files
 
 Writes PNG files once, in classes with a long tail. One project runs on them, gets 1 % more, and
 runs again; a second project runs on the grown set from the start, with the placements that the
@@ -26,6 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--imbalance", type=float, default=50, help="largest to smallest class")
     parser.add_argument("--side", type=int, default=32, help="px")
     parser.add_argument("--grey", action="store_true")
+    parser.add_argument("--parquet", action="store_true", help="one file, then one more")
     parser.add_argument("--folder", type=Path, help="keep all of it here; default: a temporary one")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -71,13 +74,19 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     images = work / "images"
     labels = draw_labels(arguments.images, arguments.classes, arguments.imbalance)
     write_images(arguments, images, labels, 0)
-    grown = make_project(arguments, images, work / "grown")
+    source = images
+    if arguments.parquet:
+        source = work / "parquet"
+        written = write_parquet(images, source / "first.parquet", set())
+    grown = make_project(arguments, source, work / "grown")
     first = repro(grown)
     unchanged = repro(grown)
     before = placements(grown)
     add_images(arguments, images, labels)
+    if arguments.parquet:
+        write_parquet(images, source / "more.parquet", written)
     again = repro(grown)
-    fresh = make_project(arguments, images, work / "fresh")
+    fresh = make_project(arguments, source, work / "fresh")
     shutil.copy(grown / "data/placed.json", fresh / "data/placed.json")
     whole = repro(fresh)
     print(f"{arguments.images} images, then {arguments.share:.1%} more; seconds")
@@ -153,6 +162,18 @@ def add_images(arguments: argparse.Namespace, root: Path, labels: Sequence[str])
     of_new_class = max(round(total * NEW_CLASS), 12)
     new[:of_new_class] = ["new"] * of_new_class
     write_images(arguments, root, new, arguments.images)
+
+
+def write_parquet(images: Path, file: Path, without: set[Path]) -> set[Path]:
+    """Write all images but some into one Parquet file; return their paths."""
+    paths = sorted(set(images.rglob("*.*")) - without)
+    file.parent.mkdir(exist_ok=True)
+    columns = {
+        "image": [path.read_bytes() for path in paths],
+        "label": [path.parent.name for path in paths],
+    }
+    pq.write_table(pa.table(columns), file, row_group_size=1000)
+    return set(paths)
 
 
 def make_project(arguments: argparse.Namespace, images: Path, folder: Path) -> Path:

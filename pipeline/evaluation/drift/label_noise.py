@@ -8,7 +8,7 @@ of confident learning would be: so both sides are counted alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,6 @@ class SuspectShare:
         name: of the class; None for all.
         suspects: new images whose label is contradicted.
         images: new images of the scope.
-        reference_suspects, reference_images: the same of the reference.
         expected: suspects among so many images at the reference's rate, with the new images' mix of
             classes.
         excess: share of suspects minus the expected share, in [-1, 1].
@@ -50,8 +49,6 @@ class SuspectShare:
     name: str | None
     suspects: int
     images: int
-    reference_suspects: int
-    reference_images: int
     expected: float
     excess: float
     interval: tuple[float, float]
@@ -84,42 +81,6 @@ class LabelNoise:
         """
         return tuple(
             one for one in self.shares if one.corrected_p < level and one.excess >= min_excess
-        )
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Images and suspects of a scope; what is expected, and how many images say so."""
-
-    scope: Scope
-    name: str | None
-    suspects: int
-    images: int
-    reference_suspects: int
-    reference_images: int
-    expected_share: float
-    effective_images: float
-    p: float
-
-    def corrected(self, p: float) -> SuspectShare:
-        share, expected = self.suspects / self.images, self.expected_share
-        effective = np.asarray(self.effective_images)
-        low, high = difference_of(
-            (share, wilson(np.asarray(self.suspects), np.asarray(self.images))),
-            (expected, wilson(expected * effective, effective)),
-        )
-        return SuspectShare(
-            self.scope,
-            self.name,
-            self.suspects,
-            self.images,
-            self.reference_suspects,
-            self.reference_images,
-            expected * self.images,
-            share - expected,
-            (float(low), float(high)),
-            self.p,
-            p,
         )
 
 
@@ -187,7 +148,7 @@ def _joint(labels: npt.NDArray[np.integer], said: Ints, k: int) -> Ints:
     return np.bincount(cells, minlength=k * (k + 1)).reshape(k, k + 1)
 
 
-def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
+def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[SuspectShare]:
     """Count the suspects of each scope that has images on both sides.
 
     Args:
@@ -208,7 +169,7 @@ def _scopes(before: Ints, after: Ints, classes: Sequence[str]) -> list[_Counts]:
 
 def _by_given(
     scope: Scope, name: str | None, before: Ints, after: Ints, rows: npt.NDArray[np.intp]
-) -> _Counts:
+) -> SuspectShare:
     """Compare the images of some given classes, each class at its own rate."""
     (images, suspects), (reference_images, reference_suspects) = (
         (joint.sum(axis=1)[rows], joint[:, :-1].sum(axis=1)[rows] - joint[rows, rows])
@@ -219,13 +180,9 @@ def _by_given(
         of_class = hypergeom.pmf(np.arange(total + 1), n + m, total, m)
         chances = np.convolve(chances, of_class)
     share = images / images.sum()
-    return _Counts(
-        scope,
-        name,
-        int(suspects.sum()),
-        int(images.sum()),
-        int(reference_suspects.sum()),
-        int(reference_images.sum()),
+    return _share(
+        (scope, name),
+        (int(suspects.sum()), int(images.sum())),
         float(share @ (reference_suspects / reference_images)),
         # Images of one rate that would inform as much (Kish 1965).
         float(1 / (share**2 / reference_images).sum()),
@@ -244,7 +201,7 @@ def _weights(before: Ints, after: Ints) -> Floats:
     return np.asarray(mix * images.sum() / np.maximum(images, 1))
 
 
-def _by_answer(name: str, i: int, before: Ints, after: Ints, weights: Floats) -> _Counts:
+def _by_answer(name: str, i: int, before: Ints, after: Ints, weights: Floats) -> SuspectShare:
     """Compare the images that are taken for class `i`, at the rate of the weighted reference."""
     images, weighted = int(after[:, i].sum()), weights * before[:, i]
     suspects = images - int(after[i, i])
@@ -253,20 +210,36 @@ def _by_answer(name: str, i: int, before: Ints, after: Ints, weights: Floats) ->
     right = effective * (1 - expected)
     # Without right answers in the reference, wrong ones are no surprise.
     p = betabinom.sf(suspects - 1, images, effective * expected + 1, right) if right > 0 else 1.0
-    return _Counts(
-        "suggested",
-        name,
-        suspects,
-        images,
-        int(before[:, i].sum() - before[i, i]),
-        int(before[:, i].sum()),
-        expected,
-        effective,
-        float(p),
+    return _share(("suggested", name), (suspects, images), expected, effective, float(p))
+
+
+def _share(
+    of: tuple[Scope, str | None],
+    counts: tuple[int, int],
+    expected: float,
+    effective: float,
+    p: float,
+) -> SuspectShare:
+    """Describe one scope; its p-value is not corrected yet.
+
+    Args:
+        of: scope and name.
+        counts: suspects and images.
+        expected: share of suspects.
+        effective: images that say so.
+        p: as `SuspectShare` has it.
+    """
+    suspects, images = counts
+    low, high = difference_of(
+        (suspects / images, wilson(np.asarray(suspects), np.asarray(images))),
+        (expected, wilson(np.asarray(expected * effective), np.asarray(effective))),
     )
+    excess = suspects / images - expected
+    interval = float(low), float(high)
+    return SuspectShare(*of, suspects, images, expected * images, excess, interval, p, p)
 
 
-def _compare(scopes: Sequence[_Counts]) -> tuple[SuspectShare, ...]:
+def _compare(scopes: Sequence[SuspectShare]) -> tuple[SuspectShare, ...]:
     """Correct the p-values for their number, the smallest first.
 
     The question about all images has half of the weight, whatever the number of classes: with few
@@ -278,5 +251,5 @@ def _compare(scopes: Sequence[_Counts]) -> tuple[SuspectShare, ...]:
     for done, (one, weight) in enumerate(ordered):
         left = sum(weight for _, weight in ordered[done:])
         corrected = min(1.0, max(corrected, one.p * left / weight))
-        shares.append(one.corrected(corrected))
+        shares.append(replace(one, corrected_p=corrected))
     return tuple(shares)

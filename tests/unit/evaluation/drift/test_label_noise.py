@@ -46,7 +46,6 @@ def test_counts_by_hand():
     }
     every = shares["all", None]
     assert (every.suspects, every.images) == (8, 20)
-    assert (every.reference_suspects, every.reference_images) == (7, 100)
     # 10 images at 5 of 50, 10 at 2 of 50.
     assert every.expected == pytest.approx(1.4)
     assert every.excess == pytest.approx(6.6 / 20)
