@@ -54,6 +54,7 @@ def _places() -> Places:
         split=_paths.SPLIT,
         register=_paths.REPORTS / "register.json",
         evaluate=_paths.REPORTS / "evaluate.json",
+        dvc_lock=state / "retraining" / "dvc.lock",
     )
 
 

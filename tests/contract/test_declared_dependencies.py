@@ -30,8 +30,8 @@ def _names(requirements):
 def test_every_import_is_declared_and_every_declaration_is_used():
     imported = {name for module in MODULES for name in third_party(module)}
     imported = {INSTALLED_AS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
-    # DVC is a program to us, not a library, and the parser is for DVC.
-    assert _names(PROJECT["dependencies"]) - {"dvc", "ruamel.yaml.clib"} == imported
+    # The parser is for DVC.
+    assert _names(PROJECT["dependencies"]) - {"ruamel.yaml.clib"} == imported
 
 
 def test_everything_declared_is_locked_at_one_version():

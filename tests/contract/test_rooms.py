@@ -48,6 +48,8 @@ HOMES = {
     },
     "albumentations": {"pipeline.data.balancing.augment"},
     "torchvision": {"pipeline.vision._torchvision"},
+    # A program to all others, and not a library.
+    "dvc": {"pipeline.runtime.retraining.dvc_files"},
 }
 LIGHT_STAGES = ("index", "split", "pack", "balance", "baseline", "register", "report")
 

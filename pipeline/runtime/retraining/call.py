@@ -113,7 +113,7 @@ class _Running:
         now = _now()
         self.begun, self.host = now, socket.gethostname()
         self.id = f"{now:%Y%m%dT%H%M%SZ}-{time.time_ns() % 10**6:06d}"
-        self.workflow = Workflow(self.id, self.lease.check)
+        self.workflow = Workflow(self.id, self.lease.check, self.places.dvc_lock)
         self.found: Look | None = None
 
     def run(self) -> Call:

@@ -45,6 +45,7 @@ class Places:
         champions: folder for bundles of champions.
         shown: folder whose files the stage register puts on the page.
         index, split, register, evaluate: files of these stages.
+        dvc_lock: copy of dvc.lock.
     """
 
     measurements: Path
@@ -55,6 +56,7 @@ class Places:
     split: Path
     register: Path
     evaluate: Path
+    dvc_lock: Path
 
 
 @dataclass(frozen=True)

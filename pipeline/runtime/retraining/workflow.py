@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from pipeline.errors import MISTAKE, PipelineError
+from pipeline.runtime.retraining.dvc_files import DvcFiles
 
 # In the environment of all processes that a call starts.
 CALL = "CONVOY_RETRAIN"
@@ -23,14 +24,16 @@ _GRACE_S = 10.0  # in which an interrupted training saves a checkpoint
 class Workflow:
     """Runs commands for one call."""
 
-    def __init__(self, call: str, check: Callable[[], object]) -> None:
+    def __init__(self, call: str, check: Callable[[], object], dvc_lock: Path) -> None:
         """Take whom they belong to.
 
         Args:
             call: its id.
             check: raises when the call must not go on.
+            dvc_lock: where a copy of dvc.lock is kept.
         """
         self._call, self._check = call, check
+        self._files = DvcFiles(dvc_lock)
 
     def repro(self, *words: str) -> None:
         """Run `dvc repro`, whose output is seen.
@@ -41,6 +44,8 @@ class Workflow:
         Raises:
             PipelineError: it failed; says why, where a command of ours did.
         """
+        if mended := self._files.mend():
+            print(f"retrain: {mended}", flush=True)
         with TemporaryDirectory(prefix="convoy-retrain-") as folder:
             mistake = Path(folder) / "mistake"
             process = subprocess.Popen(
@@ -49,6 +54,7 @@ class Workflow:
             try:
                 while process.poll() is None:
                     self._check()
+                    self._files.keep()
                     time.sleep(_POLL_S)
             except PipelineError:
                 end_processes(self._call)
@@ -59,6 +65,7 @@ class Workflow:
                     process.wait(_GRACE_S)
                 end_processes(self._call)
                 raise
+            self._files.keep()
             if process.returncode:
                 said = mistake.read_text(encoding="utf-8") if mistake.exists() else ""
                 raise PipelineError(

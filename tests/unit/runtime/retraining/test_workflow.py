@@ -7,14 +7,17 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.runtime.retraining.data_update import update_images
+from pipeline.runtime.retraining.dvc_files import DvcFiles
 from pipeline.runtime.retraining.publish import check_can_publish, commit_results, push_outputs
 from pipeline.runtime.retraining.workflow import CALL, Workflow, end_processes
 from tests.waiting import wait_until
 
+COPY = Path("kept/copy.lock")
+
 
 @pytest.fixture
 def workflow():
-    return Workflow("call-1", lambda: None)
+    return Workflow("call-1", lambda: None, COPY)
 
 
 def git(*words):
@@ -68,16 +71,47 @@ def test_a_call_that_must_not_go_on_ends_what_it_has_started(project):
             raise PipelineError("lost")
 
     with pytest.raises(PipelineError, match="lost"):
-        Workflow("call-2", check).repro()
+        Workflow("call-2", check, COPY).repro()
     pid = int(Path("pid").read_text())
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_lock_file_that_dvc_left_cut_off_is_what_it_was_before(project, workflow, capsys):
+    workflow.repro()
+    whole = Path("dvc.lock").read_bytes()
+    assert COPY.read_bytes() == whole
+    refused = 0
+    for size in range(0, len(whole), 7):
+        Path("dvc.lock").write_bytes(whole[:size])
+        Path(".dvc/tmp/rwlock").write_bytes(b"")
+        if DvcFiles(COPY).mend():
+            refused += 1
+            assert Path("dvc.lock").read_bytes() == whole
+        else:  # whole so far: DVC accepts it, and makes again what is missing
+            COPY.write_bytes(whole)
+        assert not Path(".dvc/tmp/rwlock").exists()
+    assert refused > 10
+    Path("dvc.lock").write_bytes(whole[: whole.index(b"path:") + 5])
+    Path(".dvc/tmp/rwlock").write_bytes(b"{")
+    command = [sys.executable, "-m", "dvc", "repro"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode  # without us
+    workflow.repro()
+    assert "dvc.lock was cut off when DVC was killed" in capsys.readouterr().out
+    assert Path("dvc.lock").read_bytes() == whole
+
+
+def test_a_lock_file_that_was_cut_off_before_the_first_call_is_said(project, workflow):
+    Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  one:\n    cmd:\n")
+    with pytest.raises(PipelineError, match=r"restore it, as by git checkout dvc\.lock"):
+        workflow.repro()
 
 
 def test_what_a_killed_call_left_is_ended_and_nothing_else(project):
     code = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from pipeline.runtime.retraining.workflow import Workflow\n"
-        "Workflow(sys.argv[1], lambda: None).repro()\n"
+        "Workflow(sys.argv[1], lambda: None, Path('copy.lock')).repro()\n"
     )
     Path("dvc.yaml").write_text(
         "stages:\n  one:\n    cmd: echo $$ > pid.tmp && mv pid.tmp pid && sleep 600\n"
