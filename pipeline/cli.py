@@ -209,8 +209,9 @@ def submit(stages: tuple[str, ...], with_changes: bool, detach: bool) -> None:
 def retrain(dry_run: bool, accept: bool) -> None:
     """Look for new images; train and promote, if rules and gate say so. For schedulers.
 
-    Exit codes: 0 promoted, 1 failed, 3 nothing to do, 4 refused by the gate, 5 held back for a
-    person. Another call that is being made is left alone (3).
+    Exit codes: 0 promoted, 1 failed, 2 a mistake in params.yaml or the arguments, 3 nothing to do,
+    4 refused by the gate, 5 held back for a person. Another call that is being made is left alone
+    (3).
     """
     params = _params()
     from pipeline.commands import retrain as command

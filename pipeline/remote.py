@@ -22,6 +22,9 @@ AT_ONCE = 16  # transfers; more of them make small files faster, and large ones 
 _LONGEST_PAUSE_S = 5.0
 # Of botocore, which s3fs uses: what another try would meet again.
 _MISTAKES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError"}
+_LASTING = {
+    *(errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+}
 _most_patience_s = float("inf")
 _SILENCE_S = 2.5  # after which a line says what is waited for
 
@@ -138,7 +141,7 @@ def in_haste(patience_s: float) -> Iterator[None]:
 
 def _is_mistake(error: Exception) -> bool:
     """Whether another try would meet the same; s3fs makes EINVAL of the status 400."""
-    refused = isinstance(error, OSError) and error.errno == errno.EINVAL
+    refused = isinstance(error, OSError) and error.errno in _LASTING
     return refused or isinstance(error, PermissionError) or type(error).__name__ in _MISTAKES
 
 

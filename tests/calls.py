@@ -10,7 +10,9 @@ from pipeline.evaluation.retraining.record import (
     DriftReport,
     GateCheck,
     ModelRecord,
+    NoiseReport,
     Reason,
+    Suspect,
 )
 
 BEGIN = datetime(2027, 1, 3, 3, 0, tzinfo=UTC)
@@ -79,6 +81,19 @@ def make_drift(p: float | None) -> DriftReport:
     )
 
 
+def make_noise(*paths: str) -> NoiseReport:
+    return NoiseReport(
+        new=12,
+        suspects=len(paths),
+        expected=0.5,
+        excess=len(paths) / 12,
+        ci95=(0.0, 0.5),
+        findings=(),
+        worst=0.0,
+        listed=tuple(Suspect(path=path, label="ant", suggested="<i>bee</i>") for path in paths),
+    )
+
+
 def year() -> list[Call]:
     """Return calls of each outcome."""
     return [
@@ -87,7 +102,7 @@ def year() -> list[Call]:
         make_call(1.5, "nothing"),
         make_call(2, "promoted", value=0.92, version="2", drift=make_drift(0.4)),
         make_call(3, "refused", value=0.88, version="3", drift=make_drift(0.2)),
-        make_call(4, "held", drift=make_drift(0.001)),
+        make_call(4, "held", drift=make_drift(0.001), noise=make_noise("ant/<1>.png")),
         make_call(5, "failed"),
         make_call(6, "promoted", value=0.95, version="4", drift=make_drift(None)),
     ]

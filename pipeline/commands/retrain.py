@@ -55,6 +55,7 @@ def _places() -> Places:
         register=_paths.REPORTS / "register.json",
         evaluate=_paths.REPORTS / "evaluate.json",
         dvc_lock=state / "retraining" / "dvc.lock",
+        images_seen=state / "retraining" / "images.dvc",
     )
 
 

@@ -9,7 +9,7 @@ from pipeline.files import located, repository
 from pipeline.remote import is_uri
 
 SAMPLE = Path("data/sample")
-ROOT = Path("data/root.txt")  # data.root, in a file that is not cached: a copy has none at first
+ROOT = Path("data/root.txt")  # data.root, kept in git
 INDEX = Path("data/index.parquet")
 SPLIT = Path("data/split.parquet")
 PLACED = Path("data/placed.json")  # in git: placements that `split` keeps against its rule

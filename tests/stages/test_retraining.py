@@ -116,7 +116,12 @@ def test_a_new_class_with_bad_labels_waits_for_a_person(project):
         call = history(project)[-1]
         assert (call["outcome"], call["reasons"][0]["key"]) == ("held", "new_class digit-x")
         # The page says so; nothing else ran.
-        assert "held for a person" in (project / "reports/index.html").read_text()
+        assert "held back" in (project / "reports/index.html").read_text()
+        # What a person agrees to is what was there.
+        add(project, range(700, 701), folder="digit-x", suffix="-late")
+        code, said = run(project, "retrain", "--accept")
+        assert code == 5, said
+        assert "1 image has come, vanished or got another label since the call" in said
         now = stages_of(project)
         assert {name for name in before if before[name] != now[name]} <= {"register", "report"}
     finally:
@@ -154,10 +159,10 @@ def test_new_images_are_trained_on_and_judged_and_the_page_shows_the_calls(proje
     assert call["drift"]["new"] == 100
     assert call["checks"]
     page = (project / "reports/index.html").read_text()
-    assert "Scheduled calls" in page
+    assert "Scheduled retraining" in page
     code, said = run(project, "history")
     assert code == 0, said
-    assert "held for a person" in said
+    assert "held back" in said
     assert (project / "reports/retraining.png").read_bytes().startswith(b"\x89PNG")
     status = subprocess.run(
         [sys.executable, "-m", "dvc", "status"],

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.stats import betabinom, hypergeom
 
-from pipeline.evaluation.drift._units import Units, choose_sides
+from pipeline.evaluation.drift._units import FEWEST, Units, choose_sides
 from pipeline.evaluation.metrics.intervals import difference_of, wilson
 from pipeline.evaluation.metrics.scores import Floats, Ints
 
@@ -61,7 +61,8 @@ class LabelNoise:
     """The labels of new images that a model contradicts.
 
     Attributes:
-        shares: by scope, the smallest p-value first; none without images on both sides.
+        shares: by scope, the smallest p-value first; none with fewer than 10 units of the
+            reference, or without images of one class on both sides.
         rows: of the suspects among the new images, the most suspicious first.
         suggested: their most probable classes.
         score: the probability of the suggested class minus that of the given one, in [0.5, 1].
@@ -127,7 +128,8 @@ def judge_labels(
     sides = choose_sides(sizes, (units_reference, units_new), np.random.default_rng(seed))
     before = _joint(reference[0][sides.reference], said[0][sides.reference], len(classes))
     after = _joint(labels[sides.new], said[1][sides.new], len(classes))
-    shares = _compare(_scopes(before, after, classes))
+    enough = len(sides.reference) >= FEWEST
+    shares = _compare(_scopes(before, after, classes)) if enough else ()
     return LabelNoise(shares, rows[order], said[1][rows[order]], score[order])
 
 

@@ -85,6 +85,27 @@ def compare_images(known: pa.Table, index: pa.Table) -> tuple[Changes, list[int]
     return changes, rows
 
 
+def beyond(offered: pa.Table, known: pa.Table, index: pa.Table) -> int:
+    """Count what a person has not seen who agreed to some images: what has changed since.
+
+    Args:
+        offered: the images that were agreed to: path, label and sha256.
+        known: those of the last training, likewise.
+        index: of the images now.
+
+    Returns:
+        Images that have come or have another label since, and known ones that have vanished since.
+        New images that have been taken away do not count.
+    """
+    agreed, before, now = (
+        {content: image.label for content, image in _by_content(table).items()}
+        for table in (offered, known, index.filter(pc.is_null(index["problem"])))
+    )
+    came = sum(label not in (agreed.get(one), before.get(one)) for one, label in now.items())
+    vanished = (before.keys() & agreed.keys()) - set(index["sha256"].to_pylist())
+    return came + len(vanished)
+
+
 def _by_content(table: pa.Table) -> dict[str, Image]:
     """Return one image for each content, the first by path."""
     columns = (table[name].to_pylist() for name in ("sha256", "path", "label"))

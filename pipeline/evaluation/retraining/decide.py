@@ -87,13 +87,16 @@ def hold_reasons(found: Findings, rules: Retrain) -> tuple[Reason, ...]:
         for key, of, what in (
             ("vanished", changes.known, "{} of {} known images have vanished"),
             ("relabelled", changes.known, "{} of {} known images have another label"),
-            ("conflicting", changes.new, "{0} new files show what others show under another label"),
+            ("conflicting", changes.new, "{0} new {2} what others show under another label"),
         ):
             count, most_share = getattr(changes, key), getattr(hold, key)
             if most_share is not None and count > most_share * of:
                 examples = some(changes.examples[key], 3)
                 rule = f"retrain.hold.{key} is {most_share:g}"
-                reasons.append(_reason(key, f"{what.format(count, of)} ({rule}): {examples}"))
+                files = "file shows" if count == 1 else "files show"
+                reasons.append(
+                    _reason(key, f"{what.format(count, of, files)} ({rule}): {examples}")
+                )
     noise = found.noise
     if noise and noise.findings and hold.label_noise is not None and noise.worst > hold.label_noise:
         examples = some((f"{one.path} ({one.suggested}?)" for one in noise.listed), 3)
@@ -172,7 +175,7 @@ def _altered(changes: Changes) -> str:
 
 
 def _drift_text(drift: DriftReport) -> str:
-    shifted = f"; {some(drift.shifted, 3)}" if drift.shifted else ""
+    shifted = f"; {'; '.join(drift.shifted[:3])}" if drift.shifted else ""
     return (
         f"{drift.new} new images are unlike {drift.reference} of validation and test: a classifier"
         f" tells them apart (AUC {drift.auc:.2f}, p = {drift.classifier_p:.2g},"

@@ -1,4 +1,4 @@
-"""Many calls as rows for people: those with nothing to do, one after the other, are one row."""
+"""Many calls as rows for people: those that did the same, one after the other, are one row."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from pipeline.evaluation.retraining.record import Call
 TITLES = {
     "promoted": "promoted",
     "refused": "refused by the gate",
-    "held": "held for a person",
+    "held": "held back",
     "nothing": "nothing to do",
     "failed": "failed",
 }
 
 
 class Row(Part):
-    """One call, or several in a row that had nothing to do.
+    """One call, or several in a row that had nothing to do, or were held back for the same.
 
     Attributes:
         call: the latest of them.
@@ -47,7 +47,7 @@ def rows_of(calls: Sequence[Call]) -> list[Row]:
     """Return the rows, the oldest first."""
     rows: list[Row] = []
     for call in calls:
-        if rows and _is_idle(call) and _is_idle(rows[-1].call):
+        if rows and _is_same(call, rows[-1].call):
             rows[-1] = Row(call=call, calls=rows[-1].calls + 1)
         else:
             rows.append(Row(call=call))
@@ -69,5 +69,8 @@ def champions(calls: Sequence[Call]) -> list[tuple[Call, str, Figure | None]]:
     return found
 
 
-def _is_idle(call: Call) -> bool:
-    return call.outcome == "nothing" and not call.trained
+def _is_same(call: Call, before: Call) -> bool:
+    if call.trained or before.trained or call.outcome != before.outcome:
+        return False
+    keys = [{reason.key for reason in one.reasons} for one in (call, before)]
+    return call.outcome == "nothing" or (call.outcome == "held" and keys[0] == keys[1])

@@ -112,8 +112,9 @@ class NoiseReport(Part):
     """Labels of new images that look wrong to the champion.
 
     Attributes:
-        new: images judged.
-        suspects: of them.
+        new: images judged; near duplicates count once.
+        unjudged: new images of classes that champion or reference lack.
+        suspects: of those judged.
         expected: suspects at the rate of validation and test images.
         excess: share of wrong labels beyond that rate.
         ci95: of the excess.
@@ -123,6 +124,7 @@ class NoiseReport(Part):
     """
 
     new: int
+    unjudged: int = 0
     suspects: int
     expected: float
     excess: float

@@ -27,10 +27,10 @@ from pipeline.evaluation.retraining.record import (
 from pipeline.params import Params
 from pipeline.parquet import read_table
 from pipeline.progress import command_clock
-from pipeline.runtime.retraining.data_update import update_images
+from pipeline.runtime.retraining.data_update import update_command, update_images
 from pipeline.runtime.retraining.look import Look, Places, look, show_calls
 from pipeline.runtime.retraining.publish import check_can_publish, commit_results, push_outputs
-from pipeline.runtime.retraining.records import Open, Records
+from pipeline.runtime.retraining.records import Accepted, Open, Records
 from pipeline.runtime.retraining.webhook import deliver_waiting, notice_of, webhook_address
 from pipeline.runtime.retraining.workflow import Workflow, end_processes
 from pipeline.runtime.storage.lease import Lease, held_lease, holder
@@ -58,7 +58,7 @@ def retrain(params: Params, places: Places, *, accept: bool) -> Call:
     with held_lease(records.storage, records.lock) as lease:
         history = records.history()
         if accept:
-            records.accept(_held_keys(history))
+            records.accept(_held_back(history))
         return _Running(params, places, records, history, lease).run()
 
 
@@ -74,14 +74,24 @@ def plan(params: Params, places: Places) -> OutcomeName:
     webhook_address()
     records = Records(Storage(params.resources.storage), params.register_.name)
     if other := holder(records.storage, records.lock):
-        _say(f"another call is being made: {other.holder}")
+        _say(f"would do nothing: another call is being made: {other.holder}")
+        return "nothing"
     history = records.history()
+    if not history:
+        _say(f"there is no history yet in {records.storage.uri}: a call begins one")
     if before := records.open():
-        _say(f"a call of {before.begun:%Y-%m-%d %H:%M} on {before.host} has not ended")
+        _say(
+            f"the call of {before.begun:%Y-%m-%d %H:%M} on {before.host} was killed while it"
+            f" {before.doing}: a call would go on with its work"
+        )
+    if command := update_command(params.data.root):
+        _say(
+            f"a call would run dvc {' '.join(command)} first; this looks at the images as they are"
+        )
     found = look(params, places, records, history)
     for line in found.lines():
         _say(line)
-    decision = found.decide(history, params, records.accepted())
+    decision = found.decide(history, params, _agreed(found, records))
     would = {"train": "would train", "hold": "would be held back for a person"}
     for reason in decision.reasons:
         _say(f"{would.get(decision.action, 'would do nothing')}: {reason.text}")
@@ -89,14 +99,28 @@ def plan(params: Params, places: Places) -> OutcomeName:
     return outcomes[decision.action]
 
 
-def _held_keys(history: Sequence[Call]) -> set[str]:
+def _held_back(history: Sequence[Call]) -> Accepted:
     if not history or history[-1].outcome != "held":
         raise PipelineError(
             "--accept agrees to what the latest call was held back for, and"
             f" {'that call was not' if history else 'there was no call yet'}; run convoy retrain"
             " without it"
         )
-    return {reason.key for reason in history[-1].reasons}
+    return Accepted(keys=tuple(sorted(_keys(history[-1]))), call=history[-1].id)
+
+
+def _agreed(found: Look, records: Records) -> tuple[str, ...]:
+    """Return the keys of the reasons that a person has agreed to for these images."""
+    accepted = records.accepted()
+    if accepted is None:
+        return ()
+    if beyond := found.beyond(records.held(accepted.call)):
+        _say(
+            f"{beyond} image{' has' if beyond == 1 else 's have'} come, vanished or got another"
+            " label since the call that a person agreed to: the agreement ends"
+        )
+        return ()
+    return accepted.keys
 
 
 @dataclass
@@ -134,19 +158,24 @@ class _Running:
             return None
         left = end_processes(before.id) if before.host == self.host else 0
         ended = f", and left {left} processes running, which are ended now" if left else ""
-        _say(f"the call of {before.begun:%Y-%m-%d %H:%M} on {before.host} was killed while it")
-        _say(f"  {before.doing}{ended}; this call goes on with its work")
+        _say(
+            f"the call of {before.begun:%Y-%m-%d %H:%M} on {before.host} was killed while it"
+            f" {before.doing}{ended}; this call goes on with its work"
+        )
         return before.id
 
     def _work(self, resumed: str | None) -> Call:
         params, rules = self.params, self.params.retrain
         with command_clock("retrain"):
-            if done := update_images(params.data.root, self.workflow.dvc):
+            if done := update_images(params.data.root, self.workflow, self.places.images_seen):
                 _say(done)
             self.found = found = look(params, self.places, self.records, self.history)
         for line in found.lines():
             _say(line)
-        decision = found.decide(self.history, params, self.records.accepted())
+        agreed = _agreed(found, self.records)
+        if not agreed:
+            self.records.forget_accepted()
+        decision = found.decide(self.history, params, agreed)
         for reason in decision.reasons:
             _say(f"{_ACTIONS[decision.action]}: {reason.text}")
         if decision.action == "nothing":
@@ -234,8 +263,15 @@ class _Running:
     def _finish(self, call: Call) -> Call:
         """Show, publish, write down and announce what a call did."""
         model, alias = self.params.register_.name, self.params.register_.alias
-        if call.outcome != "nothing":
+        news = self._is_news(call)
+        if call.trained or news:
             call = self._show(call)
+        if call.outcome == "held" and news:
+            try:
+                call = self._publish(call)
+            except PipelineError as error:
+                self.lease.check()
+                call = self._noted(call, f"the page was not published: {error}")
         if call.trained:
             try:
                 with command_clock("retrain"):
@@ -247,10 +283,13 @@ class _Running:
                 call = call.model_copy(
                     update={"outcome": "failed", "trained": False, "reasons": (_failed(text),)}
                 )
-        if call.trained and self.found:
+        if self.found and (call.trained or call.outcome == "held"):
             table = self.found.known_from_now_on(self.begun)
-            call = call.model_copy(update={"known": self.records.keep_known(call.id, table)})
-        if webhook_address() and self._is_news(call):
+            if call.trained:
+                call = call.model_copy(update={"known": self.records.keep_known(call.id, table)})
+            else:
+                self.records.keep_held(call.id, table)
+        if webhook_address() and news:
             self.records.post(call.id, notice_of(call, model, alias))
         self.lease.check()
         call = call.model_copy(update={"ended": _now()})
@@ -266,14 +305,18 @@ class _Running:
         show_calls(self.places, [*self.history, call], self.found)
         if call.outcome != "failed" and self.places.evaluate.exists():
             self._doing("wrote the page")
+            _say("writes the page")
             try:
-                self.workflow.repro("--single-item", "register", "report")
+                # What it prints of the model was printed by the training, or is of one before.
+                self.workflow.repro("--single-item", "register", "report", quiet=True)
             except PipelineError as error:
                 self.lease.check()
-                note = f"the page is that of before: {error}"
-                _say(note)
-                return call.model_copy(update={"notes": (*call.notes, note)})
+                return self._noted(call, f"the page is that of before: {error}")
         return call
+
+    def _noted(self, call: Call, note: str) -> Call:
+        _say(note)
+        return call.model_copy(update={"notes": (*call.notes, note)})
 
     def _publish(self, call: Call) -> Call:
         rules = self.params.retrain
@@ -283,7 +326,8 @@ class _Running:
         if rules.commit:
             version = f" version {call.candidate.version}" if call.candidate else ""
             message = f"convoy retrain: {call.outcome}{version}"
-            commit = commit_results(self.workflow, self.params.data.root, message)
+            root = self.params.data.root if call.trained else None
+            commit = commit_results(self.workflow, root, message)
             return call.model_copy(update={"commit": commit})
         return call
 

@@ -126,10 +126,11 @@ class _Both:
         )
 
     def noise(self) -> NoiseReport | None:
-        """Look for wrong labels among the new images of the classes that the champion knows."""
+        """Look for wrong labels among new images of classes that champion and reference have."""
         numbers = {name: number for number, name in enumerate(self.classes)}
+        there = {one.label for one in self.reference} & numbers.keys()
         rows = [
-            [i for i, one in enumerate(side) if one.label in numbers]
+            [i for i, one in enumerate(side) if one.label in there]
             for side in (self.reference, self.new)
         ]
         if not all(rows):
@@ -150,10 +151,13 @@ class _Both:
             units_reference=self.units_reference[rows[0]],
             units_new=self.units_new[rows[1]],
         )
-        whole = next(one for one in found.shares if one.scope == "all")
+        whole = next((one for one in found.shares if one.scope == "all"), None)
+        if whole is None:
+            return None
         findings = found.findings(_NOISE_LEVEL, 0.0)
         return NoiseReport(
             new=whole.images,
+            unjudged=len(self.new) - len(rows[1]),
             suspects=whole.suspects,
             expected=whole.expected,
             excess=whole.excess,
@@ -177,7 +181,7 @@ class _Both:
         )
 
 
-_SCOPES = {"all": "of all", "given": "filed under {}", "suggested": "that look like {}"}
+_SCOPES = {"all": "in all", "given": "filed under {}", "suggested": "that look like {}"}
 
 
 def reference_rows(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipeline.errors import PipelineError, some
+from pipeline.evaluation.retraining.changes import beyond
 from pipeline.evaluation.retraining.decide import Decision, Findings, decide
 from pipeline.evaluation.retraining.history import rows_of
 from pipeline.evaluation.retraining.record import (
@@ -46,6 +47,7 @@ class Places:
         shown: folder whose files the stage register puts on the page.
         index, split, register, evaluate: files of these stages.
         dvc_lock: copy of dvc.lock.
+        images_seen: copy of the .dvc file of the images, as the call before saw it.
     """
 
     measurements: Path
@@ -57,6 +59,7 @@ class Places:
     register: Path
     evaluate: Path
     dvc_lock: Path
+    images_seen: Path
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ class Look:
         )
         return decide(found, history, params.retrain, accepted)
 
+    def beyond(self, offered: pa.Table) -> int:
+        """Count the images that have changed since a person agreed to those `offered`."""
+        return beyond(offered, self.before, self.images.index)
+
     def known_from_now_on(self, now: datetime) -> pa.Table:
         """Return the table of known images after a training."""
         return self.images.known_from_now_on(self.before, now)
@@ -120,10 +127,11 @@ class Look:
         if self.drift:
             found.append(f"  drift: {_drift_line(self.drift)}")
         if self.noise:
-            noise = self.noise
+            found.append(f"  labels: {_noise_line(self.noise)}")
+        elif self.drift:
             found.append(
-                f"  labels: {noise.suspects} of {noise.new} new ones look wrong to the champion,"
-                f" {noise.expected:.1f} are expected"
+                f"  labels: none of {self.drift.new} new ones can be judged: the champion, or"
+                " validation and test images, lack their classes"
             )
         return [*found, *(f"  {note}" for note in self.notes)]
 
@@ -223,12 +231,22 @@ def _sections(params: Params) -> dict[str, str]:
     return {name: values_digest(section)[:16] for name, section in dumped.items()}
 
 
+def _noise_line(noise: NoiseReport) -> str:
+    line = (
+        f"{noise.suspects} of {noise.new} new ones look wrong to the champion, {noise.expected:.1f}"
+        " are expected"
+    )
+    if noise.unjudged:
+        line += f"; {noise.unjudged} more cannot be judged, for their classes are too new"
+    return line
+
+
 def _drift_line(drift: DriftReport) -> str:
     if drift.classifier_p is None:
         return f"too few images to compare ({drift.new} new, {drift.reference} others)"
-    unlike = "unlike" if drift.drifted else "like"
+    alarm = "an alarm" if drift.drifted else "no alarm"
     return (
-        f"{drift.new} new images are {unlike} {drift.reference} of validation and test:"
+        f"{alarm} for {drift.new} new images beside {drift.reference} of validation and test:"
         f" classifier p = {drift.classifier_p:.2g} (AUC {drift.auc:.2f}), kernel p ="
         f" {drift.kernel_p:.2g}, predicted classes p = {drift.class_p:.2g}"
     )

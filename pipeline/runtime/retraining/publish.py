@@ -4,17 +4,19 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, some
 from pipeline.runtime.retraining.workflow import Workflow
 
 _DVC_FILE, _DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
+_INPUTS = ("params.yaml", "dvc.yaml")
 
 
 def check_can_publish(workflow: Workflow, *, commit: bool, push: bool) -> None:
     """Find out before a training whether its results can be published.
 
     Raises:
-        PipelineError: no git repository, nobody to commit as, or no remote.
+        PipelineError: no git repository, nobody to commit as, no remote, or params that would be
+            missing beside their results.
     """
     if commit:
         code, said = workflow.git("var", "GIT_COMMITTER_IDENT")
@@ -22,6 +24,13 @@ def check_can_publish(workflow: Workflow, *, commit: bool, push: bool) -> None:
             raise PipelineError(
                 f"retrain.commit: git cannot commit here ({_last(said)}); set user.name and"
                 " user.email by git config, or retrain.commit to false"
+            )
+        inputs = [path for path in _INPUTS if Path(path).exists()]
+        changed = _git(workflow, "status", "--porcelain", "--", *inputs).split()[1::2]
+        if changed:
+            raise PipelineError(
+                f"retrain.commit: {some(changed)} differ from the last commit, so that a commit of"
+                " the results would not fit them; commit them first"
             )
     if push:
         code, remotes = workflow.dvc("remote", "list")
@@ -32,12 +41,12 @@ def check_can_publish(workflow: Workflow, *, commit: bool, push: bool) -> None:
             )
 
 
-def commit_results(workflow: Workflow, root: str, message: str) -> str | None:
+def commit_results(workflow: Workflow, root: str | None, message: str) -> str | None:
     """Commit dvc.lock and what stages keep in git.
 
     Args:
         workflow: runs git.
-        root: data.root, whose .dvc file goes along.
+        root: data.root, whose .dvc file goes along; None where no training has seen the images.
         message: of the commit.
 
     Returns:
@@ -65,10 +74,10 @@ def push_outputs(workflow: Workflow) -> None:
         raise PipelineError(f"dvc push failed: {_last(said)}")
 
 
-def _in_git(root: str) -> list[str]:
+def _in_git(root: str | None) -> list[str]:
     """Return the files that a training may change and git may keep."""
     stages = yaml.safe_load(_DVC_FILE.read_text(encoding="utf-8"))["stages"]
-    found = [str(_DVC_LOCK), f"{root.rstrip('/')}.dvc"]
+    found = [str(_DVC_LOCK), *([f"{root.rstrip('/')}.dvc"] if root else [])]
     for stage in stages.values():
         for out in stage.get("outs", ()):
             if isinstance(out, dict):

@@ -4,6 +4,7 @@
     retraining/NAME/history.jsonl   one line for each call that has ended
     retraining/NAME/open.json       the call that has not
     retraining/NAME/known/          the images of each training
+    retraining/NAME/held/           the images of the latest call that was held back
     retraining/NAME/accepted.json   what a person has agreed to, until a call has ended with it
     retraining/NAME/outbox/         notices that no webhook has taken yet
 
@@ -11,7 +12,6 @@ NAME is that of the registered model. A call is over when its line stands in the
 written before that is done again by the next call, and what is written after it can be.
 """
 
-import json
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +52,18 @@ class Open(Part):
     begun: datetime
     host: str
     doing: str
+
+
+class Accepted(Part):
+    """What a person has agreed to.
+
+    Attributes:
+        keys: of reasons for which a call was held back.
+        call: its id.
+    """
+
+    keys: tuple[str, ...]
+    call: str
 
 
 class Records:
@@ -108,13 +120,18 @@ class Records:
         """Write down what a call is doing."""
         self.storage.write(self._at("open.json"), call.model_dump_json().encode())
 
-    def accepted(self) -> set[str]:
-        """Return the keys of the reasons that a person has agreed to."""
-        return set(json.loads(self.storage.read(self._at("accepted.json")) or b"[]"))
+    def accepted(self) -> Accepted | None:
+        """Return what a person has agreed to, if no training has ended with it."""
+        content = self.storage.read(self._at("accepted.json"))
+        return Accepted.model_validate_json(content) if content else None
 
-    def accept(self, keys: set[str]) -> None:
+    def accept(self, what: Accepted) -> None:
         """Remember what a person agrees to, until a training has ended with it."""
-        self.storage.write(self._at("accepted.json"), json.dumps(sorted(keys)).encode())
+        self.storage.write(self._at("accepted.json"), what.model_dump_json().encode())
+
+    def forget_accepted(self) -> None:
+        """Forget what a person has agreed to."""
+        self.storage.remove(self._at("accepted.json"))
 
     def known(self, name: str) -> pa.Table:
         """Return the images of a training.
@@ -122,7 +139,18 @@ class Records:
         Raises:
             PipelineError: the file is gone or damaged.
         """
-        place = self._at(f"known/{name}")
+        return self._table(f"known/{name}")
+
+    def held(self, call: str) -> pa.Table:
+        """Return the images of a call that was held back.
+
+        Raises:
+            PipelineError: the file is gone or damaged.
+        """
+        return self._table(f"held/{call}.parquet")
+
+    def _table(self, name: str) -> pa.Table:
+        place = self._at(name)
         with TemporaryDirectory(prefix="convoy-known-") as folder:
             file = Path(folder) / "known.parquet"
             try:
@@ -138,14 +166,23 @@ class Records:
     def keep_known(self, call: str, images: pa.Table) -> str:
         """Store the images of a training; return the name for `known`."""
         name = f"{call}.parquet"
+        self._keep(images, f"known/{name}")
+        return name
+
+    def keep_held(self, call: str, images: pa.Table) -> None:
+        """Store the images of a call that is held back."""
+        self._keep(images, f"held/{call}.parquet")
+
+    def _keep(self, images: pa.Table, name: str) -> None:
         with TemporaryDirectory(prefix="convoy-known-") as folder:
             file = Path(folder) / "known.parquet"
             pq.write_table(images.cast(KNOWN), file, compression="zstd")
-            self.storage.put_file(file, self._at(f"known/{name}"))
-        return name
+            self.storage.put_file(file, self._at(name))
 
     def tidy(self, latest: str | None) -> None:
         """Remove old tables of images, and those of calls that did not end."""
+        for table in self.storage.names(self._at("held"))[:-_KEPT]:
+            self.storage.remove(table)
         tables = self.storage.names(self._at("known"))
         kept = {self._at(f"known/{latest}"), *tables[-_KEPT:]}
         for table in tables:

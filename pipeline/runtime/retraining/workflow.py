@@ -35,11 +35,12 @@ class Workflow:
         self._call, self._check = call, check
         self._files = DvcFiles(dvc_lock)
 
-    def repro(self, *words: str) -> None:
-        """Run `dvc repro`, whose output is seen.
+    def repro(self, *words: str, quiet: bool = False) -> None:
+        """Run `dvc repro`.
 
         Args:
             words: options and stages.
+            quiet: whether its output is not shown.
 
         Raises:
             PipelineError: it failed; says why, where a command of ours did.
@@ -49,7 +50,10 @@ class Workflow:
         with TemporaryDirectory(prefix="convoy-retrain-") as folder:
             mistake = Path(folder) / "mistake"
             process = subprocess.Popen(
-                _dvc("repro", *words), env=self._environment() | {MISTAKE: str(mistake)}
+                _dvc("repro", *words),
+                env=self._environment() | {MISTAKE: str(mistake)},
+                stdout=subprocess.DEVNULL if quiet else None,
+                stderr=subprocess.DEVNULL if quiet else None,
             )
             try:
                 while process.poll() is None:
@@ -69,7 +73,7 @@ class Workflow:
             if process.returncode:
                 said = mistake.read_text(encoding="utf-8") if mistake.exists() else ""
                 raise PipelineError(
-                    f"dvc repro failed: {said or 'its output says why'}"
+                    f"dvc repro failed: {said or ('' if quiet else 'its output says why')}"
                     f"{'' if said else f' (exit code {process.returncode})'}"
                 )
 

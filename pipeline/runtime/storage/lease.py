@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.remote import AwayError
+from pipeline.remote import AwayError, in_haste
 from pipeline.runtime.storage.shared import Storage
 from pipeline.threads import in_background
 
@@ -133,7 +133,9 @@ def held_lease(storage: Storage, folder: str) -> Iterator[Lease]:
         with in_background(lease._renew_until):
             yield lease
     finally:
-        storage.remove(_file(folder, claim.id))
+        # A claim that stays is taken for that of a dead process. Who is stopped must not wait.
+        with in_haste(_PAUSE_S), suppress(AwayError):
+            storage.remove(_file(folder, claim.id))
 
 
 def holder(storage: Storage, folder: str) -> Claim | None:

@@ -270,16 +270,18 @@ def test_spans_lie_on_one_line(page):
 
 
 def test_the_latest_calls_stand_on_the_page_the_latest_first(page):
-    assert "Scheduled calls" not in render(page)
+    assert "Scheduled retraining" not in render(page)
     html = render(changed(page, calls=Rows(tuple(rows_of(year())))))
     parse(html)
     assert "<b>wasp</b>" not in html
-    text = text_of(html).partition("Scheduled calls")[2]
-    outcomes = ["promoted", "failed", "held for a person", "refused by the gate", "promoted"]
+    text = text_of(html).partition("Scheduled retraining")[2]
+    outcomes = ["promoted", "failed", "held back", "refused by the gate", "promoted"]
     places = [text.index(f"2027-0{day}") for day in ("2-14", "2-07", "1-31", "1-24", "1-17")]
     assert places == sorted(places)
     for outcome, place in zip(outcomes, places, strict=True):
         assert text[place:].split(maxsplit=2)[2].startswith(outcome)
     assert "nothing to do (2 calls)" in text
     assert "macro-F1 fell by 0.02" in text
+    suspects = "as the call of 2027-01-31 03:05 found them File Label Suggested ant/<1>.png ant"
+    assert f"1 new images whose label looks wrong to the champion, {suspects} <i>bee</i>" in text
     assert "version 4 0.950 [0.920, 0.970]" in text

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.data.tables import INDEX
-from pipeline.evaluation.retraining.changes import compare_images
+from pipeline.evaluation.retraining.changes import beyond, compare_images
 
 
 def known(*rows):
@@ -110,6 +110,20 @@ def test_new_files_that_cannot_be_used_are_counted():
     found, rows = compare_images(BEFORE, index(*SAME, ("b/x.png", "b", None, "not an image: x")))
     assert (found.unusable, found.new, rows) == (1, 0, [])
     assert found.examples["unusable"] == ("b/x.png (not an image: x)",)
+
+
+def test_what_changed_since_a_person_agreed_is_counted():
+    four, five = ("c/4.png", "c", "4"), ("c/5.png", "c", "5")
+    offered = known(*SAME, four, five)
+    assert beyond(offered, BEFORE, index(*SAME, four, five)) == 0
+    assert beyond(offered, BEFORE, index(*SAME, four)) == 0  # a bad new one was taken away
+    assert beyond(offered, BEFORE, index(*SAME, four, ("d/5.png", "d", "5"))) == 1
+    assert beyond(offered, BEFORE, index(*SAME, four, ("c/6.png", "c", "6"))) == 1
+    assert beyond(offered, BEFORE, index(*SAME[1:], four, five)) == 1  # a known one has gone
+    # One that had gone when a person agreed, and has come back, is known; so is one repaired.
+    assert beyond(known(*SAME[1:], four), BEFORE, index(*SAME, four)) == 0
+    unusable = (*five[:3], "unreadable")
+    assert beyond(known(*SAME), BEFORE, index(*SAME, unusable)) == 0
 
 
 @pytest.mark.parametrize("count", [21, 500])

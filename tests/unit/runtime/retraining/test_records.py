@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.retraining.record import Call
-from pipeline.runtime.retraining.records import KNOWN, Open, Records
+from pipeline.runtime.retraining.records import KNOWN, Accepted, Open, Records
 from pipeline.runtime.storage.shared import Storage
 
 NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def images(*contents):
 def test_at_first_there_is_nothing(records):
     assert records.history() == []
     assert records.open() is None
-    assert records.accepted() == set()
+    assert records.accepted() is None
     assert records.waiting() == {}
 
 
@@ -53,19 +53,25 @@ def test_a_line_of_something_else_is_named(records, tmp_path):
 
 
 def test_what_a_person_agreed_to_lasts_until_a_training_has_ended(records):
-    records.accept({"drift", "new_class x"})
+    agreed = Accepted(keys=("drift", "new_class x"), call="0")
+    records.accept(agreed)
     records.begin(Open(id="1", begun=NOW, host="h", doing="looked"))
     records.append(call("1", "failed"))
     assert records.open() is None
-    assert records.accepted() == {"drift", "new_class x"}
+    assert records.accepted() == agreed
     records.append(call("2", "promoted", trained=True))
-    assert records.accepted() == set()
+    assert records.accepted() is None
+    records.accept(agreed)
+    records.forget_accepted()
+    assert records.accepted() is None
 
 
 def test_images_come_back_and_old_tables_go(records):
     names = [records.keep_known(str(number), images(str(number))) for number in range(6)]
     assert records.known(names[0]) == images("0")
     records.tidy(names[1])
+    records.keep_held("7", images("7"))
+    assert records.held("7") == images("7")
     there = [name.rpartition("/")[2] for name in records.storage.names("retraining/model/known")]
     assert there == [names[number] for number in (1, 3, 4, 5)]
 

@@ -12,7 +12,7 @@ from pipeline.runtime.retraining.publish import check_can_publish, commit_result
 from pipeline.runtime.retraining.workflow import CALL, Workflow, end_processes
 from tests.waiting import wait_until
 
-COPY = Path("kept/copy.lock")
+COPY, SEEN = Path("kept/copy.lock"), Path("kept/images.dvc")
 
 
 @pytest.fixture
@@ -159,6 +159,18 @@ def test_what_cannot_be_published_is_found_before_the_training(project, workflow
     check_can_publish(workflow, commit=False, push=False)
 
 
+def test_params_that_are_not_committed_are_found_before_the_training(project, workflow):
+    Path("params.yaml").write_text("a: 1\n")
+    with pytest.raises(PipelineError, match=r"retrain\.commit: params\.yaml differ from"):
+        check_can_publish(workflow, commit=True, push=False)
+    git("add", "params.yaml")
+    git("commit", "-qm", "params")
+    check_can_publish(workflow, commit=True, push=False)
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text() + "# more\n")
+    with pytest.raises(PipelineError, match=r"retrain\.commit: dvc\.yaml differ"):
+        check_can_publish(workflow, commit=True, push=False)
+
+
 def test_outputs_are_pushed(project, workflow, tmp_path_factory):
     remote = tmp_path_factory.mktemp("remote")
     assert workflow.dvc("remote", "add", "-d", "r", str(remote))[0] == 0
@@ -178,13 +190,13 @@ def test_imported_images_are_updated(project, workflow, tmp_path_factory):
     (source / "a.txt").write_text("1")
     assert workflow.dvc("import-url", str(source), "images")[0] == 0
     (source / "b.txt").write_text("2")
-    assert update_images("images", workflow.dvc) == "dvc update images.dvc"
+    assert update_images("images", workflow, SEEN) == "dvc update images.dvc"
     assert sorted(path.name for path in Path("images").iterdir()) == ["a.txt", "b.txt"]
     for file in source.iterdir():
         file.unlink()
     source.rmdir()
     with pytest.raises(PipelineError, match=r"dvc update images\.dvc failed: ERROR"):
-        update_images("images", workflow.dvc)
+        update_images("images", workflow, SEEN)
 
 
 def test_tracked_images_are_pulled_unless_they_were_changed_here(
@@ -193,25 +205,60 @@ def test_tracked_images_are_pulled_unless_they_were_changed_here(
     Path("images").mkdir()
     Path("images/a.txt").write_text("1")
     assert workflow.dvc("add", "images")[0] == 0
-    assert update_images("images", workflow.dvc) is None  # there is no remote
+    assert update_images("images", workflow, SEEN) is None  # there is no remote
     workflow.dvc("remote", "add", "-d", "r", str(tmp_path_factory.mktemp("remote")))
     assert workflow.dvc("push")[0] == 0
     Path("images/a.txt").unlink()
     Path("images").rmdir()
-    assert update_images("images", workflow.dvc) == "dvc pull images.dvc"
+    assert update_images("images", workflow, SEEN) == "dvc pull images.dvc"
     assert Path("images/a.txt").read_text() == "1"
     Path("images/b.txt").write_text("2")
-    said = update_images("images", workflow.dvc)
+    said = update_images("images", workflow, SEEN)
     assert said == "images differs from images.dvc, and is taken as it is"
     assert Path("images/b.txt").exists()
 
 
+def test_images_that_others_have_added_are_pulled_and_no_change_of_anybody_is_lost(
+    project, workflow, tmp_path_factory
+):
+    def track(*names):
+        """Track these images, and push them, as somebody else would."""
+        for file in Path("images").iterdir():
+            file.unlink()
+        for name in names:
+            Path("images", name).write_text(name)
+        for words in (("add", "images"), ("push",)):
+            assert workflow.dvc(*words)[0] == 0
+        git("add", "-A")
+        git("commit", "-qm", " ".join(names))
+
+    Path("images").mkdir()
+    workflow.dvc("remote", "add", "-d", "r", str(tmp_path_factory.mktemp("remote")))
+    track("a", "b")
+    assert update_images("images", workflow, SEEN) == "dvc pull images.dvc"
+    track("a", "b", "c")
+    Path("images/c").unlink()  # the folder of before, as after git pull
+    assert update_images("images", workflow, SEEN) == "dvc pull images.dvc"
+    assert Path("images/c").read_text() == "c"
+
+    Path("images/a").unlink()  # somebody takes a bad one away here
+    said = update_images("images", workflow, SEEN)
+    assert said == "images differs from images.dvc, and is taken as it is"
+    assert not Path("images/a").exists()
+    track("a", "b", "c", "d")
+    for name in "ad":  # both at once
+        Path("images", name).unlink()
+    with pytest.raises(PipelineError, match=r"images and images\.dvc have both changed since"):
+        update_images("images", workflow, SEEN)
+    assert sorted(path.name for path in Path("images").iterdir()) == ["b", "c"]
+
+
 def test_images_without_dvc_are_taken_as_they_are(workflow):
     for root in ("images", "images/", "s3://bucket/images"):
-        assert update_images(root, workflow.dvc) is None
+        assert update_images(root, workflow, SEEN) is None
 
 
 def test_a_damaged_dvc_file_is_named(workflow):
     Path("images.dvc").write_text("[: ")
     with pytest.raises(PipelineError, match=r"images\.dvc is no file of DVC's"):
-        update_images("images", workflow.dvc)
+        update_images("images", workflow, SEEN)
