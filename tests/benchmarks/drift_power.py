@@ -77,7 +77,7 @@ class Images:
 
 
 def main() -> None:
-    """Train, then print a table of the tests and one of label noise."""
+    """Train, then print a table of label noise and one of the tests."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of class folders; else the digits")
     parser.add_argument("--side", type=int, default=28, help="px")
@@ -91,9 +91,9 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     torch.set_num_threads(usable_cores())
     pools = [make_pool(arguments, seed) for seed in range(arguments.networks)]
-    show_drift(pools, arguments.calls, arguments.size)
-    show_seconds(pools[0])
     show_noise(pools, arguments.calls)
+    show_seconds(pools[0])
+    show_drift(pools, arguments.calls, arguments.size)
 
 
 def make_pool(arguments: argparse.Namespace, seed: int) -> Pool:

@@ -279,7 +279,7 @@ def draw_year(weeks, file):
     axes.plot([], [], linestyle="none", marker="x", color=GREY, label="a call was killed")
     axes.set_xlabel("week")
     axes.set_ylabel("right answers to hidden images")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left")
     calm(axes)
     save(figure, file)
 
