@@ -57,7 +57,7 @@ def write_map(embedded: Mapping[str, Embeddings], how: Embed) -> None:
         probabilities=np.concatenate(probabilities)[rows],
     )
     which = "test" if how.map == "test" else "training and test"
-    title = f"{len(rows)} {which} images, {method} of {vectors.shape[1]} dimensions"
+    title = f"{len(rows)} {which} images by {method}, {vectors.shape[1]} dimensions"
     save(draw_map(places, points.labels, points.classes, title), PICTURES / "embed" / "map.png")
 
     images = ImageSet.open(*(PACKED / name for name in names))
@@ -68,7 +68,7 @@ def write_map(embedded: Mapping[str, Embeddings], how: Embed) -> None:
         room_for_thumbnails(points),
     )
     notes = [
-        f"Placed by {method} of the {vectors.shape[1]} dimensions below the head of the final"
+        f"Placed by {method}, in the {vectors.shape[1]} dimensions below the head of the final"
         " model. Distances within a cluster mean something, those between clusters little.",
         "A thick dark edge marks a mistake. The colour and the marker are those of the label.",
     ]

@@ -204,4 +204,5 @@ new ResizeObserver(() => {
   map.resize();
   paint();
 }).observe(canvas);
+map.resize();
 search();

@@ -13,7 +13,9 @@ const MARKERS = {
 };
 const EDGE = "#333333", FADED = "#dcdcd8";
 
-// Stamps: the pixels that a marker covers, as offsets in the picture and premultiplied colours.
+// Stamps: the pixels that a marker covers, as offsets in a picture of rows of `stride` pixels; of
+// opaque ones with their colour, of others with what is left of the ground, of 255, and with the
+// colour times its alpha: red and blue, and green.
 function makeStamps(symbols, radius, stride) {
   const side = 2 * Math.ceil(1.5 * radius + 2) + 1, middle = side / 2;
   const canvas = new OffscreenCanvas(side, side);
@@ -31,21 +33,22 @@ function makeStamps(symbols, radius, stride) {
       context.stroke(path);
     }
     const {data} = context.getImageData(0, 0, side, side), half = side >> 1;
-    const pixels = [];
+    const opaque = [], clear = [];
     for (let at = 0; at < side * side; at++) {
       const alpha = data[4 * at + 3];
-      if (alpha < 16) continue;
       const [r, g, b] = data.subarray(4 * at, 4 * at + 3);
       const offset = (Math.floor(at / side) - half) * stride + at % side - half;
-      pixels.push(offset, 255 - alpha, (r | b << 16) * alpha, (g << 8) * alpha);
+      if (alpha > 240) opaque.push(offset, 0xff000000 | b << 16 | g << 8 | r);
+      else if (alpha > 16) clear.push(offset, 255 - alpha, (r | b << 16) * alpha, (g << 8) * alpha);
     }
-    return Float64Array.from(pixels);
+    // As 32-bit integers they overflow and come out right: only the bits are wanted.
+    return {opaque: Int32Array.from(opaque), clear: Int32Array.from(clear)};
   };
   const thin = Math.min(.6, radius / 6);
   return {
     side,
     plain: symbols.map(({marker, colour}) => stamp(marker, colour, EDGE, thin)),
-    wrong: symbols.map(({marker, colour}) => stamp(marker, colour, "#000", Math.max(1.4, radius / 2.6))),
+    wrong: symbols.map(({marker, colour}) => stamp(marker, colour, "#000", Math.max(1, radius / 2.6))),
     faded: symbols.map(({marker}) => stamp(marker, FADED, null, 0)),
   };
 }
@@ -60,10 +63,15 @@ function painter(canvas, data) {
     if (!kinds.has(key)) kinds.set(key, {marker, colour, number: kinds.size});
     return kinds.get(key).number;
   });
-  const view = {zoom: 1, x: .5, y: .5};  // what stands in the middle
+  // What all points cover, of the square from 0 to 1: longer than wide, or wider than long.
+  const reaches = [data.x, data.y].map(of => Math.max(of.reduce((a, b) => Math.max(a, b), 0) / 65535, .02));
+  const all = {zoom: 1, x: reaches[0] / 2, y: 1 - reaches[1] / 2};
+  const view = {...all};  // what stands in the middle
   const order = shuffled(data.n);
   const state = Uint8Array.from({length: data.n}, () => SHOWN);
-  let ratio = 1, picture, buffer, margin = 0, stamps, stampKey = "", scale = 1;
+  let ratio = 1, picture, buffer, stamps, stampKey = "", scale = 1;
+  let reach = 0, margin = 0;  // of a stamp, and of the picture around the canvas, in its pixels
+  let drawn = null;  // the view that the picture shows; null when it shows other states
 
   const width = () => canvas.width / ratio, height = () => canvas.height / ratio;
   const worldX = i => data.x[i] / 65535, worldY = i => 1 - data.y[i] / 65535;
@@ -80,29 +88,32 @@ function painter(canvas, data) {
     canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
     canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio));
     stampKey = "";
+    clampView();
   }
 
   function clampView() {
     view.zoom = Math.min(Math.max(view.zoom, 1), 500);
     view.x = Math.min(Math.max(view.x, 0), 1);
     view.y = Math.min(Math.max(view.y, 0), 1);
-    scale = .92 * Math.min(width(), height()) * view.zoom;
+    scale = .92 * Math.min(width() / reaches[0], height() / reaches[1]) * view.zoom;
   }
 
   function prepare() {
     const key = `${radius() * ratio} ${canvas.width} ${canvas.height}`;
     if (key === stampKey) return;
     stampKey = key;
-    margin = 2 * Math.ceil(1.5 * radius() * ratio + 3);
+    drawn = null;
+    reach = Math.ceil(1.5 * radius() * ratio + 3);
+    margin = reach + Math.ceil(.2 * Math.min(canvas.width, canvas.height));
     const stride = canvas.width + 2 * margin;
     picture = new ImageData(stride, canvas.height + 2 * margin);
-    buffer = new Uint32Array(picture.data.buffer);
+    buffer = new Int32Array(picture.data.buffer);
     stamps = makeStamps([...kinds.values()], radius() * ratio, stride);
   }
 
-  // Writes the points in `states`; the points around the canvas fall into its margin.
+  // Writes the points of one state into the picture, which is larger than the canvas.
   function write(wanted, of) {
-    const stride = picture.width, last = picture.height - margin / 2, half = margin / 2;
+    const stride = picture.width, right = stride - reach, bottom = picture.height - reach;
     const factor = scale * ratio / 65535;
     const left = margin + canvas.width / 2 - view.x * scale * ratio + .5;
     const top = margin + canvas.height / 2 + (1 - view.y) * scale * ratio + .5;
@@ -110,13 +121,14 @@ function painter(canvas, data) {
       const i = order[k];
       if (state[i] !== wanted) continue;
       const x = Math.floor(left + data.x[i] * factor), y = Math.floor(top - data.y[i] * factor);
-      if (x < half || y < half || x >= stride - half || y >= last) continue;
-      const stamp = of[kind[data.label[i]]], base = y * stride + x;
-      for (let j = 0; j < stamp.length; j += 4) {
-        const at = base + stamp[j], rest = stamp[j + 1], under = buffer[at];
-        const rb = stamp[j + 2] + (under & 0xff00ff) * rest;
-        const g = stamp[j + 3] + (under & 0xff00) * rest;
-        buffer[at] = 0xff000000 | rb >>> 8 & 0xff00ff | g >>> 8 & 0xff00;
+      if (x < reach || y < reach || x >= right || y >= bottom) continue;
+      const {opaque, clear} = of[kind[data.label[i]]], base = y * stride + x;
+      for (let j = 0; j < opaque.length; j += 2) buffer[base + opaque[j]] = opaque[j + 1];
+      for (let j = 0; j < clear.length; j += 4) {
+        const at = base + clear[j], rest = clear[j + 1], under = buffer[at];
+        const rb = clear[j + 2] + Math.imul(under & 0xff00ff, rest) >>> 8 & 0xff00ff;
+        const g = clear[j + 3] + Math.imul(under & 0xff00, rest) >>> 8 & 0xff00;
+        buffer[at] = 0xff000000 | rb | g;
       }
     }
   }
@@ -124,13 +136,23 @@ function painter(canvas, data) {
   function draw() {
     clampView();
     prepare();
-    buffer.fill(0xffffffff);
-    write(FAINT, stamps.faded);
-    write(SHOWN, stamps.plain);
-    write(MISTAKE, stamps.wrong);
+    const shift = at => drawn && Math.round((drawn[at] - view[at]) * scale * ratio);
+    const isWithin = at => Math.abs(shift(at)) <= margin - reach;
+    if (!drawn || drawn.zoom !== view.zoom || !isWithin("x") || !isWithin("y")) {
+      buffer.fill(-1);  // white
+      write(FAINT, stamps.faded);
+      write(SHOWN, stamps.plain);
+      write(MISTAKE, stamps.wrong);
+      drawn = {...view};
+    }
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.putImageData(picture, -margin, -margin);
+    context.putImageData(picture, shift("x") - margin, shift("y") - margin);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  // To be called when states have changed.
+  function forget() {
+    drawn = null;
   }
 
   // The images in the window that are not faded, in no order; null for more than `most`.
@@ -165,7 +187,7 @@ function painter(canvas, data) {
   }
 
   function showAll() {
-    Object.assign(view, {zoom: 1, x: .5, y: .5});
+    Object.assign(view, all);
     clampView();
   }
 
@@ -180,8 +202,8 @@ function painter(canvas, data) {
   }
 
   return {
-    context, view, state, draw, resize, place, inside, nearest, moveBy, zoomBy, showAll, radius,
-    width, height, worldX, worldY, scale: () => scale,
+    context, view, state, draw, forget, resize, place, inside, nearest, moveBy, zoomBy, showAll, radius,
+    width, height, worldX, worldY,
   };
 }
 

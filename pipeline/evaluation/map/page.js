@@ -49,6 +49,7 @@ function select() {
   byId("count").textContent = `${number(shown)} of ${number(data.n)} images shown`
     + (judged ? `, ${number(wrong)} mistakes` : "")
     + (query ? `; ${number(found.length)} found` : "");
+  map.forget();
   refresh();
   return found;
 }
@@ -101,12 +102,19 @@ function drawMiddle() {
   map.context.fillRect(x - .5, y - 7, 1, 14);
 }
 
-// Names of classes at the median of their points, larger classes first, while there is room.
+// Names of classes at the point nearest to the median of all, larger classes first, while there is
+// room.
 const medians = data.classes.map((_, label) => {
   const rows = [];
   for (let i = 0; i < data.n; i++) if (data.label[i] === label) rows.push(i);
   const median = of => rows.map(of).sort((a, b) => a - b)[rows.length >> 1];
-  return [median(map.worldX), median(map.worldY)];
+  const [x, y] = [median(map.worldX), median(map.worldY)];
+  let best = 0, least = Infinity;
+  for (const i of rows) {
+    const away = Math.abs(map.worldX(i) - x) + Math.abs(map.worldY(i) - y);
+    if (away < least) [best, least] = [i, away];
+  }
+  return best;
 });
 const bySize = counts.map((_, label) => label).sort((a, b) => counts[b].images - counts[a].images);
 const written = new Map();
@@ -133,10 +141,7 @@ function drawNames() {
   const taken = [];
   for (const label of lit >= 0 ? [lit, ...bySize] : bySize) {
     if (!on[label] || !counts[label].images) continue;
-    const [x, y] = [
-      (medians[label][0] - view.x) * map.scale() + map.width() / 2,
-      (medians[label][1] - view.y) * map.scale() + map.height() / 2,
-    ];
+    const [x, y] = map.place(medians[label]);
     if (x < 0 || y < 0 || x > map.width() || y > map.height()) continue;
     const {made, wide, high} = nameImage(label);
     const box = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2];
