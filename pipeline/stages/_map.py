@@ -70,7 +70,7 @@ def write_map(embedded: Mapping[str, Embeddings], how: Embed) -> None:
     notes = [
         f"Placed by {method}, in the {vectors.shape[1]} dimensions below the head of the final"
         " model. Distances within a cluster mean something, those between clusters little.",
-        "A thick dark edge marks a mistake. The colour and the marker are those of the label.",
+        "A dark edge marks a mistake. The colour and the marker are those of the label.",
     ]
     if how.map == "all":
         notes.append("Training images have no answers: the network was trained on their labels.")

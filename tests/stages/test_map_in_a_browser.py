@@ -1,12 +1,10 @@
 """The map in Chromium: what is hovered, switched off, searched, moved and tapped."""
 
-import io
 import math
 import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.evaluation.map import MapPoints, make_thumbnails, render_map, spread
 from tests.browser import CHROMIUM, started
@@ -24,6 +22,8 @@ PATHS = ["a/</script><img src=x>.png", "b/1.png", "b/naïve 鳥.png", "c/1.png",
 LEVELS = [0, 60, 120, 180, 240]  # of grey, of one image each
 CARD = "['file', 'class', 'answer'].map(id => document.getElementById(id).textContent)"
 MIDDLE = (0.0, 0.0)
+# The first two colours of petroff10, and what is left of a class that stands back.
+BLUE, ORANGE, WHITE, FADED = "63, 144, 218", "255, 169, 14", "255, 255, 255", "220, 220, 216"
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +86,11 @@ class Map:
     def count(self):
         return self.browser.ask("document.getElementById('count').textContent")
 
-    def colour_at(self, place, tmp_path):
-        """The colour of the page at a place, once what was asked for has been drawn."""
-        self.browser.call(
-            "Runtime.evaluate",
-            awaitPromise=True,
-            expression="new Promise(done => requestAnimationFrame(() => setTimeout(done)))",
-        )
-        x, y = self.on_screen(place)
-        self.browser.shoot(tmp_path / "spot.png", (round(x) - 1, round(y) - 1, 3, 3))
-        content = (tmp_path / "spot.png").read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
-            return picture.convert("RGB").getpixel((1, 1))
+    def until_colour(self, place, colour):
+        """Wait until the pixel of the canvas at a place has a colour."""
+        x, y = (round(at - edge) for at, edge in zip(self.on_screen(place), self.box, strict=False))
+        pixel = f"document.getElementById('points').getContext('2d').getImageData({x}, {y}, 1, 1)"
+        self.until(f"[{colour}].every((level, at) => Math.abs({pixel}.data[at] - level) < 4)")
 
     def touch(self, kind, *places):
         points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]
@@ -147,15 +140,14 @@ def test_an_image_under_the_mouse_is_described(desktop):
     desktop.until("document.getElementById('card').hidden")
 
 
-def test_a_class_switched_off_is_hidden(desktop, tmp_path):
+def test_a_class_switched_off_is_hidden(desktop):
     browser, off = desktop.browser, "document.querySelectorAll('#legend input')[1].click()"
     place = PLACES[2]
     browser.ask("document.getElementById('names').click()")
-    # The second colour of petroff10.
-    assert desktop.colour_at(place, tmp_path) == pytest.approx((0xFF, 0xA9, 0x0E), abs=3)
+    desktop.until_colour(place, ORANGE)
     browser.ask(off)
     desktop.until("document.getElementById('count').textContent.startsWith('3 of 5')")
-    assert desktop.colour_at(place, tmp_path) == (255, 255, 255)
+    desktop.until_colour(place, WHITE)
     desktop.hover(place)
     desktop.hover(MIDDLE)
     desktop.shows(0)
@@ -166,6 +158,23 @@ def test_a_class_switched_off_is_hidden(desktop, tmp_path):
     desktop.until("document.getElementById('count').textContent.startsWith('2 of 5')")
     browser.ask("document.getElementById('every').click()")
     desktop.until("document.getElementById('count').textContent.startsWith('5 of 5')")
+
+
+def test_a_class_that_is_pointed_at_keeps_its_colour(desktop):
+    desktop.browser.ask("document.getElementById('names').click()")
+    desktop.until_colour(PLACES[2], ORANGE)
+    x, y = desktop.browser.ask(
+        "(b => [b.left + 60, b.top + 10])"
+        "(document.querySelectorAll('#legend li')[0].getBoundingClientRect())"
+    )
+    desktop.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    desktop.until_colour(PLACES[2], FADED)
+    desktop.until_colour(MIDDLE, BLUE)
+    desktop.hover(PLACES[2])  # and rest there
+    desktop.until_colour(MIDDLE, FADED)
+    desktop.until_colour(PLACES[1], ORANGE)
+    desktop.hover((4, 0))
+    desktop.until_colour(MIDDLE, BLUE)
 
 
 @pytest.mark.parametrize(

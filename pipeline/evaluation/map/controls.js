@@ -92,8 +92,9 @@ byId("search").addEventListener("keydown", event => {
 });
 byId("judged").addEventListener("change", search);
 byId("set").addEventListener("change", search);
+byId("marks").addEventListener("change", select);
 byId("names").addEventListener("change", refresh);
-byId("answers").hidden = !judged;
+byId("answers").hidden = byId("marked").hidden = !judged;
 byId("ofwhich").hidden = !judged;
 byId("sets").hidden = data.sets.length < 2;
 byId("set").append(element("option", {value: ""}, "all"), ...data.sets.map((name, at) =>

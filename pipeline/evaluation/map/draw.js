@@ -44,11 +44,12 @@ function makeStamps(symbols, radius, stride) {
     // As 32-bit integers they overflow and come out right: only the bits are wanted.
     return {opaque: Int32Array.from(opaque), clear: Int32Array.from(clear)};
   };
-  const thin = Math.min(.6, radius / 6);
+  // Edges of the smallest points would be all that is seen.
+  const thin = radius < 3 ? 0 : Math.min(.6, radius / 6);
   return {
     side,
-    plain: symbols.map(({marker, colour}) => stamp(marker, colour, EDGE, thin)),
-    wrong: symbols.map(({marker, colour}) => stamp(marker, colour, "#000", Math.max(1, radius / 2.6))),
+    plain: symbols.map(({marker, colour}) => stamp(marker, colour, thin && EDGE, thin)),
+    wrong: symbols.map(({marker, colour}) => stamp(marker, colour, "#000", Math.max(.8, radius / 2.6))),
     faded: symbols.map(({marker}) => stamp(marker, FADED, null, 0)),
   };
 }
@@ -111,18 +112,19 @@ function painter(canvas, data) {
     stamps = makeStamps([...kinds.values()], radius() * ratio, stride);
   }
 
-  // Writes the points of one state into the picture, which is larger than the canvas.
-  function write(wanted, of) {
+  // Writes the points of some states, with a stamp for each, into the picture, which is larger than
+  // the canvas.
+  function write(stampsOf) {
     const stride = picture.width, right = stride - reach, bottom = picture.height - reach;
     const factor = scale * ratio / 65535;
     const left = margin + canvas.width / 2 - view.x * scale * ratio + .5;
     const top = margin + canvas.height / 2 + (1 - view.y) * scale * ratio + .5;
     for (let k = 0; k < order.length; k++) {
       const i = order[k];
-      if (state[i] !== wanted) continue;
+      if (!stampsOf[state[i]]) continue;
       const x = Math.floor(left + data.x[i] * factor), y = Math.floor(top - data.y[i] * factor);
       if (x < reach || y < reach || x >= right || y >= bottom) continue;
-      const {opaque, clear} = of[kind[data.label[i]]], base = y * stride + x;
+      const {opaque, clear} = stampsOf[state[i]][kind[data.label[i]]], base = y * stride + x;
       for (let j = 0; j < opaque.length; j += 2) buffer[base + opaque[j]] = opaque[j + 1];
       for (let j = 0; j < clear.length; j += 4) {
         const at = base + clear[j], rest = clear[j + 1], under = buffer[at];
@@ -140,9 +142,8 @@ function painter(canvas, data) {
     const isWithin = at => Math.abs(shift(at)) <= margin - reach;
     if (!drawn || drawn.zoom !== view.zoom || !isWithin("x") || !isWithin("y")) {
       buffer.fill(-1);  // white
-      write(FAINT, stamps.faded);
-      write(SHOWN, stamps.plain);
-      write(MISTAKE, stamps.wrong);
+      write({[FAINT]: stamps.faded});
+      write({[SHOWN]: stamps.plain, [MISTAKE]: stamps.wrong});
       drawn = {...view};
     }
     context.setTransform(1, 0, 0, 1, 0, 0);

@@ -33,7 +33,7 @@ function select() {
   const query = byId("search").value.trim().toLowerCase();
   const ofClass = data.classes.map(({name}) => name.toLowerCase().includes(query));
   let shown = 0, wrong = 0;
-  const found = [];
+  const found = [], marks = byId("marks").checked;
   for (let i = 0; i < data.n; i++) {
     if (!isOn(i)) {
       state[i] = HIDDEN;
@@ -44,7 +44,7 @@ function select() {
     const matches = !query || ofClass[data.label[i]] || data.lower[i].includes(query);
     if (query && matches) found.push(i);
     state[i] = !matches || lit >= 0 && data.label[i] !== lit ? FAINT
-      : data.wrong(i) ? MISTAKE : SHOWN;
+      : marks && data.wrong(i) ? MISTAKE : SHOWN;
   }
   byId("count").textContent = `${number(shown)} of ${number(data.n)} images shown`
     + (judged ? `, ${number(wrong)} mistakes` : "")
