@@ -79,6 +79,7 @@ def _beside(
     width = np.maximum(distances[:, _NEAREST // 2, None], 1e-12)  # of a kernel that holds half
     weights = np.exp(-((distances / width) ** 2) / 2)
     weights /= weights.sum(axis=1, keepdims=True)
+    found: npt.NDArray[np.float64]
     found = (weights[:, :, None] * places[near]).sum(axis=1)
     found[drawn] = places
     return found
