@@ -102,7 +102,7 @@ function drawMiddle() {
   map.context.fillRect(x - .5, y - 7, 1, 14);
 }
 
-// Names of classes at the point nearest to the median of all, larger classes first, while there is
+// Names of classes above the point nearest to the median of all, larger classes first, while there is
 // room.
 const medians = data.classes.map((_, label) => {
   const rows = [];
@@ -141,7 +141,7 @@ function drawNames() {
   const taken = [];
   for (const label of lit >= 0 ? [lit, ...bySize] : bySize) {
     if (!on[label] || !counts[label].images) continue;
-    const [x, y] = map.place(medians[label]);
+    const [x, point] = map.place(medians[label]), y = point - map.radius() - 9;  // above it
     if (x < 0 || y < 0 || x > map.width() || y > map.height()) continue;
     const {made, wide, high} = nameImage(label);
     const box = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2];
