@@ -165,10 +165,11 @@ class Tta(Section):
 
 
 class Embed(Section):
-    """Nearest neighbours in the latent space."""
+    """Nearest neighbours in the latent space, and its map."""
 
     seed: Seed
     recall_at: Annotated[tuple[Count, ...], LISTED, Field(min_length=1)]
+    map: Literal["test", "all"]
 
 
 class Register(Section):

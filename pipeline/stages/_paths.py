@@ -30,6 +30,7 @@ REPORTS = Path("reports")
 DATA_REPORT = REPORTS / "data.json"
 START_REPORT = REPORTS / "start.json"
 HISTORY = REPORTS / "history"  # <model>.json: one record per epoch
+MAP = REPORTS / "map.html"
 PICTURES = REPORTS / "pictures"  # one folder per stage
 
 STATE = Path(".convoy")  # caches and checkpoints that DVC does not track

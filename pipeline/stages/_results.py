@@ -9,7 +9,7 @@ from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
 from pipeline.params import Params
 from pipeline.runtime.tracking.trained import Result
-from pipeline.stages._paths import FINAL, HISTORY, MODELS, PICTURES, REPORTS
+from pipeline.stages._paths import FINAL, HISTORY, MAP, MODELS, PICTURES, REPORTS
 from pipeline.stages._trained import trained
 
 _LEARNING_CURVES = PICTURES / "evaluate" / "learning_curves.png"
@@ -40,6 +40,7 @@ def judged_models(params: Params, evaluate: EvaluateReport) -> Judged:
     reports = {name: REPORTS / f"{name}.json" for name in ("evaluate", "tta")}
     tta = read_report(reports["tta"], TtaReport)
     pictures = sorted(PICTURES.rglob("*.png"))
+    shown = [*pictures, *([MAP] if MAP.exists() else [])]
     stages = {"base": "train", "tuned": "finetune"}
     results = {}
     for network, stage in stages.items():
@@ -52,7 +53,7 @@ def judged_models(params: Params, evaluate: EvaluateReport) -> Judged:
             history=HISTORY / f"{network}.json",
             bundle=FINAL if ships else MODELS / network,
             metrics=metrics | final_metrics(evaluate, tta) if ships else metrics,
-            files=_places([*reports.values(), *pictures] if ships else few),
+            files=_places([*reports.values(), *shown] if ships else few),
         )
     return Judged(results, stages[tta.network.name])
 

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.latent.embeddings import Embeddings, write_embeddings
-from pipeline.evaluation.latent.latent_map import project
 from pipeline.evaluation.latent.retrieval import (
     Neighbours,
     nearest,
@@ -14,12 +13,12 @@ from pipeline.evaluation.latent.retrieval import (
     spread_queries,
 )
 from pipeline.evaluation.plots import save
-from pipeline.evaluation.plots.map import draw_map
 from pipeline.evaluation.plots.sheets import Neighbour, draw_neighbours
 from pipeline.evaluation.reports.files import write_report
 from pipeline.evaluation.reports.schema import RetrieveReport
 from pipeline.params import Params
 from pipeline.stages._bundles import load_matching
+from pipeline.stages._map import write_map
 from pipeline.stages._paths import EMBEDDINGS, FINAL, PACKED, PICTURES, REPORTS
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import embeddings
@@ -52,9 +51,7 @@ def run(params: Params) -> None:
     write_report(REPORTS / "retrieve.json", report)
     rows = spread_queries(test.labels, _QUERIES_SHOWN, params.embed.seed)
     save(_draw_neighbours(sets, found, rows), PICTURES / "embed" / "retrieval.png")
-    points, method = project(test.vectors, params.embed.seed)
-    title = f"{len(points)} test images, {method} of {test.vectors.shape[1]} dimensions"
-    save(draw_map(points, test.labels, test.classes, title), PICTURES / "embed" / "map.png")
+    write_map(embedded, params.embed)
     first = params.embed.recall_at[0]
     value = block[f"recall_at_{first}"]["value"]
     print(f"embed: {test.vectors.shape[1]} dimensions, recall@{first} {value:.3f}")

@@ -1,9 +1,12 @@
 """baseline, tta, evaluate, embed and report on small packed sets and untrained networks."""
 
+import base64
 import csv
 import dataclasses
+import gzip
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.files import write_json
 from pipeline.params import load_params
 from pipeline.stages import baseline, embed, evaluate, report, tta
+from pipeline.stages._map import write_map
 from pipeline.vision.bundle.description import Description, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities
@@ -37,6 +41,7 @@ PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
 PREPARING = Preprocessing(16, 16, 1, "stretch", 0, 8)
 STAGES = (baseline, tta, evaluate, embed)
+SETS = ("train", "test")
 
 
 def draw(label, rng):
@@ -328,6 +333,54 @@ def test_embed_searches_the_training_images(inside):
     unit = [e.vectors / np.linalg.norm(e.vectors, axis=1, keepdims=True) for e in (train, test)]
     first = train.labels[(unit[1] @ unit[0].T).argmax(axis=1)] == test.labels
     assert found["test"]["recall_at_1"]["value"] == pytest.approx(first.mean())
+
+
+def map_texts():
+    """Return what the map holds as text."""
+    html = Path("reports/map.html").read_text(encoding="utf-8")
+    packed = re.search(r'id="texts">([^<]*)<', html).group(1)
+    return html, json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def test_the_map_holds_the_test_images(inside):
+    html, texts = map_texts()
+    assert texts["paths"] == ImageSet.open(Path("data/packed/test")).paths
+    assert [one["name"] for one in texts["classes"]] == list(CLASSES)
+    assert "30 test images by t-SNE, 84 dimensions" in html
+    assert 'href="map.html"' in Path("reports/index.html").read_text()
+
+
+def test_the_map_of_all_images_has_answers_for_those_of_test(inside, tmp_path, monkeypatch):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    write_map(
+        {name: read_embeddings(Path(f"data/embeddings/{name}.parquet")) for name in SETS},
+        PARAMS.embed.model_copy(update={"map": "all"}),
+    )
+    html, texts = map_texts()
+    sets = [ImageSet.open(Path("data/packed") / name) for name in SETS]
+    assert texts["paths"] == sets[0].paths + sets[1].paths
+    packed = re.search(r'id="numbers">([^<]*)<', html).group(1)
+    numbers = np.frombuffer(gzip.decompress(base64.b64decode(packed)), "<u2").reshape(6, 100)
+    assert (numbers[3, :70] == 65535).all()
+    given = read_predictions(Path("data/predictions/final.parquet"))
+    np.testing.assert_array_equal(numbers[3, 70:], given.probabilities.argmax(axis=1))
+    np.testing.assert_allclose(numbers[4, 70:] / 10_000, given.probabilities.max(axis=1), atol=1e-4)
+
+
+def test_a_map_needs_the_answers_to_its_images(inside, tmp_path, monkeypatch):
+    shutil.copytree(inside, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    before = Path("reports/map.html").read_bytes()
+    embedded = {name: read_embeddings(Path(f"data/embeddings/{name}.parquet")) for name in SETS}
+    shutil.copy("data/predictions/baseline_val.parquet", "data/predictions/final.parquet")
+    message = r"^data/predictions/final\.parquet is about other images than data/packed/test; run"
+    with pytest.raises(PipelineError, match=message):
+        write_map(embedded, PARAMS.embed)
+    Path("data/predictions/final.parquet").unlink()
+    with pytest.raises(PipelineError, match=r"final\.parquet is missing; run dvc repro"):
+        write_map(embedded, PARAMS.embed)
+    assert Path("reports/map.html").read_bytes() == before
 
 
 def test_the_page_shows_every_picture(inside):

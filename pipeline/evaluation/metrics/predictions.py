@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.errors import some
 from pipeline.evaluation.metrics.rows import Rows, read_rows, write_rows
+from pipeline.files import damaged
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,35 @@ def read_predictions(path: Path) -> Predictions:
     rows, table = read_rows(path, _columns)
     posteriors = np.stack([column.to_numpy() for column in table.itercolumns()], axis=1)
     return Predictions(rows.classes, rows.ids, rows.paths, rows.labels, posteriors)
+
+
+@dataclass(frozen=True)
+class Answers(Rows):
+    """What one model answered for n images.
+
+    Attributes:
+        predicted: n class numbers.
+        probabilities: n, of these classes.
+    """
+
+    predicted: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+
+
+def read_answers(path: Path) -> Answers:
+    """Read the answers of what `write_predictions` wrote, without the other posteriors.
+
+    Raises:
+        PipelineError: the file is missing or damaged, or is something else.
+    """
+    rows, table = read_rows(path, lambda _: ["predicted", "probability"])
+    number = {label: i for i, label in enumerate(rows.classes)}
+    names = table["predicted"].to_pylist()
+    if strange := set(names) - set(number):
+        raise damaged(path, f"no class is named {some(strange, 1)}")
+    predicted = np.array([number[name] for name in names], np.int64)
+    probabilities = table["probability"].to_numpy()
+    return Answers(rows.classes, rows.ids, rows.paths, rows.labels, predicted, probabilities)
 
 
 def _columns(classes: Sequence[str]) -> list[str]:

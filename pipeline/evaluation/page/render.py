@@ -24,6 +24,7 @@ from pipeline.evaluation.reports.schema import (
 )
 from pipeline.evaluation.reports.words import number
 from pipeline.evaluation.retraining.history import TITLES, Rows
+from pipeline.evaluation.theme import theme_css
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.
@@ -76,6 +77,7 @@ def render(page: Page) -> str:
         _environment()
         .get_template("index.html")
         .render(
+            theme=theme_css(),
             page=page,
             verdict=verdict(page.register),
             models=models,

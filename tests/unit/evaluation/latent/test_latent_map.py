@@ -34,10 +34,23 @@ def test_the_bar_shows_how_far_it_is(monkeypatch, capsys):
     assert len(set(done)) > 2
 
 
-def test_many_points_are_mapped_by_pca(monkeypatch):
-    monkeypatch.setattr(latent_map, "_MOST_TSNE_POINTS", 50)
-    points, method = project(clusters()[0], seed=0)
-    assert (points.shape, method) == ((90, 2), "PCA")
+def test_of_many_points_some_place_the_others(monkeypatch):
+    """Each of the others, by hand: in the hull of the ten nearest, and nearer to nearer ones."""
+    monkeypatch.setattr(latent_map, "_MOST_TSNE_POINTS", 60)
+    vectors, labels = clusters(n=300, d=8)
+    points, method = project(vectors, seed=3)
+    assert (points.shape, method) == ((300, 2), "t-SNE of 60 of them")
+    drawn = np.random.default_rng(3).permutation(300)[:60]
+    alone, _ = project(vectors[drawn], seed=3)
+    np.testing.assert_allclose(points[drawn], alone, atol=1e-6)
+    apart = np.linalg.norm(vectors[:, None] - vectors[None, drawn], axis=2)
+    for i in set(range(300)) - set(drawn):
+        near = np.argsort(apart[i])[:10]
+        weights = np.exp(-0.5 * (apart[i, near] / apart[i, near[5]]) ** 2)
+        expected = weights @ alone[near] / weights.sum()
+        np.testing.assert_allclose(points[i], expected, atol=1e-3)
+    assert KNeighborsClassifier(5).fit(points, labels).score(points, labels) == 1.0
+    np.testing.assert_array_equal(points, project(vectors, seed=3)[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 5), (5, 3), (8, 1)])

@@ -5,7 +5,12 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.latent.embeddings import Embeddings, read_embeddings, write_embeddings
-from pipeline.evaluation.metrics.predictions import Predictions, read_predictions, write_predictions
+from pipeline.evaluation.metrics.predictions import (
+    Predictions,
+    read_answers,
+    read_predictions,
+    write_predictions,
+)
 
 CLASSES = ("änt", "bee", "cat")
 
@@ -45,6 +50,26 @@ def test_a_table_carries_the_answer_and_a_column_for_each_class_in_their_order(t
         assert row["label"] == CLASSES[number % 3]
         assert row["predicted"] == CLASSES[int(np.argmax(posterior))]
         assert row["probability"] == max(posterior)
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_answers_are_the_most_probable_classes(tmp_path, n):
+    written = predictions(n)
+    write_predictions(tmp_path / "a.parquet", written)
+    found = read_answers(tmp_path / "a.parquet")
+    assert (found.classes, found.ids, found.paths) == (CLASSES, written.ids, written.paths)
+    np.testing.assert_array_equal(found.labels, written.labels)
+    np.testing.assert_array_equal(found.predicted, written.probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(found.probabilities, written.probabilities.max(axis=1, initial=0))
+
+
+def test_an_answer_that_is_no_class_is_damage(tmp_path):
+    write_predictions(tmp_path / "a.parquet", predictions())
+    table = pq.read_table(tmp_path / "a.parquet")
+    table = table.set_column(3, "predicted", pa.array(["fly"] * 5))
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(PipelineError, match=r"a\.parquet is damaged \(no class is named fly\)"):
+        read_answers(tmp_path / "a.parquet")
 
 
 def test_embeddings_come_back_exactly(tmp_path):
