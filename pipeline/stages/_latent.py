@@ -140,9 +140,9 @@ def _draw_duplicates(
 ) -> None:
     last = max(found.found - PAIRS_IN_A_ROW, min(found.found, PAIRS_IN_A_ROW))
     parts = {
-        "The surest near duplicates": range(min(found.found, PAIRS_IN_A_ROW)),
-        "The last that count as near duplicates": range(last, found.found),
-        "The first that do not": range(
+        "Near duplicates, the surest": range(min(found.found, PAIRS_IN_A_ROW)),
+        "Near duplicates, the least sure": range(last, found.found),
+        "Not near duplicates, the next pairs": range(
             found.found, min(found.found + PAIRS_IN_A_ROW, len(found.first))
         ),
     }

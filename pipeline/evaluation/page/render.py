@@ -114,6 +114,7 @@ def _environment() -> Environment:
         number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,
+        retrieval=words.retrieval_title,
         pieces=pieces,
         shortened=shortened,
     )
