@@ -79,11 +79,12 @@ def find_duplicates(
     smaller = np.minimum(sizes[rows], sizes[neighbours.rows[:, 0]])
     last = np.minimum(k, smaller - 1)  # which neighbour is the k-th
     reach = np.take_along_axis(ranked, np.maximum(last, 1)[:, None] - 1, axis=1)
-    # Of k equals that are all copies, nothing can be told by their distances but that they are.
     ratio = np.divide(distances, reach, out=np.ones_like(distances), where=reach > 0)
-    ratio[distances == 0] = 0
-    inside = 1 - np.minimum(ratio, 1) ** dimension
-    probability = 1 - inside ** np.maximum(last - 1, 0)[:, None]
+    with np.errstate(divide="ignore"):  # of the k-th itself, whose probability is 1
+        outside = np.log1p(-(np.minimum(ratio, 1) ** dimension))
+    probability = -np.expm1(np.maximum(last - 1, 1)[:, None] * outside)
+    probability[last < 2] = 1  # in a class of one or two images, nothing shows what is close
+    probability[distances == 0] = 0
     # Each pair once, by the smaller of its two probabilities.
     pairs = np.sort(np.stack([np.repeat(rows, k), neighbours.rows.ravel()], axis=1), axis=1)
     order = np.lexsort((pairs[:, 1], pairs[:, 0], probability.ravel()))
