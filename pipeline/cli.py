@@ -90,6 +90,41 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
 
 
 @app.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many of each."
+)
+@click.option(
+    "--among",
+    type=click.Choice(["train", "all"]),
+    default="train",
+    show_default=True,
+    help="Search the training images, or those of all splits.",
+)
+@click.option(
+    "--model",
+    default="models/final",
+    show_default=True,
+    help="What made data/embeddings: a bundle folder, an MLflow run id, models:/NAME@ALIAS.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("reports/similar.png"),
+    show_default=True,
+    help="Draw them here: .png.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def similar(
+    images: tuple[Path, ...], *, k: int, among: str, model: str, output: Path, as_json: bool
+) -> None:
+    """Find the images of the data set nearest to IMAGES, files or folders of them."""
+    from pipeline.commands import similar as command
+
+    command.run(images, k, among, model, output, as_json=as_json)
+
+
+@app.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(

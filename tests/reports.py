@@ -147,6 +147,52 @@ def tta_report(classes: Sequence[str], images: int) -> TtaReport:
     )
 
 
+def retrieve_report(classes: Sequence[str], images: int) -> dict[str, Any]:
+    """Make what reports/retrieve.json holds."""
+    figure = {"value": 0.9, "ci95": [0.8, 0.95]}
+    both = {"recall_at_1": figure, "mean_average_precision": figure}
+    first, second = (
+        {"path": f"{label}/{i}.png", "label": label, "split": split}
+        for i, (label, split) in enumerate(((classes[0], "train"), (classes[1], "test")))
+    )
+    return {
+        "test": {"recall_at_5": figure, "mean_average_precision": figure},
+        "queries": images,
+        "ranked": images - 1,
+        "searched": 3 * images,
+        "dimensions": 84,
+        "against_pixels": {
+            "queries": images,
+            "searched": 3 * images,
+            "latent": both,
+            "pixels": both,
+            "difference": both,
+        },
+        "duplicates": {
+            "searched": 5 * images,
+            "dimension": 7.5,
+            "pairs": 1,
+            "groups": 1,
+            "images": 2,
+            "across_splits": 1,
+            "of_several_classes": 1,
+            "listed": [{"similarity": 0.9998, "images": [first, second]}],
+        },
+        "outliers": {
+            "judged": 5 * images,
+            "outliers": 1,
+            "classes": {classes[0]: 1},
+            "listed": [{**first, "score": 4.2, "similarity": 0.7}],
+        },
+        "unlike": {
+            "threshold": 0.93,
+            "below": 3,
+            "share": {"value": 0.05, "ci95": [0.02, 0.1]},
+            "listed": [{**second, "similarity": 0.91, "nearest": first}],
+        },
+    }
+
+
 def make_page(
     classes: Sequence[str], images: int, register: RegisterReport, **changes: Any
 ) -> Page:
@@ -194,12 +240,7 @@ def make_page(
                 }
             ],
         },
-        "retrieve": {
-            "test": {"recall_at_5": {"value": 0.9, "ci95": [0.8, 0.95]}},
-            "queries": images,
-            "searched": 3 * images,
-            "dimensions": 84,
-        },
+        "retrieve": retrieve_report(classes, images),
     }
     reports |= {name: kind.model_validate(reports[name]) for name, kind in SCHEMA.items()}
     split = {name: {"train": 2, "val": 1, "test": 1} for name in classes}

@@ -8,10 +8,10 @@ from pipeline.evaluation.page import Page, count_split, find_pictures, render
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
+from pipeline.evaluation.reports.latent import RetrieveReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     EvaluateReport,
-    RetrieveReport,
     TtaReport,
 )
 from pipeline.evaluation.retraining.history import Rows

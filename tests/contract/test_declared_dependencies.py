@@ -10,6 +10,7 @@ from tests.contract.imports import MODULES, ROOT, third_party
 INSTALLED_AS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "faiss": "faiss-cpu",
     "pydantic_core": "pydantic",  # a part of it, at the version that it pins
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -30,8 +31,9 @@ def _names(requirements):
 def test_every_import_is_declared_and_every_declaration_is_used():
     imported = {name for module in MODULES for name in third_party(module)}
     imported = {INSTALLED_AS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
+    optional = _names(PROJECT["optional-dependencies"]["search"])
     # The parser is for DVC.
-    assert _names(PROJECT["dependencies"]) - {"ruamel.yaml.clib"} == imported
+    assert _names(PROJECT["dependencies"]) - {"ruamel.yaml.clib"} | optional == imported
 
 
 def test_everything_declared_is_locked_at_one_version():

@@ -62,7 +62,7 @@ SUFFIXES = {
 # Folders of code, and of what stages make.
 OURS, MADE = r"pipeline|tests|infra|docs|\.ci", r"models|reports|data|\.convoy"
 # Made beside what dvc.yaml lists.
-BESIDE = ("reports/lr_find/*", ".convoy/*")
+BESIDE = ("reports/lr_find/*", "reports/similar.png", ".convoy/*")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```[ \t]*$", re.M | re.S)
 SPAN = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")

@@ -17,11 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.data.shards.shards import ImageSet, SetInfo, ShardWriter
 from pipeline.errors import PipelineError
-from pipeline.evaluation.latent.embeddings import read_embeddings
+from pipeline.evaluation.latent.embeddings import (
+    SPLITS,
+    open_gallery,
+    read_embeddings,
+    read_nearest_training,
+)
 from pipeline.evaluation.metrics.posteriors import temper
 from pipeline.evaluation.metrics.predictions import read_predictions, write_predictions
 from pipeline.evaluation.metrics.scores import answers
@@ -333,6 +339,42 @@ def test_embed_searches_the_training_images(inside):
     unit = [e.vectors / np.linalg.norm(e.vectors, axis=1, keepdims=True) for e in (train, test)]
     first = train.labels[(unit[1] @ unit[0].T).argmax(axis=1)] == test.labels
     assert found["test"]["recall_at_1"]["value"] == pytest.approx(first.mean())
+    similarity = unit[1] @ unit[0].T
+    precisions = [
+        average_precision_score(train.labels == label, row)
+        for label, row in zip(test.labels, similarity, strict=True)
+    ]
+    value = found["test"]["mean_average_precision"]["value"]
+    assert value == pytest.approx(np.mean(precisions), abs=1e-4)
+    # The sets are small: nothing is drawn, and both searches are the same.
+    pixels = found["against_pixels"]
+    assert pixels["latent"]["recall_at_1"] == found["test"]["recall_at_1"]
+    for name, figure in pixels["difference"].items():
+        gain = pixels["latent"][name]["value"] - pixels["pixels"][name]["value"]
+        assert figure["value"] == pytest.approx(gain)
+        assert figure["ci95"][0] <= gain <= figure["ci95"][1]
+    np.testing.assert_allclose(
+        read_nearest_training(Path("data/embeddings")), similarity.max(axis=1), atol=1e-5
+    )
+
+
+def test_embed_finds_what_people_may_want_to_look_at(inside):
+    found = read("reports/retrieve.json")
+    gallery = open_gallery(
+        Path("data/embeddings"), SPLITS, load_bundle(Path("models/final")).digest
+    )
+    assert len(gallery.vectors) == found["duplicates"]["searched"] == found["outliers"]["judged"]
+    similarity = gallery.vectors[-30:] @ gallery.vectors[:70].T
+    least = found["unlike"]["listed"][0]
+    row = similarity.max(axis=1).argmin()
+    assert least["path"] == gallery.rows.paths[85 + row]
+    assert least["nearest"]["path"] == gallery.rows.paths[similarity[row].argmax()]
+    limit = found["unlike"]["threshold"]
+    assert found["unlike"]["below"] == (similarity.max(axis=1) < limit).sum()
+    of_val = (gallery.vectors[70:85] @ gallery.vectors[:70].T).max(axis=1)
+    assert limit == pytest.approx(np.quantile(of_val, 0.05), abs=1e-5)
+    for group in found["duplicates"]["listed"]:
+        assert len(group["images"]) > 1
 
 
 def map_texts():
@@ -385,7 +427,7 @@ def test_a_map_needs_the_answers_to_its_images(inside, tmp_path, monkeypatch):
 
 def test_the_page_shows_every_picture(inside):
     page = Path("reports/index.html").read_text(encoding="utf-8")
-    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 10
+    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 13
     assert len(page) < 5_000_000
     assert "dots &lt;b&gt;" in page
     assert "<em>Not yet.</em>" in page

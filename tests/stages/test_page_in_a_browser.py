@@ -30,6 +30,9 @@ PICTURES = (
     "balance/sheet",
     "tta/views",
     "embed/retrieval",
+    "embed/duplicates",
+    "embed/outliers",
+    "embed/unlike",
     "embed/map",
 )
 PHONE, DESKTOP = (390, 844), (1280, 800)

@@ -1,72 +1,27 @@
-"""Nearest neighbours in the latent space, and how often they are of the same class."""
+"""Whether the nearest images are of the query's class: recall, precision, average precision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics.intervals import wilson
-from pipeline.progress import watched
+from pipeline.evaluation.latent.search import Neighbours, Vectors
+from pipeline.evaluation.metrics.intervals import mean_interval, paired_proportions, wilson
+from pipeline.evaluation.metrics.scores import Floats
+from pipeline.parallel import map_chunks, usable_cores
 
-Vectors = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.integer]
 
-_QUERIES_AT_ONCE = 512
-_BASE_AT_ONCE = 16384  # similarities held at once: 32 MB
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The k nearest rows of a base for each of n queries, nearest first.
-
-    Attributes:
-        rows: n x k.
-        similarity: n x k, cosines in [-1, 1].
-    """
-
-    rows: npt.NDArray[np.intp]
-    similarity: Vectors
-
-
-def nearest(base: Vectors, queries: Vectors, k: int) -> Neighbours:
-    """Find the `k` rows of `base` with the largest cosine to each query; exact, flat memory.
-
-    Of equals, the first row comes first. A vector of zeros is similar to nothing: cosine 0.
-
-    Args:
-        base: m x d.
-        queries: n x d.
-        k: at most m.
-
-    Raises:
-        PipelineError: k is more than m.
-    """
-    if k > len(base):
-        raise PipelineError(
-            f"embed.recall_at asks for {k} neighbours, the training set has {len(base)} images;"
-            " lower embed.recall_at"
-        )
-    base, queries = _unit(base), _unit(queries)
-    blocks = (
-        queries[start : start + _QUERIES_AT_ONCE]
-        for start in range(0, len(queries), _QUERIES_AT_ONCE)
-    )
-    found = [
-        _nearest_of_block(base, block, k)
-        for block in watched(blocks, len(queries), "nearest neighbours")
-    ]
-    return Neighbours(
-        np.concatenate([np.empty((0, k), np.intp), *(rows for rows, _ in found)]),
-        np.concatenate([np.empty((0, k), np.float32), *(cosine for _, cosine in found)]),
-    )
+_SIMILARITIES_AT_ONCE = 2**23  # of each core: 32 MB, and as much again to sort them
 
 
 def retrieval_block(
     neighbours: Neighbours,
-    base_labels: npt.NDArray[np.integer],
-    query_labels: npt.NDArray[np.integer],
+    base_labels: Labels,
+    query_labels: Labels,
     recall_at: Sequence[int],
 ) -> dict[str, Any]:
     """Judge the neighbours by their classes.
@@ -94,6 +49,59 @@ def retrieval_block(
     return block
 
 
+def average_precisions(
+    base: Vectors, base_labels: Labels, queries: Vectors, query_labels: Labels
+) -> Floats:
+    """Return the average precision of each query's ranking of the whole base by cosine.
+
+    It is the mean, over all images of the query's class, of the precision among the images that are
+    at least as similar as this one (Manning, Raghavan and Schütze 2008, Introduction to Information
+    Retrieval, section 8.4). Equals have one rank, the last, so that it equals scikit-learn's
+    average_precision_score. The mean over queries is the mean average precision.
+
+    Args:
+        base: m x d, of length 1 each.
+        base_labels: m class numbers.
+        queries: n x d, likewise.
+        query_labels: n class numbers.
+
+    Returns:
+        n values in (0, 1]; NaN where the base has no image of the class.
+    """
+    members = {label: np.flatnonzero(base_labels == label) for label in np.unique(query_labels)}
+    with threadpool_limits(1, "blas"):
+        pieces = map_chunks(
+            partial(_average_precisions, base, members, queries, query_labels),
+            range(len(queries)),
+            chunk=max(_SIMILARITIES_AT_ONCE // len(base), 1),
+            label="average precision",
+            workers=usable_cores(),
+            threads=True,
+        )
+        return np.concatenate([np.empty(0), *pieces])
+
+
+def mean_figure(values: Floats, low: float = 0.0) -> dict[str, Any]:
+    """Return the mean of a value of each query, with its 95 % interval over queries.
+
+    The interval is Hall's (`mean_interval`). Where all values are equal it would be a point: then
+    it is that of a proportion of as many yes and no, which vary more than any such values.
+
+    Args:
+        values: n in [`low`, 1]; of none, the mean is None.
+        low: 0, or -1 for differences of pairs.
+    """
+    if not len(values):
+        return {"value": None, "ci95": [low, 1.0]}
+    n, mean = np.asarray(len(values)), float(values.mean())
+    interval = mean_interval(values, low, 1.0)
+    if interval[0] == interval[1]:
+        none = np.asarray(0)
+        interval = wilson(mean * n, n) if low == 0 else paired_proportions(none, none, n) + mean
+        interval = np.clip(interval, low, 1.0)
+    return {"value": mean, "ci95": interval.tolist()}
+
+
 def spread_queries(labels: npt.NDArray[np.integer], limit: int, seed: int) -> npt.NDArray[np.intp]:
     """Draw at most `limit` rows, the same number of each class as far as there are any.
 
@@ -109,33 +117,21 @@ def spread_queries(labels: npt.NDArray[np.integer], limit: int, seed: int) -> np
     return np.array(sorted(chosen, key=lambda row: (labels[row], row)), np.intp)
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    """Scale each row to length 1; a row of zeros stays."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
-
-
-def _nearest_of_block(
-    base: Vectors, queries: Vectors, k: int
-) -> tuple[npt.NDArray[np.intp], Vectors]:
-    """Search `base` in blocks and keep the best so far."""
-    rows = np.empty((len(queries), 0), np.intp)
-    cosine = np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(base), _BASE_AT_ONCE):
-        block = queries @ base[start : start + _BASE_AT_ONCE].T
-        here = _largest(block, min(k, block.shape[1]))
-        rows = np.concatenate([rows, here + start], axis=1)
-        cosine = np.concatenate([cosine, np.take_along_axis(block, here, axis=1)], axis=1)
-        best = np.lexsort((rows, -cosine))[:, :k]
-        rows = np.take_along_axis(rows, best, axis=1)
-        cosine = np.take_along_axis(cosine, best, axis=1)
-    return rows, cosine
-
-
-def _largest(values: Vectors, k: int) -> npt.NDArray[np.intp]:
-    """Return the columns of the k largest values of each row, in no order; of equals, the first."""
-    limit = np.partition(values, values.shape[1] - k, axis=1)[:, -k, None]
-    above, equal = values > limit, values == limit
-    room = k - above.sum(axis=1, keepdims=True)
-    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    return np.nonzero(chosen)[1].reshape(len(values), k)
+def _average_precisions(
+    base: Vectors,
+    members: dict[int, npt.NDArray[np.intp]],
+    queries: Vectors,
+    query_labels: Labels,
+    piece: Sequence[int],
+) -> Floats:
+    """Return the average precision of some of the queries."""
+    similarity = queries[piece[0] : piece[-1] + 1] @ base.T
+    found = np.full(len(piece), np.nan)
+    for place, row in enumerate(piece):
+        own = np.sort(similarity[place, members[query_labels[row]]])
+        if len(own):
+            # How many images of the class, and of all, are at least as similar.
+            of_class = len(own) - np.searchsorted(own, own)
+            of_all = len(base) - np.searchsorted(np.sort(similarity[place]), own)
+            found[place] = (of_class / of_all).mean()
+    return found

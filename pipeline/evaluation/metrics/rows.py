@@ -32,10 +32,16 @@ class Rows:
     labels: npt.NDArray[np.int64]
 
 
-def write_rows(path: Path, rows: Rows, columns: Mapping[str, pa.Array]) -> None:
+def write_rows(
+    path: Path,
+    rows: Rows,
+    columns: Mapping[str, pa.Array],
+    further: Mapping[bytes, bytes] | None = None,
+) -> None:
     """Write id, path, label (the class's name) and further columns.
 
-    The names of the classes stand in the schema's metadata, in their order.
+    The names of the classes stand in the schema's metadata, in their order, with what is `further`
+    to be said of all rows.
     """
     table = {
         "id": pa.array(rows.ids, pa.string()),
@@ -44,6 +50,7 @@ def write_rows(path: Path, rows: Rows, columns: Mapping[str, pa.Array]) -> None:
         **columns,
     }
     metadata = {b"classes": json.dumps(rows.classes, ensure_ascii=False).encode()}
+    metadata |= further or {}
     whole = pa.table(table).replace_schema_metadata(metadata)
     with atomic_path(path) as temporary:
         # Figures hardly repeat: a dictionary of them takes time and room.

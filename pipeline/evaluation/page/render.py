@@ -14,12 +14,12 @@ from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
+from pipeline.evaluation.reports.latent import RetrieveReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     ClassFigures,
     EvaluateReport,
     Figure,
-    RetrieveReport,
     TtaReport,
 )
 from pipeline.evaluation.reports.words import number
@@ -116,6 +116,7 @@ def _environment() -> Environment:
         number=number,
         p_value=words.p_value,
         per_cent=words.per_cent,
+        retrieval=words.retrieval_title,
         pieces=pieces,
         shortened=shortened,
     )

@@ -15,6 +15,11 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def retrieval_title(name: str) -> str:
+    """Write the name of a figure of retrieve.json: 'Recall@5', 'Mean average precision'."""
+    return name.replace("_at_", "@").replace("_", " ").capitalize()
+
+
 def per_cent(value: float) -> str:
     """Write a share as '4.2 %', without letting an almost look like an all."""
     text = f"{100 * value:.1f}"

@@ -1,4 +1,4 @@
-"""What the stages report of models: baseline.json, evaluate.json, tta.json and retrieve.json.
+"""What the stages report of models: baseline.json, evaluate.json and tta.json.
 
 A stage builds and writes its report, and readers get the same object. Reading needs neither numpy
 nor the metrics themselves: a report lists what its figures are called, and which way is better.
@@ -299,12 +299,3 @@ class TtaReport(Part):
     chosen: ChosenViews
     temperature: Figure
     steps: tuple[Step, ...] = Field(min_length=1)
-
-
-class RetrieveReport(Part):
-    """retrieve.json: whether the nearest training images are of the same class."""
-
-    test: dict[str, Figure]
-    queries: int
-    searched: int
-    dimensions: int

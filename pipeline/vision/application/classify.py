@@ -1,17 +1,15 @@
 """From image files to classes."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.data.images.decode import UnusableImageError
-from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.vision.application.answers import Answer
+from pipeline.vision.application.reading import read_files
 from pipeline.vision.inference.bundle import Bundle
-from pipeline.vision.inference.predict import BATCH_SIZE, probabilities
+from pipeline.vision.inference.predict import probabilities
 
 
 def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Iterator[Answer]:
@@ -22,24 +20,13 @@ def classify_files(bundle: Bundle, paths: Sequence[Path], workers: int) -> Itera
         paths: the files.
         workers: threads that read and decode.
     """
-
-    def read(path: Path) -> npt.NDArray[np.generic] | UnusableImageError:
-        try:
-            return preprocess_file(path, bundle.preprocessing)
-        except UnusableImageError as error:
-            return error
-
-    # Threads: decoding and resizing release the interpreter.
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(paths), BATCH_SIZE):
-            piece = paths[start : start + BATCH_SIZE]
-            read_pieces = list(pool.map(read, piece))
-            images = [image for image in read_pieces if isinstance(image, np.ndarray)]
-            posteriors = iter(probabilities(bundle, [np.stack(images)] if images else []))
-            for path, image in zip(piece, read_pieces, strict=True):
-                if isinstance(image, UnusableImageError):
-                    yield Answer(path, None, (), str(image))
-                else:
-                    posterior = next(posteriors)
-                    label = bundle.classes[int(posterior.argmax())]
-                    yield Answer(path, label, tuple(posterior.tolist()), None)
+    for piece in read_files(bundle, paths, workers):
+        images = [image for _, image in piece if isinstance(image, np.ndarray)]
+        posteriors = iter(probabilities(bundle, [np.stack(images)] if images else []))
+        for path, image in piece:
+            if isinstance(image, UnusableImageError):
+                yield Answer(path, None, (), str(image))
+            else:
+                posterior = next(posteriors)
+                label = bundle.classes[int(posterior.argmax())]
+                yield Answer(path, label, tuple(posterior.tolist()), None)

@@ -1,57 +1,15 @@
 import numpy as np
 import pytest
-from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.metrics import average_precision_score
 
-from pipeline.errors import PipelineError
 from pipeline.evaluation.latent import retrieval
 from pipeline.evaluation.latent.retrieval import (
-    Neighbours,
-    nearest,
+    average_precisions,
+    mean_figure,
     retrieval_block,
     spread_queries,
 )
-
-
-@pytest.fixture
-def vectors():
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(60, 8)).astype(np.float32), rng.normal(size=(25, 8)).astype(np.float32)
-
-
-def test_nearest_equals_a_full_sort(vectors):
-    base, queries = vectors
-    similarity = cosine_similarity(queries, base)
-    order = np.argsort(-similarity, axis=1)[:, :7]
-    found = nearest(base, queries, 7)
-    np.testing.assert_array_equal(found.rows, order)
-    np.testing.assert_allclose(
-        found.similarity, np.take_along_axis(similarity, order, axis=1), atol=1e-6
-    )
-
-
-def test_blocks_do_not_matter(vectors, monkeypatch):
-    base, queries = vectors
-    whole = nearest(base, queries, 7)
-    monkeypatch.setattr(retrieval, "_BASE_AT_ONCE", 4)
-    monkeypatch.setattr(retrieval, "_QUERIES_AT_ONCE", 3)
-    np.testing.assert_array_equal(nearest(base, queries, 7).rows, whole.rows)
-
-
-@pytest.mark.parametrize("block", [2, 100])
-def test_of_equals_the_first_comes_first(monkeypatch, block):
-    monkeypatch.setattr(retrieval, "_BASE_AT_ONCE", block)
-    base = np.array([[0, 1], [1, 0], [2, 0], [3, 0], [0, 2]], np.float32)
-    assert nearest(base, np.array([[1, 0]], np.float32), 2).rows.tolist() == [[1, 2]]
-
-
-def test_a_vector_of_zeros_is_similar_to_nothing():
-    found = nearest(np.zeros((2, 3), np.float32), np.ones((1, 3), np.float32), 2)
-    assert found.similarity.tolist() == [[0, 0]]
-
-
-def test_more_neighbours_than_images():
-    with pytest.raises(PipelineError, match=r"asks for 9 neighbours, .* has 2 images; lower embed"):
-        nearest(np.ones((2, 3), np.float32), np.ones((1, 3), np.float32), 9)
+from pipeline.evaluation.latent.search import Neighbours, unit
 
 
 def test_recall_and_precision_by_hand():
@@ -64,6 +22,38 @@ def test_recall_and_precision_by_hand():
     assert block["recall_at_3"]["value"] == 1.0
     assert block["precision_at_3"]["value"] == pytest.approx((1 + 2 + 2 + 1) / 3 / 4)
     assert block["recall_at_3"]["ci95"] == pytest.approx([0.5101, 1.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [2**23, 400])
+def test_average_precisions_are_those_of_scikit_learn(monkeypatch, at_once):
+    monkeypatch.setattr(retrieval, "_SIMILARITIES_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    # Small whole numbers: many cosines are equal, down to the last bit.
+    base = np.eye(4, dtype=np.float32)[rng.integers(0, 4, 120)]
+    base[:60] = unit(rng.normal(size=(60, 4)))
+    queries = np.concatenate([unit(rng.normal(size=(20, 4))), np.eye(4, dtype=np.float32)])
+    base_labels, query_labels = rng.integers(0, 3, 120), rng.integers(0, 4, 24)
+    found = average_precisions(base, base_labels, queries, query_labels)
+    for value, query, label in zip(found, queries, query_labels, strict=True):
+        if label == 3:  # of which the base has no image
+            assert np.isnan(value)
+        else:
+            expected = average_precision_score(base_labels == label, base @ query)
+            assert value == pytest.approx(expected)
+
+
+def test_the_interval_of_a_mean_never_collapses():
+    values = np.random.default_rng(0).beta(8, 1, 400)
+    found = mean_figure(values)
+    error = 1.96 * values.std(ddof=1) / np.sqrt(400)
+    assert found["value"] == pytest.approx(values.mean())
+    assert found["ci95"] == pytest.approx(
+        [found["value"] - error, found["value"] + error], rel=0.01
+    )
+    assert mean_figure(np.ones(20))["ci95"] == pytest.approx([0.8389, 1.0], abs=1e-4)  # Wilson's
+    low, high = mean_figure(np.zeros(20), -1.0)["ci95"]
+    assert low == -high < -0.05
+    assert mean_figure(np.empty(0), -1.0) == {"value": None, "ci95": [-1.0, 1.0]}
 
 
 def test_queries_spread_over_the_classes():

@@ -75,12 +75,13 @@ def test_an_answer_that_is_no_class_is_damage(tmp_path):
 def test_embeddings_come_back_exactly(tmp_path):
     given = predictions()
     vectors = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    written = Embeddings(CLASSES, given.ids, given.paths, given.labels, vectors)
+    written = Embeddings(CLASSES, given.ids, given.paths, given.labels, vectors, "ab12")
     write_embeddings(tmp_path / "e.parquet", written)
     found = read_embeddings(tmp_path / "e.parquet")
     assert (found.classes, found.ids, found.paths) == (CLASSES, given.ids, given.paths)
     np.testing.assert_array_equal(found.labels, given.labels)
     np.testing.assert_array_equal(found.vectors, vectors)
+    assert found.bundle == "ab12"
     assert found.vectors.dtype == np.float32
 
 

@@ -11,7 +11,7 @@ from pipeline.data.packing import preprocess
 from pipeline.data.shards.preprocessing import Preprocessing
 from pipeline.errors import PipelineError
 from pipeline.parallel import spread_by
-from pipeline.vision.application import classify, listed
+from pipeline.vision.application import listed, reading
 from pipeline.vision.application.answers import read_answers
 from pipeline.vision.application.classify import classify_files
 from pipeline.vision.application.listed import classify_listed, save_listing
@@ -25,7 +25,7 @@ MODEL, LISTING, ANSWERS = Path("model"), Path("files.parquet"), Path("out/answer
 @pytest.fixture
 def bundle(monkeypatch):
     """A bundle, batches of 4 and pieces of 8 files."""
-    monkeypatch.setattr(classify, "BATCH_SIZE", 4)
+    monkeypatch.setattr(reading, "BATCH_SIZE", 4)
     monkeypatch.setattr(listed, "_PIECE", 8)
     torch.manual_seed(0)
     preprocessing = Preprocessing(16, 16, 1, "stretch", 0, 8)
