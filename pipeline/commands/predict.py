@@ -3,19 +3,19 @@
 import csv
 import json
 import os
-import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from pipeline.commands._inputs import check_output, find_files, open_model
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
 from pipeline.parallel import usable_cores
-from pipeline.params import JOINED, Params, Tracking, load_params
+from pipeline.params import JOINED, Params, load_params
 from pipeline.runtime.storage.job_context import ADDRESS, placed
 from pipeline.vision.application.answers import (
     Answer,
@@ -26,7 +26,7 @@ from pipeline.vision.application.answers import (
     read_answers,
 )
 from pipeline.vision.application.classify import classify_files
-from pipeline.vision.inference.bundle import Bundle, load_bundle
+from pipeline.vision.inference.bundle import Bundle
 
 _SHOWN_CLASSES = 3
 _WORTH_A_JOB = 1000  # files: a job takes some seconds to start
@@ -50,9 +50,9 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
             see `classify_there`.
     """
     if output is not None:
-        _check_output(output)
+        check_output(output, (".csv", ".json", ".parquet"))
     files = find_files(paths)
-    bundle = _open(model)
+    bundle = open_model(model)
     usable = 0
     with _written(output, bundle.classes) as write:
         for answer in _answers(bundle, files):
@@ -64,74 +64,6 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
                 print(_line(answer, bundle.classes))
     if not usable:
         raise PipelineError(f"none of {len(files)} files is an image that can be classified")
-
-
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """List the files among `paths` and below the folders among them, without hidden ones.
-
-    Raises:
-        PipelineError: a path that is not there, is neither file nor folder, or no file at all.
-    """
-    files: list[Path] = []
-    for path in paths:
-        try:
-            mode = path.stat().st_mode
-        except OSError as error:
-            raise PipelineError(
-                f"{as_text(path)}: {error.strerror}; name image files or folders"
-            ) from error
-        if stat.S_ISDIR(mode):
-            below = (found for found in path.rglob("*") if found.is_file())
-            files += sorted(f for f in below if not _hidden(f.relative_to(path)))
-        elif stat.S_ISREG(mode):
-            files.append(path)
-        else:
-            raise PipelineError(f"{as_text(path)}: not a regular file; name image files or folders")
-    if not files:
-        names = ", ".join(map(as_text, paths))
-        raise PipelineError(f"no files in {names}; name image files or folders")
-    return files
-
-
-def _check_output(output: Path) -> None:
-    """Refuse what cannot be written before hours are spent on it."""
-    if output.suffix not in _WRITERS:
-        raise PipelineError(
-            f"--output {output}: expected a name that ends in .csv, .json or .parquet, got"
-            f" '{output.suffix}'"
-        )
-    reason = None
-    try:
-        if output.is_dir():
-            reason = "is a folder"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(output.parent, os.W_OK):
-            reason = f"{output.parent} is not writable"
-    except (FileExistsError, NotADirectoryError):
-        reason = f"{output.parent} is not a folder"
-    except OSError as error:
-        reason = error.strerror
-    if reason:
-        raise PipelineError(f"--output {output}: {reason}; name a file that can be written")
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _open(model: str) -> Bundle:
-    from pipeline.runtime.registry.versions import find_bundle, in_store
-
-    if not in_store(model):
-        return load_bundle(Path(model))
-    # With a server, no params.yaml is needed: a model is used far from where it was made.
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    own = (
-        Tracking(uri=server, experiment="any", system_metrics=False, checkpoints="off")
-        if server
-        else None
-    )
-    return load_bundle(find_bundle(model, own or load_params().tracking))
 
 
 def _answers(bundle: Bundle, files: Sequence[Path]) -> Iterator[Answer]:

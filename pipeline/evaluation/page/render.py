@@ -14,6 +14,7 @@ from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
+from pipeline.evaluation.reports.localize import LocalizeReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     ClassFigures,
@@ -37,7 +38,7 @@ class Page:
 
     Attributes:
         title: of the page.
-        data, balance, baseline, evaluate, suspicious, tta, retrieve, register:
+        data, balance, baseline, evaluate, suspicious, tta, localize, retrieve, register:
             reports/<name>.json.
         calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
@@ -52,6 +53,7 @@ class Page:
     evaluate: EvaluateReport
     suspicious: SuspiciousReport
     tta: TtaReport
+    localize: LocalizeReport
     retrieve: RetrieveReport
     register: RegisterReport
     calls: Rows
