@@ -29,7 +29,7 @@ Box = Sequence[float]
 _COLUMNS = 6
 _LEAST_PX = 240  # sides of small images are enlarged by whole factors, so that lines are thin
 _MOST_PX = 1200
-_MOST_HEAT = 0.6  # of a map's colour over its image
+_MOST_HEAT = 0.7  # of a map's colour over its image
 _FOUND, _GIVEN = (0, 229, 255), (255, 255, 255)  # colours of boxes, on dark rims
 
 
@@ -133,8 +133,8 @@ def overlaid(
     """
     colours, heat = _enlarged(_as_colours(image)), _enlarged(heights[..., None])[..., 0]
     share = heat / max(float(heat.max()), 1e-12)
-    warm = mpl.colormaps["inferno"](0.25 + 0.75 * share)[..., :3] * 255
-    opacity = _MOST_HEAT * np.sqrt(share)[..., None]
+    warm = mpl.colormaps["inferno"](0.4 + 0.5 * share)[..., :3] * 255
+    opacity = _MOST_HEAT * share[..., None]
     drawn = np.rint(colours * (1 - opacity) + warm * opacity).astype(np.uint8)
     scale = colours.shape[1] / image.shape[1]
     for box, colour in ((given, _GIVEN), (found, _FOUND)):
