@@ -103,11 +103,11 @@ class _Given:
 
 def _given_boxes(images: ImageSet) -> _Given:
     """Return the boxes of a set, but for those of which its preprocessing leaves nothing."""
-    names = ["path", "width", "height"]
-    table = read_table(SPLIT, names, BOX.names)
+    names = ("path", "width", "height", *BOX.names)
+    table = read_table(SPLIT, [], names)
     rows, boxes = [], []
-    if len(table.column_names) > len(names):
-        columns = (table[name].to_pylist() for name in (*names, *BOX.names))
+    if set(names) <= set(table.column_names):
+        columns = (table[name].to_pylist() for name in names)
         of_paths = {path: values for path, *values in zip(*columns, strict=True)}
         for row, path in enumerate(images.paths):
             width, height, *box = of_paths[path]
