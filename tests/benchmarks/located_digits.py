@@ -49,7 +49,7 @@ BLOCKS = [
         "filters": 64,
         "kernel": 3,
         "batch_norm": True,
-        "pool": {"kind": "average", "size": SIDE // 4},
+        "pool": {"kind": "average", "size": SIDE // 4, "stride": 1},  # the whole map, once
     },
 ]
 

@@ -65,7 +65,7 @@ def locate(
         asked: index of a class; None for the one that is predicted.
         threshold: where the box begins, relative to the map's maximum.
     """
-    image = fit_pixels(pixels, bundle.preprocessing)
+    image = np.array(fit_pixels(pixels, bundle.preprocessing))  # of its own: torch writes to it
     posterior = probabilities(bundle, [image[None]])[0]
     label = int(posterior.argmax()) if asked is None else asked
     found = maps(bundle.normalize(image[None]), torch.tensor([label]))[0].numpy()
@@ -126,7 +126,7 @@ class WholeImages:
                 f"{width} x {height} px are too many for --full-size, which takes {MOST_PIXELS};"
                 " cut the image into parts"
             )
-        image = fit_pixels(pixels, replace(to, height=height, width=width))
+        image = np.array(fit_pixels(pixels, replace(to, height=height, width=width)))
         inputs = self._bundle.normalize(image[None])
         posteriors = self.posteriors(inputs)
         label = int(posteriors.max(axis=(1, 2)).argmax()) if asked is None else asked
