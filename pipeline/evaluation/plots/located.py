@@ -160,9 +160,9 @@ def _enlarged(image: Image) -> Image:
 
 
 def _frame(drawn: Image, box: Sequence[float], colour: tuple[int, int, int]) -> None:
-    """Draw a box's line, and a dark one around it."""
+    """Draw a box's line, and a dark one within it; thinner where they would hide what is inside."""
     height, width = drawn.shape[:2]
-    line = max(round(max(height, width) / 120), 1)
+    line = max(round(min(max(height, width) / 120, min(box[2:]) / 12)), 1)
     left, top = round(box[0]), round(box[1])
     right, bottom = min(round(box[0] + box[2]), width), min(round(box[1] + box[3]), height)
     for thickness, shade in ((2 * line, (0, 0, 0)), (line, colour)):
