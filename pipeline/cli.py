@@ -32,6 +32,7 @@ STAGES = {
     "finetune": "Fine-tune models/base.",
     "tta": "Choose views on the validation images; write models/final.",
     "evaluate": "Measure all models on the test images.",
+    "localize": "Map where the final model looks; measure its boxes, if there are given ones.",
     "embed": "Map the latent space and find nearest neighbours.",
     "register": "Register the final model; promote it, if it passes the gate.",
     "report": "Write reports/index.html.",
@@ -122,6 +123,46 @@ def similar(
     from pipeline.commands import similar as command
 
     command.run(images, k, among, model, output, as_json=as_json)
+
+
+@app.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    default="models/final",
+    show_default=True,
+    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
+)
+@click.option("--class", "asked", metavar="NAME", help="Look for it, not for the predicted class.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Where a box begins, of the map's maximum. Default: what localize chose for this model,"
+    " else 0.2.",
+)
+@click.option("--full-size", is_flag=True, help="Keep the resolution of large images.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("reports/locate.png"),
+    show_default=True,
+    help="Draw the maps here: a .png, or a folder for one picture each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def locate(
+    *,
+    images: tuple[Path, ...],
+    model: str,
+    asked: str | None,
+    threshold: float | None,
+    full_size: bool,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Find where images show a class: IMAGES are files or folders of them."""
+    from pipeline.commands import locate as command
+
+    command.run(images, model, asked, threshold, output, full_size=full_size, as_json=as_json)
 
 
 @app.command()

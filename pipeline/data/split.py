@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.tables import SPLIT
+from pipeline.data.tables import SPLIT, with_boxes
 from pipeline.errors import PipelineError, some
 
 SPLITS = ("train", "val", "test")
@@ -51,7 +51,7 @@ class Placement:
     """Where all images go.
 
     Attributes:
-        table: `SPLIT`, sorted by path.
+        table: `SPLIT`, with `BOX` if the index has it; sorted by path.
         exceptions: the splits of the images that their keys and the seed alone put elsewhere, by
             content hash.
         moved: paths of the images that were in another split before.
@@ -290,4 +290,5 @@ def _table(usable: pa.Table, splits: Numbers) -> pa.Table:
     named = pa.array([*SPLITS, None, None], pa.string()).take(pa.array(splits))
     table = usable.set_column(position, "split", named)
     table = table.filter(pa.array(splits != _DROPPED))
-    return pa.Table.from_arrays([table[name] for name in SPLIT.names], schema=SPLIT)
+    schema = with_boxes(SPLIT, table.column_names)
+    return pa.Table.from_arrays([table[name] for name in schema.names], schema=schema)

@@ -1,6 +1,19 @@
 """The tables of the images: what each is, and which split it is in; plain Parquet on disk."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
+
+# Where the object of an image is, if the manifest says so. Both tables have these columns only
+# then, so that those of other data sets stay as they are; null where an image has no box.
+BOX = pa.schema(
+    [
+        pa.field("x", pa.float64()),  # of the left edge, px of the image file, from its left
+        pa.field("y", pa.float64()),  # of the upper edge, from its top
+        pa.field("w", pa.float64()),  # width and height, px
+        pa.field("h", pa.float64()),
+    ]
+)
 
 # data/index.parquet: one row per image, sorted by path.
 INDEX = pa.schema(
@@ -29,3 +42,8 @@ SPLIT = pa.schema(
         if field.name != "problem"
     ]
 )
+
+
+def with_boxes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return the schema of a table, with the columns of boxes if they are among `names`."""
+    return pa.schema([*schema, *BOX]) if set(BOX.names) <= set(names) else schema

@@ -164,6 +164,14 @@ class Tta(Section):
         return refuse(self, [mistake] if self.choose != "auto" and self.choose > count else [])
 
 
+class Localize(Section):
+    """Where the final model looks. `threshold`: of a map's maximum, where a box begins."""
+
+    threshold: Annotated[
+        float, Need("a number above 0 and at most 1", lambda share: 0.0 < share <= 1.0)
+    ]
+
+
 class Embed(Section):
     """Nearest neighbours in the latent space, and its map."""
 
@@ -319,6 +327,7 @@ class Params(Section):
     baseline: Baseline
     evaluate: Evaluate
     tta: Tta
+    localize: Localize
     embed: Embed
     register_: Register = Field(alias="register")
     report: Report

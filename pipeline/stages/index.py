@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.data.indexing.index import bad_rows, check_classes, index_report
+from pipeline.data.indexing.index import bad_rows, check_boxes, check_classes, index_report
 from pipeline.data.indexing.verify import Limits
 from pipeline.data.indexing.whole import index_measured, measure_source
 from pipeline.data.sources.open import open_source
@@ -21,6 +21,7 @@ def run(params: Params) -> None:
     limits = Limits(section.max_pixels, section.min_side)
     cache = repository() / _paths.STATE / "index"
     measured, ignored = measure_source(source, limits, cache)
+    check_boxes(measured, str(params.data.root))
     index = index_measured(measured, source, limits, section.near_duplicate_bits, cache)
     report = index_report(index, ignored)
     # Before anything stops the run, since repairing the data takes the list.

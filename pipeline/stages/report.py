@@ -9,6 +9,7 @@ from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.latent import RetrieveReport
+from pipeline.evaluation.reports.localize import LocalizeReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     EvaluateReport,
@@ -39,6 +40,7 @@ def run(params: Params) -> None:
         evaluate=read_report(REPORTS / "evaluate.json", EvaluateReport),
         suspicious=read_report(REPORTS / "suspicious.json", SuspiciousReport),
         tta=read_report(REPORTS / "tta.json", TtaReport),
+        localize=read_report(REPORTS / "localize.json", LocalizeReport),
         retrieve=read_report(REPORTS / "retrieve.json", RetrieveReport),
         register=register,
         calls=read_report(RETRAINING / CALLS_FILE, Rows),

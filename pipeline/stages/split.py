@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.groups import crossing, find_hint, groups_from
 from pipeline.data.split import SPLITS, Shares, split_table
-from pipeline.data.tables import INDEX
+from pipeline.data.tables import BOX, INDEX
 from pipeline.errors import PipelineError, some
 from pipeline.files import atomic_path, write_json
 from pipeline.params import Params
@@ -27,7 +27,7 @@ _QUESTION = b"convoy"  # in the table's metadata
 
 def run(params: Params) -> None:
     """Write data/split.parquet and data/placed.json."""
-    index = read_table(_paths.INDEX, INDEX.names)
+    index = read_table(_paths.INDEX, INDEX.names, BOX.names)
     section = params.split
     if section.group_from is not None:
         index = _with_groups(index, section.group_from)

@@ -31,16 +31,23 @@ PLUMBING = (
 # What names a file of it as its dependency; what follows from there, follows by the outputs.
 RESULTS = {
     "pipeline/data/sources/folder.py": {"index", "pack"},
-    "pipeline/data/packing/pack.py": {"pack"},
-    "pipeline/data/balancing/balance.py": {"balance", "tta", "evaluate", "embed"},
+    "pipeline/data/packing/pack.py": {"pack", "localize"},
+    "pipeline/data/balancing/balance.py": {"balance", "tta", "evaluate", "localize", "embed"},
     "pipeline/params/choices/training.py": {"train", "finetune", "evaluate"},
     "pipeline/vision/training/losses.py": {"train", "finetune", "evaluate"},
-    "pipeline/vision/networks/plain.py": {"train", "finetune", "tta", "evaluate", "embed"},
-    "pipeline/vision/inference/views.py": {"tta", "evaluate", "embed"},
+    "pipeline/vision/networks/plain.py": {
+        "train",
+        "finetune",
+        "tta",
+        "evaluate",
+        "localize",
+        "embed",
+    },
+    "pipeline/vision/inference/views.py": {"tta", "evaluate", "localize", "embed"},
     "pipeline/evaluation/page/verdict.html": {"report"},
 }
 VERSIONS = {
-    "torch": {"train", "finetune", "tta", "evaluate", "embed"},
+    "torch": {"train", "finetune", "tta", "evaluate", "localize", "embed"},
     "pillow": {
         "sample",
         "index",
@@ -49,10 +56,11 @@ VERSIONS = {
         "baseline",
         "tta",
         "evaluate",
+        "localize",
         "embed",
         "report",
     },
-    "albumentations": {"balance", "tta", "evaluate", "embed"},
+    "albumentations": {"balance", "tta", "evaluate", "localize", "embed"},
 }
 
 

@@ -56,6 +56,7 @@ PARTS = {
     "scipy": "statistics",
     "sklearn": "statistics",
     "threadpoolctl": "statistics",
+    "captum": "pictures",
     "matplotlib": "pictures",
     "jinja2": "pictures",
 }

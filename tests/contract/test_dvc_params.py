@@ -25,6 +25,7 @@ EXPECTED = {
     "baseline": {"baseline"},
     "evaluate": {"baseline", "evaluate", "tta", "register"},
     "tta": {"tta", "evaluate"},
+    "localize": {"localize"},
     "embed": {"embed"},
     "register": {"register"},
     "report": {"report"},

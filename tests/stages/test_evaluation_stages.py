@@ -1,4 +1,4 @@
-"""baseline, tta, evaluate, embed and report on small packed sets and untrained networks."""
+"""The stages that judge models, on small packed sets and untrained networks."""
 
 import base64
 import csv
@@ -35,7 +35,7 @@ from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.files import write_json
 from pipeline.params import load_params
-from pipeline.stages import baseline, embed, evaluate, report, tta
+from pipeline.stages import baseline, embed, evaluate, localize, report, tta
 from pipeline.stages._map import write_map
 from pipeline.vision.bundle.description import Description, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
@@ -46,7 +46,7 @@ from tests.bundles import save_bundle
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
 PREPARING = Preprocessing(16, 16, 1, "stretch", 0, 8)
-STAGES = (baseline, tta, evaluate, embed)
+STAGES = (baseline, tta, evaluate, localize, embed)
 SETS = ("train", "test")
 
 
@@ -460,7 +460,17 @@ def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["data", "balance", "baseline", "evaluate", "suspicious", "tta", "retrieve", "register"],
+    [
+        "data",
+        "balance",
+        "baseline",
+        "evaluate",
+        "suspicious",
+        "tta",
+        "localize",
+        "retrieve",
+        "register",
+    ],
 )
 def test_report_names_the_report_that_lacks_something(inside, tmp_path, monkeypatch, name):
     shutil.copytree(inside, tmp_path / "copy")

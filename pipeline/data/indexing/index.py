@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.data.groups import find_hint
 from pipeline.data.indexing.near_duplicates import near_duplicate_clusters
-from pipeline.data.tables import INDEX
+from pipeline.data.tables import BOX, INDEX, with_boxes
 from pipeline.errors import PipelineError, some
 
 _COPY = "copy of "
@@ -32,7 +32,7 @@ def build_index(
         same: whether two paths do, such as `Pictures.same`.
 
     Returns:
-        `INDEX`, sorted by path.
+        `INDEX`, with `BOX` where the source gives boxes; sorted by path.
     """
     rows = measured.select(["path", "label", "split", "sha256", "problem"]).to_pydict()
     problems = _judge_copies(**rows)
@@ -41,7 +41,34 @@ def build_index(
     clusters = np.full(len(table), None, object)
     clusters[usable] = _cluster_names(table.take(usable), near_duplicate_bits, same)
     table = table.append_column("cluster", pa.array(clusters, pa.string()))
-    return pa.Table.from_arrays([table[name] for name in INDEX.names], schema=INDEX)
+    schema = with_boxes(INDEX, table.column_names)
+    return pa.Table.from_arrays([table[name] for name in schema.names], schema=schema)
+
+
+def check_boxes(measured: pa.Table, manifest: str) -> None:
+    """Refuse boxes that reach beyond their image.
+
+    Args:
+        measured: from `measure_all`.
+        manifest: which the boxes come from.
+
+    Raises:
+        PipelineError: one does; names the row of the manifest.
+    """
+    if "row" not in measured.column_names:
+        return
+    names = ("row", "path", "width", "height", *BOX.names)
+    for row, path, width, height, x, y, w, h in zip(
+        *(measured[name].to_pylist() for name in names), strict=True
+    ):
+        if x is None or width is None:  # no box, or no image
+            continue
+        if x + w > width or y + h > height:
+            raise PipelineError(
+                f"{manifest} row {row}: the box x {x:g}, y {y:g}, w {w:g}, h {h:g} reaches beyond"
+                f" {path}, which has {width} x {height} px; boxes count from the upper left corner"
+                " of the file's pixels; correct the row"
+            )
 
 
 def check_classes(index: pa.Table, report: Path) -> None:

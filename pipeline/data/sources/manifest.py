@@ -1,9 +1,11 @@
 """Manifests: a table of paths and labels in place of a folder of class folders."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
@@ -11,15 +13,17 @@ import pyarrow.parquet as pq
 
 from pipeline.data.sources._places import files_below, read_below, read_whole
 from pipeline.data.sources.source import SPLITS, Listing, Place, images_table, text_column
+from pipeline.data.tables import BOX
 from pipeline.errors import PipelineError, some
 
 _REQUIRED = ("path", "label")
 _OPTIONAL = ("split", "group")
+_KNOWN = (*_REQUIRED, *_OPTIONAL, *BOX.names)
 
 
 @dataclass(frozen=True)
 class ManifestSource:
-    """Image files that a .csv or .parquet table lists: path, label and perhaps split, group.
+    """Image files that a .csv or .parquet table lists: path, label, perhaps split, group, x,y,w,h.
 
     Paths are relative to the manifest's folder, with forward slashes, and may lead through
     symbolic links.
@@ -44,39 +48,51 @@ class ManifestSource:
                 invalid, a path leaves the manifest's folder or stands there twice.
         """
         rows, files = [], files_below(self.folder)
-        for path, label, split, group in _read_entries(self.file):
+        entries = _read_entries(self.file)
+        for path, label, split, group, _ in entries:
             file = files.look(path)
             rows.append((path, label, split, group, file.version, file.obstacle))
-        return Listing(images_table(rows))
+        images = images_table(rows)
+        if any(entry.box for entry in entries):
+            images = _with_boxes(images, entries)
+        return Listing(images)
 
     def read(self, path: str, max_pixels: int | None = None) -> bytes:
         """Read one image file, as `ImageSource` says."""
         return read_below(self.folder, path, max_pixels)
 
 
-# Path, label, split, group.
-_Entry = tuple[str, str, str | None, str | None]
+class _Entry(NamedTuple):
+    path: str
+    label: str
+    split: str | None
+    group: str | None
+    box: tuple[float, ...] | None  # x, y, w, h
 
 
 def _read_entries(file: Place) -> list[_Entry]:
     table = _read(file)
     names = table.column_names
-    if repeated := [name for name in (*_REQUIRED, *_OPTIONAL) if names.count(name) > 1]:
+    if repeated := [name for name in _KNOWN if names.count(name) > 1]:
         raise PipelineError(f"{file} line 1: the column {some(repeated)} is given twice; keep one")
     if missing := [name for name in _REQUIRED if name not in names]:
         raise PipelineError(
             f"{file}: no column {some(missing)}, found {some(names, 10)}; expected path,label and"
-            " perhaps split,group, or in a .parquet file a column of image bytes and label"
+            " perhaps split,group,x,y,w,h, or in a .parquet file a column of image bytes and label"
         )
-    columns = [
-        text_column(table, name, "manifest").to_pylist() for name in (*_REQUIRED, *_OPTIONAL)
-    ]
+    given = [name for name in BOX.names if name in names]
+    if lacking := [name for name in BOX.names if given and name not in names]:
+        raise PipelineError(
+            f"{file} line 1: boxes take the columns x,y,w,h, and {some(lacking)} is missing;"
+            f" add it, or rename {some(given)}"
+        )
+    columns = [text_column(table, name, "manifest").to_pylist() for name in _KNOWN]
     if not len(table):
         raise PipelineError(f"{file} has no rows; list one image per row as path,label")
     entries = [
         _entry(file, row, values) for row, values in enumerate(zip(*columns, strict=True), start=1)
     ]
-    counts = Counter(entry[0] for entry in entries)
+    counts = Counter(entry.path for entry in entries)
     if twice := [path for path, count in counts.items() if count > 1]:
         raise PipelineError(f"{file} lists {some(twice)} more than once; keep one row per file")
     return entries
@@ -104,8 +120,8 @@ def _read(file: Place) -> pa.Table:
 
 
 def _entry(file: Place, row: int, values: Sequence[str | None]) -> _Entry:
-    """Check one row, counted from 1 without the header: path, label, split, group."""
-    path, label, split, group = values
+    """Check one row, counted from 1 without the header."""
+    path, label, split, group, *box = values
     if path is None or label is None:
         raise PipelineError(
             f"{file} row {row}: no {'path' if path is None else 'label'}; fill it in or remove"
@@ -126,4 +142,40 @@ def _entry(file: Place, row: int, values: Sequence[str | None]) -> _Entry:
         raise PipelineError(
             f"{file} row {row}: split is {split}, expected train, val, test or nothing"
         )
-    return str(pure), label, None if split is None else SPLITS[split.lower()], group
+    given = None if split is None else SPLITS[split.lower()]
+    return _Entry(str(pure), label, given, group, _box(file, row, box))
+
+
+def _box(file: Place, row: int, values: Sequence[str | None]) -> tuple[float, ...] | None:
+    """Check the box of one row: x, y, w, h as text, all or none of them."""
+    texts = dict(zip(BOX.names, values, strict=True))
+    if not any(texts.values()):
+        return None
+    numbers = {name: _number(text) for name, text in texts.items()}
+    for name, number in numbers.items():
+        least = "above 0" if name in ("w", "h") else "of at least 0"
+        if number is None or number < 0 or (number == 0 and name in ("w", "h")):
+            found = "nothing" if texts[name] is None else texts[name]
+            raise PipelineError(
+                f"{file} row {row}: {name} of the box is {found}, expected a number of pixels"
+                f" {least}; correct it, or leave x,y,w,h empty where an image has no box"
+            )
+    return tuple(number for number in numbers.values() if number is not None)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _with_boxes(images: pa.Table, entries: Sequence[_Entry]) -> pa.Table:
+    """Add the columns of `BOX` and the number of the manifest's row, to a listing's table."""
+    found = {entry.path: (row, entry.box) for row, entry in enumerate(entries, start=1)}
+    rows, boxes = zip(*(found[path] for path in images["path"].to_pylist()), strict=True)
+    for place, field in enumerate(BOX):
+        values = [None if box is None else box[place] for box in boxes]
+        images = images.append_column(field, pa.array(values, field.type))
+    return images.append_column("row", pa.array(rows, pa.int64()))

@@ -49,7 +49,8 @@ class Listing:
     """The images of a data set.
 
     Attributes:
-        images: `IMAGES`, sorted by path.
+        images: `IMAGES`, sorted by path. Where a manifest gives boxes, also `BOX` and `row`, which
+            counts the manifest's rows from 1.
         ignored: files beside the class folders, which belong to no class; and then files that
             are by their names no images.
     """

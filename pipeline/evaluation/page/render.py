@@ -15,6 +15,7 @@ from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.latent import RetrieveReport
+from pipeline.evaluation.reports.localize import LocalizeReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     ClassFigures,
@@ -38,7 +39,7 @@ class Page:
 
     Attributes:
         title: of the page.
-        data, balance, baseline, evaluate, suspicious, tta, retrieve, register:
+        data, balance, baseline, evaluate, suspicious, tta, localize, retrieve, register:
             reports/<name>.json.
         calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
@@ -53,6 +54,7 @@ class Page:
     evaluate: EvaluateReport
     suspicious: SuspiciousReport
     tta: TtaReport
+    localize: LocalizeReport
     retrieve: RetrieveReport
     register: RegisterReport
     calls: Rows

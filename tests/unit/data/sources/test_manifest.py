@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.sources.manifest import ManifestSource
-from pipeline.data.sources.source import Listing
+from pipeline.data.sources.source import IMAGES, Listing
 from pipeline.errors import PipelineError
 
 
@@ -75,6 +75,28 @@ def test_paths_may_lead_through_links(tmp_path: Path) -> None:
     assert ManifestSource(tmp_path / "in/list.csv").read("door/a.png") == b"through the door"
 
 
+BOXES = "path,label,x,y,w,h\n"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_boxes_stand_beside_their_images(tmp_path: Path, kind: str) -> None:
+    rows = {"path": ["b.png", "a.png"], "label": ["x", "y"]}
+    boxes = {"x": [0, None], "y": [2.5, None], "w": [3, None], "h": [4, None]}
+    if kind == "csv":
+        (tmp_path / "m.csv").write_text(BOXES + "b.png,x,0,2.5,3,4\na.png,y,,,,\n")
+    else:
+        pq.write_table(pa.table(rows | boxes), tmp_path / "m.parquet")
+    assert _columns(tmp_path / f"m.{kind}", "path", "row", "x", "y", "w", "h") == [
+        ("a.png", 2, None, None, None, None),
+        ("b.png", 1, 0.0, 2.5, 3.0, 4.0),
+    ]
+
+
+def test_without_boxes_there_are_no_columns_for_them(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(BOXES + "a.png,x,,,,\n")
+    assert _scan(tmp_path / "m.csv").images.schema.equals(IMAGES)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -90,6 +112,12 @@ def test_paths_may_lead_through_links(tmp_path: Path) -> None:
         ("m.csv", "path,label\n ,x\n", "row 1: no path; fill it in"),
         ("m.csv", "path,label\na.png,x\n./a.png,y\n", r"lists a\.png more than once"),
         ("m.csv", "path,label,split\na.png,x,dev\n", "row 1: split is dev, expected train, val"),
+        ("m.csv", "path,label,x,y,w\na,b,1,1,1\n", "line 1: boxes take .* h is missing; add it"),
+        ("m.csv", BOXES + "a,b,,,,\nc,d,1,1,wide,1\n", "row 2: w of the box is wide, expected"),
+        ("m.csv", BOXES + "a,b,1,1,0,1\n", "w of the box is 0, expected a number of pixels above"),
+        ("m.csv", BOXES + "a,b,1,-1,2,1\n", "row 1: y of the box is -1, expected a .* at least 0"),
+        ("m.csv", BOXES + "a,b,1,1,2,nan\n", "row 1: h of the box is nan"),
+        ("m.csv", BOXES + "a,b,1,,2,2\n", "row 1: y of the box is nothing, .* leave x,y,w,h empty"),
         ("m.csv", "path,label\na,b,c\n", "cannot read the manifest"),
         ("m.csv", "", "cannot read the manifest"),
         ("m.parquet", "nonsense", "cannot read the manifest"),

@@ -1,0 +1,1 @@
+"""How well boxes and maps find the object of an image."""
