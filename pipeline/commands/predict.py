@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
+from pipeline.commands._bundles import locate_bundle
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
 from pipeline.parallel import usable_cores
-from pipeline.params import JOINED, Params, Tracking, load_params
+from pipeline.params import JOINED, Params, load_params
 from pipeline.runtime.storage.job_context import ADDRESS, placed
 from pipeline.vision.application.answers import (
     Answer,
@@ -52,7 +53,7 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
     if output is not None:
         _check_output(output)
     files = find_files(paths)
-    bundle = _open(model)
+    bundle = load_bundle(locate_bundle(model))
     usable = 0
     with _written(output, bundle.classes) as write:
         for answer in _answers(bundle, files):
@@ -117,21 +118,6 @@ def _check_output(output: Path) -> None:
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _open(model: str) -> Bundle:
-    from pipeline.runtime.registry.versions import find_bundle, in_store
-
-    if not in_store(model):
-        return load_bundle(Path(model))
-    # With a server, no params.yaml is needed: a model is used far from where it was made.
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    own = (
-        Tracking(uri=server, experiment="any", system_metrics=False, checkpoints="off")
-        if server
-        else None
-    )
-    return load_bundle(find_bundle(model, own or load_params().tracking))
 
 
 def _answers(bundle: Bundle, files: Sequence[Path]) -> Iterator[Answer]:
