@@ -171,6 +171,12 @@ class Embed(Section):
     recall_at: Annotated[tuple[Count, ...], LISTED, Field(min_length=1)]
 
 
+class Inspect(Section):
+    """Layers, filters, and the activations of one image, which the seed chooses."""
+
+    seed: Seed
+
+
 class Register(Section):
     """The registered model and its gate.
 
@@ -319,6 +325,7 @@ class Params(Section):
     evaluate: Evaluate
     tta: Tta
     embed: Embed
+    inspect: Inspect
     register_: Register = Field(alias="register")
     report: Report
     retrain: Retrain

@@ -26,6 +26,7 @@ EXPECTED = {
     "evaluate": {"baseline", "evaluate", "tta", "register"},
     "tta": {"tta", "evaluate"},
     "embed": {"embed"},
+    "inspect": {"inspect"},
     "register": {"register"},
     "report": {"report"},
     "retrain": set(),

@@ -14,6 +14,15 @@ from pipeline.evaluation.page.pictures import BUDGET_BYTES, embed
 from pipeline.evaluation.page.verdict import verdict
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
+from pipeline.evaluation.reports.network import NetworkReport
+from pipeline.evaluation.reports.network_words import (
+    COST_NAMES,
+    HEADINGS,
+    cells,
+    of_cost,
+    paths,
+    volume,
+)
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     ClassFigures,
@@ -37,7 +46,7 @@ class Page:
 
     Attributes:
         title: of the page.
-        data, balance, baseline, evaluate, suspicious, tta, retrieve, register:
+        data, balance, baseline, evaluate, suspicious, tta, retrieve, network, register:
             reports/<name>.json.
         calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
@@ -53,6 +62,7 @@ class Page:
     suspicious: SuspiciousReport
     tta: TtaReport
     retrieve: RetrieveReport
+    network: NetworkReport
     register: RegisterReport
     calls: Rows
     split: Mapping[str, Mapping[str, int]]
@@ -94,6 +104,8 @@ def render(page: Page) -> str:
             rows_shown=_ROWS_SHOWN,
             calls=page.calls.root[::-1],
             outcomes=TITLES,
+            costs=COST_NAMES,
+            headings=HEADINGS,
             images=embed(page.pictures, BUDGET_BYTES),
         )
     )
@@ -109,13 +121,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        amount=of_cost,
+        cells=cells,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,
+        paths=paths,
         p_value=words.p_value,
         per_cent=words.per_cent,
         pieces=pieces,
         shortened=shortened,
+        volume=volume,
     )
     return environment
 

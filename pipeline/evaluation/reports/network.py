@@ -95,10 +95,10 @@ class NetworkReport(Part):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def totals(self) -> dict[Cost | Literal["trainable_parameters"], int]:
+    def totals(self) -> dict[str, int]:
         """The sums over the layers: of each cost, and of the trainable parameters."""
         trained = sum(layer.parameters for layer in self.layers if layer.trainable)
-        return {**_sums(self.layers), "trainable_parameters": trained}
+        return dict(_sums(self.layers).items(), trainable_parameters=trained)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -15,8 +15,8 @@ _TEXTS = 3  # the first columns, which stand at the left
 _NOTES = (
     "s stride, p padding, d dilation, g groups, * frozen. MACs: multiply-accumulates, and memory:\n"
     "that of the output in float32, of one image. sees: receptive field in pixels, height x width\n"
-    "where they differ; jump: to the next unit's; start: the middle of the first unit's, where that\n"
-    "of the first pixel is 0.5. all: each unit sees the whole image."
+    "where they differ; jump: to the next unit's; start: the middle of the first unit's, where\n"
+    "that of the first pixel is 0.5. all: each unit sees the whole image."
 )
 
 

@@ -180,7 +180,7 @@ def _means_over(node: fx.Node, seen: Seen, dimensions: int) -> bool:
 
 def _pad(seen: Seen, given: Any, shape: Sequence[int]) -> Seen:
     """Return what is seen behind padding of the last dimension, the one before it, ..."""
-    left, top = given[0], given[2] if len(given) > 2 else 0  # noqa: PLR2004
+    left, top = given[0], given[2] if len(given) > 2 else 0
     rows, columns = seen.rows, seen.columns
     return Seen(rows.slide(1, 1, top, shape[2]), columns.slide(1, 1, left, shape[3]))
 

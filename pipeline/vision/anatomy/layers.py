@@ -37,9 +37,9 @@ def describe_network(name: str, network: nn.Module, shape: Shape) -> NetworkRepo
         counted |= parameters
         if operation.kind in _HIDDEN or (operation.kind == "split" and len(node.args) > 1):
             continue
-        name = str(node.target) if node.op == "call_module" else _function_name(node, operation)
-        names[name] += 1
-        whole = f"{name}_{names[name]}" if names[name] > 1 else name
+        own = str(node.target) if node.op == "call_module" else _function_name(node, operation)
+        names[own] += 1
+        whole = f"{own}_{names[own]}" if names[own] > 1 else own
         layers.append(_layer(whole, traced.shapes[node], operation, parameters, shape))
     (result,) = traced.module.graph.output_node().all_input_nodes
     return NetworkReport(
