@@ -50,7 +50,7 @@ class ConvolutionMatrix:
         rows, columns = self.matrix.shape
         return (
             f"{rows:,} x {columns:,} entries, of which {self.matrix.nnz:,} ({self.density:.2%}) are"
-            f" not zero and share {self.weights:,} weights; a dense layer would need"
+            f" weights, {self.weights:,} different ones; a dense layer would have"
             f" {self.dense_weights:,}"
         )
 

@@ -51,7 +51,7 @@ def trace(network: nn.Module, shape: Shape) -> Traced:
     recorder = _Recorder(module)
     try:
         with torch.inference_mode():
-            recorder.run(torch.zeros(1, *shape, dtype=next(module.parameters()).dtype))
+            recorder.run(torch.zeros(1, *shape))
     except (RuntimeError, ValueError) as error:
         channels, height, width = shape
         reason = str(error).splitlines()[0]
