@@ -35,12 +35,20 @@ RESULTS = {
     "pipeline/data/balancing/balance.py": {"balance", "tta", "evaluate", "embed"},
     "pipeline/params/choices/training.py": {"train", "finetune", "evaluate"},
     "pipeline/vision/training/losses.py": {"train", "finetune", "evaluate"},
-    "pipeline/vision/networks/plain.py": {"train", "finetune", "tta", "evaluate", "embed"},
+    "pipeline/vision/networks/plain.py": {
+        "train",
+        "finetune",
+        "tta",
+        "evaluate",
+        "embed",
+        "inspect",
+    },
+    "pipeline/vision/anatomy/layers.py": {"inspect"},
     "pipeline/vision/inference/views.py": {"tta", "evaluate", "embed"},
     "pipeline/evaluation/page/verdict.html": {"report"},
 }
 VERSIONS = {
-    "torch": {"train", "finetune", "tta", "evaluate", "embed"},
+    "torch": {"train", "finetune", "tta", "evaluate", "embed", "inspect"},
     "pillow": {
         "sample",
         "index",

@@ -14,6 +14,7 @@ Maps = npt.NDArray[np.float32]
 
 MAPS = 12  # in a row
 _FILTERS_IN_ROW = 16
+_FEW_FILTERS = 8  # are drawn larger
 _MOST_FILTERS = 128
 _GAP = 0.06  # inches
 _LINE = 0.3  # height of a row's heading, inches
@@ -33,8 +34,8 @@ def draw_filters(name: str, filters: Maps) -> Figure:
     """
     shown = filters[:_MOST_FILTERS]
     largest = float(np.abs(shown).max()) or 1.0
-    columns = min(_FILTERS_IN_ROW, len(shown))
-    side = (PAGE_WIDTH - _GAP) / _FILTERS_IN_ROW - _GAP
+    columns = _FILTERS_IN_ROW if len(shown) > _FEW_FILTERS else _FEW_FILTERS
+    side = (PAGE_WIDTH - _GAP) / columns - _GAP
     rows = -(-len(shown) // columns)
     height = _LINE + rows * (side + _GAP) + _GAP
     figure = Figure(figsize=(PAGE_WIDTH, height), dpi=DPI)

@@ -1,6 +1,7 @@
 """The layers of a network as words: figures as people write them, and a table for a terminal."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from pipeline.evaluation.reports.network import COSTS, Cost, Layer, NetworkReport, Pair, Window
 
@@ -11,6 +12,7 @@ COST_NAMES: dict[Cost, str] = {
 }
 _THOUSAND = 1000.0
 HEADINGS = ("layer", "operation", "output", "parameters", "MACs", "memory", "sees", "jump", "start")
+_COLUMNS = 100  # of a terminal
 _TEXTS = 3  # the first columns, which stand at the left
 _NOTES = (
     "s stride, p padding, d dilation, g groups, * frozen. MACs: multiply-accumulates, and memory:\n"
@@ -121,7 +123,8 @@ def table_text(report: NetworkReport) -> str:
     lines = [_aligned(row, widths) if len(row) > 1 else row[0] for row in rows]
     size = volume(report.input)
     head = f"{report.network}: {size} (channels x height x width) to {report.classes} classes"
-    ends = [*totals(report), paths(report), trainable(report)]
+    sums = [fill(line, _COLUMNS, subsequent_indent="  ") for line in totals(report)]
+    ends = [*sums, paths(report), trainable(report)]
     return "\n".join([head, "", *lines, "", *ends, "", _NOTES])
 
 
