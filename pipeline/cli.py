@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -34,6 +34,7 @@ STAGES = {
     "evaluate": "Measure all models on the test images.",
     "localize": "Map where the final model looks; measure its boxes, if there are given ones.",
     "embed": "Map the latent space and find nearest neighbours.",
+    "inspect": "Describe the layers; draw filters and activations.",
     "register": "Register the final model; promote it, if it passes the gate.",
     "report": "Write reports/index.html.",
 }
@@ -218,6 +219,47 @@ def doctor() -> None:
 
     if not command.run():
         raise click.exceptions.Exit(1)
+
+
+@app.command()
+@click.argument("bundle", required=False)
+@click.option(
+    "--stage",
+    type=click.Choice(["train", "finetune"]),
+    default="train",
+    show_default=True,
+    help="Whose frozen layers count, without BUNDLE.",
+)
+@click.option("--height", type=click.IntRange(min=1), help="Of an image in px, if another.")
+@click.option("--width", type=click.IntRange(min=1), help="Likewise.")
+@click.option("--classes", type=click.IntRange(min=1), help="Without BUNDLE and packed images.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@click.option("--matrix", metavar="LAYER", help="Draw this convolution as a dense layer's matrix.")
+@click.option("--output", type=click.Path(path_type=Path), help="Draw it here: .png.")
+def describe(
+    bundle: str | None,
+    *,
+    stage: Literal["train", "finetune"],
+    height: int | None,
+    width: int | None,
+    classes: int | None,
+    as_json: bool,
+    matrix: str | None,
+    output: Path | None,
+) -> None:
+    """Print the layers of BUNDLE, or of the network of params.yaml.
+
+    BUNDLE is a bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.
+    """
+    if output is not None and matrix is None:
+        raise PipelineError("--output is for the picture of --matrix LAYER; name a layer too")
+    from pipeline.commands import describe as command
+
+    asked = command.Asked(bundle, stage, height, width, classes)
+    if matrix is None:
+        command.run(asked, as_json=as_json)
+    else:
+        command.run_matrix(asked, matrix, output)
 
 
 @app.command("lr-find")

@@ -257,11 +257,39 @@ def make_page(
             },
         },
         "retrieve": retrieve_report(classes, images),
+        "network": network_report(len(classes)),
     }
     reports |= {name: kind.model_validate(reports[name]) for name, kind in SCHEMA.items()}
     split = {name: {"train": 2, "val": 1, "test": 1} for name in classes}
     plain = {"title": "Ants & bees", "split": split, "pictures": {}, "calls": Rows(())}
     return Page(**{**plain, **reports, **changes})
+
+
+def network_report(classes: int) -> dict[str, Any]:
+    """Make reports/network.json of two layers."""
+    field = {"size": (3, 5), "jump": (1.0, 2.0), "start": (0.5, 1.5), "sees_all": False}
+    window = {
+        "kernel": (3, 5),
+        "stride": (1, 2),
+        "padding": (1, 1),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+    layer = {"parameters": 96, "trainable": True, "macs": 46_080, "activation_bytes": 12_288}
+    convolution = {"name": "extractor.conv1", "kind": "convolution", "output": (6, 32, 16)}
+    head = {"name": "head", "kind": "dense", "output": (classes,), "window": None}
+    seen = {"size": (32, 32), "jump": (0.0, 0.0), "start": (16.0, 16.0), "sees_all": True}
+    cost = {"parameters": 10, "trainable": False, "macs": 10, "activation_bytes": 4 * classes}
+    return {
+        "network": "lenet5",
+        "input": (1, 32, 32),
+        "classes": classes,
+        "branches": False,
+        "layers": [
+            convolution | {"window": window, "field": field} | layer,
+            head | {"field": seen} | cost,
+        ],
+    }
 
 
 def first() -> RegisterReport:

@@ -71,10 +71,19 @@ def open_model(model: str) -> Bundle:
     Raises:
         PipelineError: no such model.
     """
+    return load_bundle(locate_bundle(model))
+
+
+def locate_bundle(model: str) -> Path:
+    """Return the folder of a bundle that is named as in `open_model`.
+
+    Raises:
+        PipelineError: no such model in the store.
+    """
     from pipeline.runtime.registry.versions import find_bundle, in_store
 
     if not in_store(model):
-        return load_bundle(Path(model))
+        return Path(model)
     # With a server, no params.yaml is needed: a model is used far from where it was made.
     server = os.environ.get("MLFLOW_TRACKING_URI")
     own = (
@@ -82,7 +91,7 @@ def open_model(model: str) -> Bundle:
         if server
         else None
     )
-    return load_bundle(find_bundle(model, own or load_params().tracking))
+    return find_bundle(model, own or load_params().tracking)
 
 
 def _hidden(path: Path) -> bool:

@@ -180,6 +180,12 @@ class Embed(Section):
     map: Literal["test", "all"]
 
 
+class Inspect(Section):
+    """Layers, filters, and the activations of one image, which the seed chooses."""
+
+    seed: Seed
+
+
 class Register(Section):
     """The registered model and its gate.
 
@@ -329,6 +335,7 @@ class Params(Section):
     tta: Tta
     localize: Localize
     embed: Embed
+    inspect: Inspect
     register_: Register = Field(alias="register")
     report: Report
     retrain: Retrain

@@ -29,6 +29,7 @@ FINAL = MODELS / "final"  # the weights of BASE or TUNED, with views and a tempe
 REPORTS = Path("reports")
 DATA_REPORT = REPORTS / "data.json"
 START_REPORT = REPORTS / "start.json"
+NETWORK_REPORT = REPORTS / "network.json"
 HISTORY = REPORTS / "history"  # <model>.json: one record per epoch
 MAP = REPORTS / "map.html"
 PICTURES = REPORTS / "pictures"  # one folder per stage

@@ -9,7 +9,15 @@ from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
 from pipeline.params import Params
 from pipeline.runtime.tracking.trained import Result
-from pipeline.stages._paths import FINAL, HISTORY, MAP, MODELS, PICTURES, REPORTS
+from pipeline.stages._paths import (
+    FINAL,
+    HISTORY,
+    MAP,
+    MODELS,
+    NETWORK_REPORT,
+    PICTURES,
+    REPORTS,
+)
 from pipeline.stages._trained import trained
 
 _LEARNING_CURVES = PICTURES / "evaluate" / "learning_curves.png"
@@ -46,14 +54,14 @@ def judged_models(params: Params, evaluate: EvaluateReport) -> Judged:
     for network, stage in stages.items():
         ships = network == tta.network.name
         metrics = network_metrics(evaluate.models[network])
-        few = [reports["evaluate"], *({_LEARNING_CURVES} & {*pictures})]
+        few = [reports["evaluate"], NETWORK_REPORT, *({_LEARNING_CURVES} & {*pictures})]
         results[stage] = Result(
             params=params,
             trained=trained(params, stage),
             history=HISTORY / f"{network}.json",
             bundle=FINAL if ships else MODELS / network,
             metrics=metrics | final_metrics(evaluate, tta) if ships else metrics,
-            files=_places([*reports.values(), *shown] if ships else few),
+            files=_places([*reports.values(), NETWORK_REPORT, *shown] if ships else few),
         )
     return Judged(results, stages[tta.network.name])
 

@@ -10,6 +10,7 @@ from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.latent import RetrieveReport
 from pipeline.evaluation.reports.localize import LocalizeReport
+from pipeline.evaluation.reports.network import NetworkReport
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     EvaluateReport,
@@ -20,7 +21,15 @@ from pipeline.evaluation.retraining.record import CALLS_FILE
 from pipeline.files import atomic_path, damaged
 from pipeline.params import Params
 from pipeline.parquet import read_table
-from pipeline.stages._paths import DATA_REPORT, PACKED, PICTURES, REPORTS, RETRAINING, SPLIT
+from pipeline.stages._paths import (
+    DATA_REPORT,
+    NETWORK_REPORT,
+    PACKED,
+    PICTURES,
+    REPORTS,
+    RETRAINING,
+    SPLIT,
+)
 
 _REGISTER = REPORTS / "register.json"
 
@@ -42,6 +51,7 @@ def run(params: Params) -> None:
         tta=read_report(REPORTS / "tta.json", TtaReport),
         localize=read_report(REPORTS / "localize.json", LocalizeReport),
         retrieve=read_report(REPORTS / "retrieve.json", RetrieveReport),
+        network=read_report(NETWORK_REPORT, NetworkReport),
         register=register,
         calls=read_report(RETRAINING / CALLS_FILE, Rows),
         split=count_split(labels, splits),

@@ -42,12 +42,14 @@ RESULTS = {
         "evaluate",
         "localize",
         "embed",
+        "inspect",
     },
+    "pipeline/vision/anatomy/layers.py": {"inspect"},
     "pipeline/vision/inference/views.py": {"tta", "evaluate", "localize", "embed"},
     "pipeline/evaluation/page/verdict.html": {"report"},
 }
 VERSIONS = {
-    "torch": {"train", "finetune", "tta", "evaluate", "localize", "embed"},
+    "torch": {"train", "finetune", "tta", "evaluate", "localize", "embed", "inspect"},
     "pillow": {
         "sample",
         "index",

@@ -27,6 +27,7 @@ EXPECTED = {
     "tta": {"tta", "evaluate"},
     "localize": {"localize"},
     "embed": {"embed"},
+    "inspect": {"inspect"},
     "register": {"register"},
     "report": {"report"},
     "retrain": set(),

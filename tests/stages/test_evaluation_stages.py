@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from pipeline.data.shards.preprocessing import Preprocessing
@@ -35,7 +36,7 @@ from pipeline.evaluation.metrics.temperature import fit_temperature
 from pipeline.evaluation.reports.files import read_report, write_report
 from pipeline.files import write_json
 from pipeline.params import load_params
-from pipeline.stages import baseline, embed, evaluate, localize, report, tta
+from pipeline.stages import baseline, embed, evaluate, inspect, localize, report, tta
 from pipeline.stages._map import write_map
 from pipeline.vision.bundle.description import Description, rewrite_bundle
 from pipeline.vision.inference.bundle import load_bundle
@@ -46,7 +47,7 @@ from tests.bundles import save_bundle
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 CLASSES = ("bars", "dots <b>", "rings $x")
 PREPARING = Preprocessing(16, 16, 1, "stretch", 0, 8)
-STAGES = (baseline, tta, evaluate, localize, embed)
+STAGES = (baseline, tta, evaluate, localize, embed, inspect)
 SETS = ("train", "test")
 
 
@@ -330,6 +331,19 @@ def test_reports_have_their_shape(inside, name):
     assert read_report(Path(f"reports/{name}.json"), reports.SCHEMA[name])
 
 
+def test_inspect_describes_the_final_model(inside):
+    found = read("reports/network.json")
+    network = load_bundle(Path("models/final")).network
+    assert found["totals"]["parameters"] == sum(p.numel() for p in network.parameters())
+    assert found["layers"][0]["output"] == [6, 16, 16]
+    for name in ("filters", "activations"):
+        with Image.open(f"reports/pictures/inspect/{name}.png") as picture:
+            assert picture.width == 1368  # as wide as a page
+    page = Path("reports/index.html").read_text()
+    assert 'id="network"' in page
+    assert "convolution 5x5 p2" in page
+
+
 def test_embed_searches_the_training_images(inside):
     found = read("reports/retrieve.json")
     assert (found["queries"], found["searched"], found["dimensions"]) == (30, 70, 84)
@@ -469,6 +483,7 @@ def test_a_bundle_for_other_classes_is_refused(inside, monkeypatch, tmp_path):
         "tta",
         "localize",
         "retrieve",
+        "network",
         "register",
     ],
 )

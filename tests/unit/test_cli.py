@@ -55,6 +55,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, capsys):
         ("evaluate", "data/packed/val"),
         ("tta", "data/packed/val"),
         ("embed", "data/packed/train"),
+        ("inspect", "data/packed/test"),
         ("register", "reports/evaluate.json"),
         ("report", "data/split.parquet"),
     ],

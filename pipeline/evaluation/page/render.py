@@ -16,6 +16,15 @@ from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
 from pipeline.evaluation.reports.latent import RetrieveReport
 from pipeline.evaluation.reports.localize import LocalizeReport
+from pipeline.evaluation.reports.network import NetworkReport
+from pipeline.evaluation.reports.network_words import (
+    COST_NAMES,
+    HEADINGS,
+    cells,
+    of_cost,
+    paths,
+    volume,
+)
 from pipeline.evaluation.reports.schema import (
     BaselineReport,
     ClassFigures,
@@ -39,7 +48,7 @@ class Page:
 
     Attributes:
         title: of the page.
-        data, balance, baseline, evaluate, suspicious, tta, localize, retrieve, register:
+        data, balance, baseline, evaluate, suspicious, tta, localize, retrieve, network, register:
             reports/<name>.json.
         calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
@@ -56,6 +65,7 @@ class Page:
     tta: TtaReport
     localize: LocalizeReport
     retrieve: RetrieveReport
+    network: NetworkReport
     register: RegisterReport
     calls: Rows
     split: Mapping[str, Mapping[str, int]]
@@ -98,6 +108,8 @@ def render(page: Page) -> str:
             rows_shown=_ROWS_SHOWN,
             calls=page.calls.root[::-1],
             outcomes=TITLES,
+            costs=COST_NAMES,
+            headings=HEADINGS,
             images=embed(page.pictures, BUDGET_BYTES),
         )
     )
@@ -113,14 +125,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        amount=of_cost,
+        cells=cells,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,
+        paths=paths,
         p_value=words.p_value,
         per_cent=words.per_cent,
         retrieval=words.retrieval_title,
         pieces=pieces,
         shortened=shortened,
+        volume=volume,
     )
     return environment
 

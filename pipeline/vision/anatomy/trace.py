@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, did_you_mean, some
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -18,8 +18,8 @@ class Traced:
 
     Attributes:
         module: the graph; runs like the network. Its layers are copies.
-        shapes: of the tensor that a node returns, with one image as its first dimension. A node
-            that returns no tensor is not in it.
+        shapes: of the tensor that a node returns, with one image as its first dimension; of several
+            tensors, that of the first. A node that returns none is not in it.
     """
 
     module: fx.GraphModule
@@ -51,7 +51,7 @@ def trace(network: nn.Module, shape: Shape) -> Traced:
     recorder = _Recorder(module)
     try:
         with torch.inference_mode():
-            recorder.run(torch.zeros(1, *shape, dtype=next(module.parameters()).dtype))
+            recorder.run(torch.zeros(1, *shape))
     except (RuntimeError, ValueError) as error:
         channels, height, width = shape
         reason = str(error).splitlines()[0]
@@ -71,6 +71,32 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if isinstance(first, Tensor):
+            self.shapes[n] = tuple(first.shape)
         return result
+
+
+def find_convolution(network: nn.Module, shape: Shape, name: str) -> tuple[str, nn.Conv2d, Shape]:
+    """Return the whole name of a convolution, the convolution, and the shape of its input.
+
+    Args:
+        network: that takes images of `shape`.
+        shape: channels, height, width.
+        name: of the layer; `extractor.` in front of it may be missing.
+
+    Raises:
+        PipelineError: see `trace`; or there is no convolution of this name.
+    """
+    traced = trace(network, shape)
+    found = {
+        str(node.target): (layer, traced.shapes[traced.inputs(node)[0]][1:])
+        for node in traced.shapes
+        if isinstance(layer := traced.layer(node), nn.Conv2d)
+    }
+    whole = name if name in found else f"extractor.{name}"
+    if whole not in found:
+        near = did_you_mean(whole, found) or f"; it has {some(sorted(found), 5)}"
+        raise PipelineError(f"the network has no convolution '{name}'{near}")
+    layer, (channels, height, width) = found[whole]
+    return whole, layer, (channels, height, width)
