@@ -54,6 +54,7 @@ PARTS = {
     "torchvision": "torch",
     "safetensors": "torch",
     "scipy": "statistics",
+    "skimage": "features",
     "sklearn": "statistics",
     "threadpoolctl": "statistics",
     "matplotlib": "pictures",
