@@ -11,6 +11,7 @@ INSTALLED_AS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "pydantic_core": "pydantic",  # a part of it, at the version that it pins
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -54,7 +54,7 @@ PARTS = {
     "torchvision": "torch",
     "safetensors": "torch",
     "scipy": "statistics",
-    "skimage": "features",
+    "skimage": "statistics",
     "sklearn": "statistics",
     "threadpoolctl": "statistics",
     "matplotlib": "pictures",

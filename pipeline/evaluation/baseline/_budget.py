@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Features, as they are held: float32, once as they are and once standardised.
-_VALUES = 2**27
+_VALUES = 2**26
 # Products of rows, features and classes in one iteration of a logistic regression.
 _PRODUCTS = 2e9
 # Sums over classes for all trees. 300 trees for 20,000 images of 3,000 classes would take an hour.

@@ -1,7 +1,8 @@
 """The classical classifiers, as scikit-learn has them."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from pipeline.evaluation.baseline._budget import (
     MOST_TREES,
@@ -25,7 +27,7 @@ from pipeline.progress import progress_bar
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.integer]
-Options = Mapping[str, float | str]
+Options = Mapping[str, int | float | str]
 
 # Each classifier's settings, the one for want of a trial first. Of equally good classifiers, the
 # first in this order is taken, the simplest.
@@ -42,6 +44,16 @@ SETTINGS: dict[str, tuple[Options, ...]] = {
 _CALIBRATION_FOLDS = 5
 _TRIAL_TREES = 100
 _ITERATIONS = 300  # of a logistic regression on standardised features
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have linear algebra done by one thread: the same result on any number of cores.
+
+    On matrices as small as these, more threads are slower, and on a busy machine 30 times so.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def fit_for_trial(
@@ -125,6 +137,8 @@ def _grow(
         warm_start=True,
         **options,
     )
+    if most < MOST_TREES:  # a trial
+        return forest.set_params(n_estimators=trees).fit(features, labels).set_params(n_jobs=None)
     with progress_bar(trees, f"random forest on {images} images", "tree") as bar:
         for grown in range(TREES_AT_ONCE, trees + 1, TREES_AT_ONCE):
             forest.set_params(n_estimators=grown).fit(features, labels)

@@ -34,7 +34,7 @@ _MEASURES = (
     "diagonal of the rotated box",
     "width by length of the rotated box",
     "share of the rotated box that is covered",
-    "share of the convex hull that is covered",
+    "outer contour by its convex hull",
     "compactness",
     *(f"Hu moment {i}" for i in range(1, 8)),
 )
@@ -88,11 +88,10 @@ def form(mask: Mask) -> tuple[Grey, Box | None]:
     part = (numbers[top : top + down, left : left + across] == largest).astype(np.uint8)
     outer = max(cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len)
     filled = cv2.drawContours(np.zeros_like(part), [outer], 0, 1, cv2.FILLED)
-    hull = cv2.fillConvexPoly(np.zeros_like(part), cv2.convexHull(outer), 1)
     box = _rotated(outer, (left - 1, top - 1))
-    outline = cv2.arcLength(outer, closed=True)
-    # On the centres of pixels, as the perimeter is.
-    compactness = 4 * np.pi * cv2.contourArea(outer) / outline**2 if outline else 0.0
+    # Both on the centres of pixels, as the perimeter is.
+    outline, inner = cv2.arcLength(outer, closed=True), cv2.contourArea(outer)
+    hull = cv2.contourArea(cv2.convexHull(outer))
     hu = cv2.HuMoments(cv2.moments(part, binaryImage=True)).ravel()
     diagonal = np.hypot(height, width)
     # The centres of pixels are whole numbers, moved by the margin.
@@ -112,8 +111,8 @@ def form(mask: Mask) -> tuple[Grey, Box | None]:
         np.hypot(*box.sides) / diagonal,
         box.sides[1] / box.sides[0],
         own / (box.sides[0] * box.sides[1]),
-        own / np.count_nonzero(hull),
-        compactness,
+        inner / hull if hull else 1.0,
+        4 * np.pi * inner / outline**2 if outline else 0.0,
         *(np.sign(hu) * np.log10(np.abs(hu) + 1e-12)),
     ]
     return np.array(values, np.float32), box

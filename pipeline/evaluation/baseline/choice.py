@@ -17,6 +17,7 @@ from pipeline.evaluation.baseline._estimators import (
     Labels,
     Options,
     fit_for_trial,
+    one_thread,
 )
 from pipeline.params import Baseline
 from pipeline.progress import progress_bar
@@ -90,7 +91,8 @@ def choose(
     features, labels = features[rows], labels[rows]
     folds = _folds(labels, how.seed)
     tried = []
-    with progress_bar(len(candidates) * _FOLDS, "settings of the baseline", "fit") as bar:
+    bar_of = progress_bar(len(candidates) * _FOLDS, "settings of the baseline", "fit")
+    with bar_of as bar, one_thread():
         for one in candidates:
             said = np.empty_like(labels)
             for fold in range(_FOLDS):

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.baseline._budget import capped, most_rows
-from pipeline.evaluation.baseline._estimators import Features, Labels, fit_estimator
+from pipeline.evaluation.baseline._estimators import Features, Labels, fit_estimator, one_thread
 from pipeline.evaluation.baseline.choice import Metric, Trial, choose
 from pipeline.params import Baseline
 from pipeline.progress import progress_bar
@@ -85,7 +85,7 @@ def fit(
     rows = capped(labels, how.rows_per_class, limit, how.seed)
     scaler = StandardScaler()
     scaled, title = scaler.fit_transform(features[rows]), chosen.classifier.replace("_", " ")
-    with progress_bar(None, f"{title} on {len(rows)} images", "step"):
+    with progress_bar(None, f"{title} on {len(rows)} images", "step"), one_thread():
         estimator = fit_estimator(
             chosen.classifier, chosen.settings, scaled, labels[rows], how=how, jobs=jobs
         )

@@ -218,7 +218,7 @@ class BaselineTrial(Part):
     """A classifier with settings, and what it reached in cross-validation; None: not tried."""
 
     classifier: str
-    settings: dict[str, float | str]
+    settings: dict[str, int | float | str]
     score: float | None
 
 
@@ -235,7 +235,7 @@ class BaselineReport(Part):
     """
 
     classifier: str
-    settings: dict[str, float | str] = {}
+    settings: dict[str, int | float | str] = {}
     tried: tuple[BaselineTrial, ...] = ()
     training_images: int = 0
     features: int
