@@ -34,8 +34,8 @@ def calm(axes: Axes) -> None:
 
 
 def white_of(image: npt.NDArray[Any]) -> int:
-    """Return 2^b - 1 for the least b that holds all values, 8 at least."""
-    return int(2 ** max(int(image.max()).bit_length(), 8) - 1)
+    """Return 255; of 16 bits, 2^b - 1 for the least b that holds all values."""
+    return 255 if image.dtype == np.uint8 else 2 ** max(int(image.max()).bit_length(), 1) - 1
 
 
 def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
