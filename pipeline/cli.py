@@ -127,46 +127,6 @@ def similar(
 
 
 @app.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    default="models/final",
-    show_default=True,
-    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
-)
-@click.option("--class", "asked", metavar="NAME", help="Look for it, not for the predicted class.")
-@click.option(
-    "--threshold",
-    type=float,
-    help="Where a box begins, of the map's maximum. Default: what localize chose for this model,"
-    " else 0.2.",
-)
-@click.option("--full-size", is_flag=True, help="Keep the resolution of large images.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("reports/locate.png"),
-    show_default=True,
-    help="Draw the maps here: a .png, or a folder for one picture each.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def locate(
-    *,
-    images: tuple[Path, ...],
-    model: str,
-    asked: str | None,
-    threshold: float | None,
-    full_size: bool,
-    output: Path,
-    as_json: bool,
-) -> None:
-    """Find where images show a class: IMAGES are files or folders of them."""
-    from pipeline.commands import locate as command
-
-    command.run(images, model, asked, threshold, output, full_size=full_size, as_json=as_json)
-
-
-@app.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
@@ -289,6 +249,46 @@ def lr_find(stage: str, lowest: float, highest: float, steps: int) -> None:
     from pipeline.commands import lr_find as command
 
     command.run(params, stage, lowest, highest, steps)
+
+
+@app.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    default="models/final",
+    show_default=True,
+    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
+)
+@click.option("--class", "asked", metavar="NAME", help="Look for it, not for the predicted class.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Where a box begins, of the map's maximum. Default: what localize chose for this model,"
+    " else 0.2.",
+)
+@click.option("--full-size", is_flag=True, help="Keep the resolution of large images.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("reports/locate.png"),
+    show_default=True,
+    help="Draw the maps here: a .png, or a folder for one picture each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def locate(
+    *,
+    images: tuple[Path, ...],
+    model: str,
+    asked: str | None,
+    threshold: float | None,
+    full_size: bool,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Find where images show a class: IMAGES are files or folders of them."""
+    from pipeline.commands import locate as command
+
+    command.run(images, model, asked, threshold, output, full_size=full_size, as_json=as_json)
 
 
 def _params() -> "Params":

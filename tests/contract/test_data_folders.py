@@ -12,7 +12,7 @@ ALLOWED = {
     "shards": set(),
     "sample": set(),
     "parcels": set(),
-    "sources": {"images"},
+    "sources": {"images", "tables"},
     "split": {"tables"},
     "indexing": {"groups", "images", "sources", "tables"},
     "packing": {"images", "reuse", "shards", "sources"},
