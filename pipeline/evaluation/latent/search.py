@@ -16,6 +16,8 @@ Rows = npt.NDArray[np.intp]
 
 _QUERIES_AT_ONCE = 512
 _BASE_AT_ONCE = 16384  # similarities that each core holds at once: 32 MB
+# Multiplications of a search, some 30 ms; below, to wake other threads may take longer.
+_WORTH_THREADS = 10**8
 _FEW_QUERIES = 32  # up to so many, the cores share the base; of more, the queries
 # Of a block, so many candidates per neighbour are sorted; of more, the k largest are found first.
 _CANDIDATES = 4
@@ -63,6 +65,8 @@ def nearest(
     most = _BASE_AT_ONCE if n <= _FEW_QUERIES else _QUERIES_AT_ONCE
     # Each core multiplies by itself: a library that spreads one narrow product is slower.
     with threadpool_limits(1, "blas"):
+        if n * base.size <= _WORTH_THREADS:
+            return Neighbours(*_search(base, queries, k))
         found = list(
             map_chunks(
                 partial(_of_base if n <= _FEW_QUERIES else _of_queries, base, queries, k),

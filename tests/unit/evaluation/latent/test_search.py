@@ -13,7 +13,9 @@ def vectors(seed, n, d=8):
 
 @pytest.mark.parametrize("queries", [1, 32, 75])
 @pytest.mark.parametrize("blocks", [(16384, 512), (7, 3)])
-def test_nearest_equals_a_full_sort(monkeypatch, queries, blocks):
+@pytest.mark.parametrize("threads_from", [0, 10**8])
+def test_nearest_equals_a_full_sort(monkeypatch, queries, blocks, threads_from):
+    monkeypatch.setattr(search, "_WORTH_THREADS", threads_from)
     monkeypatch.setattr(search, "_BASE_AT_ONCE", blocks[0])
     monkeypatch.setattr(search, "_QUERIES_AT_ONCE", blocks[1])
     base, asked = vectors(0, 203), vectors(1, queries)
@@ -29,6 +31,7 @@ def test_nearest_equals_a_full_sort(monkeypatch, queries, blocks):
 @pytest.mark.parametrize("block", [2, 5, 100])
 @pytest.mark.parametrize("queries", [1, 40])
 def test_of_equals_the_first_comes_first(monkeypatch, block, queries):
+    monkeypatch.setattr(search, "_WORTH_THREADS", 0)
     monkeypatch.setattr(search, "_BASE_AT_ONCE", block)
     base = np.tile(np.array([[0, 1], [1, 0], [1, 0], [1, 0], [0, 1]], np.float32), (8, 1))
     found = nearest(base, np.tile(np.array([[1, 0]], np.float32), (queries, 1)), 7)
