@@ -1,4 +1,4 @@
-"""baseline, tta, evaluate, embed and report on small packed sets and untrained networks."""
+"""baseline, tta, evaluate, embed, inspect and report on small packed sets and untrained networks."""
 
 import csv
 import dataclasses
@@ -346,7 +346,7 @@ def test_embed_searches_the_training_images(inside):
 
 def test_the_page_shows_every_picture(inside):
     page = Path("reports/index.html").read_text(encoding="utf-8")
-    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 10
+    assert page.count("<img") == len(list(Path("reports/pictures").glob("*/*.png"))) == 12
     assert len(page) < 5_000_000
     assert "dots &lt;b&gt;" in page
     assert "<em>Not yet.</em>" in page
