@@ -89,9 +89,8 @@ def fetch(name: str, downloads: Path) -> list[Part]:
     """
     if name not in DATA_SETS:
         raise PipelineError(
-            f"sample.source is {name}, which is neither digits, parcels nor a torchvision data set"
-            f" for classification{did_you_mean(name, ('digits', 'parcels', *DATA_SETS))} (valid:"
-            " digits, parcels,"
+            f"sample.source is {name}, which is neither digits nor a torchvision data set for"
+            f" classification{did_you_mean(name, DATA_SETS)} (valid: digits,"
             f" {', '.join(sorted(DATA_SETS))})"
         )
     build = getattr(import_torchvision().datasets, name)
@@ -103,7 +102,7 @@ def fetch(name: str, downloads: Path) -> list[Part]:
         except (OSError, HTTPException, RuntimeError) as error:
             raise PipelineError(
                 f"cannot download {name}: {error}; check the network, remove {downloads / name}"
-                " and try again, or set sample.source to digits or parcels"
+                " and try again, or set sample.source to digits"
             ) from error
         parts.append(_open_part(part, split))
     return parts

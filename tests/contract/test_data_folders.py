@@ -11,7 +11,6 @@ ALLOWED = {
     "tables": set(),
     "shards": set(),
     "sample": set(),
-    "parcels": set(),
     "sources": {"images", "tables"},
     "split": {"tables"},
     "indexing": {"groups", "images", "sources", "tables"},

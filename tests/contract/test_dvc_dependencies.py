@@ -54,7 +54,6 @@ PARTS = {
     "torchvision": "torch",
     "safetensors": "torch",
     "scipy": "statistics",
-    "skimage": "statistics",
     "sklearn": "statistics",
     "threadpoolctl": "statistics",
     "captum": "pictures",
