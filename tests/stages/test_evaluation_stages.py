@@ -1,4 +1,4 @@
-"""baseline, tta, evaluate, embed, inspect and report on small packed sets and untrained networks."""
+"""baseline, tta, evaluate, embed, inspect and report on small packed sets, untrained networks."""
 
 import csv
 import dataclasses
