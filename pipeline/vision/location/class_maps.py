@@ -94,6 +94,22 @@ class ClassMaps:
         return estimate
 
 
+def all_maps(network: Classifier, images: Tensor) -> Tensor:
+    """Return the exact maps of all classes, of a network whose method is 'cam'.
+
+    Args:
+        network: in evaluation mode.
+        images: n x channels x height x width, normalised, of any size.
+
+    Returns:
+        n x classes x h x w, on the network's device.
+    """
+    with torch.inference_mode():
+        features, _ = _pooled(network.extractor, images)
+        assert features is not None
+        return functional.conv2d(features, network.head.weight[:, :, None, None])
+
+
 def _pooled(extractor: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
     """Run an extractor; return what its last average was taken of, and the features."""
     with _Averages() as averages:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
+from torch.nn import functional
 
 from pipeline.data.packing.geometry import fit_of
 from pipeline.data.packing.preprocess import fit_pixels
@@ -15,7 +17,7 @@ from pipeline.vision.anatomy.fully_convolutional import fully_convolutional
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import probabilities
 from pipeline.vision.location.boxes import Map, boxes_of, enlarged
-from pipeline.vision.location.class_maps import ClassMaps
+from pipeline.vision.location.class_maps import ClassMaps, all_maps
 
 Pixels = npt.NDArray[Any]
 
@@ -80,33 +82,44 @@ def locate(
 class WholeImages:
     """Locates classes in images that are larger than the network's input, at their resolution.
 
-    The fully convolutional network gives the posterior of each window as large as the input. The
-    most confident window decides the class. Where the network's own maps are exact, its
-    convolutions run once more over the image, for a finer map; else the map is the posterior of
-    the class in the window around each place.
+    Each window as large as the input has a posterior; the most confident window decides the class.
+    Where maps are exact, one run of the convolutions gives those of all classes, and their averages
+    over windows are the logits less their biases. Any other network is turned into a fully
+    convolutional one, and the map is the posterior of the class in the window around each place.
     """
 
     def __init__(self, bundle: Bundle, maps: ClassMaps) -> None:
-        """Turn the bundle's network into a fully convolutional one.
+        """Prepare to look at whole images.
 
         Raises:
             PipelineError: see `fully_convolutional`.
         """
         self._bundle, self._maps = bundle, maps
-        self._windows = fully_convolutional(bundle.network, bundle.description.shape)
+        self._windows: nn.Module | None = None
+        if maps.method != "cam":
+            self._windows = fully_convolutional(bundle.network, bundle.description.shape)
 
-    def posteriors(self, inputs: torch.Tensor) -> npt.NDArray[np.float64]:
-        """Return the posterior in each window of one image, 1 x channels x height x width.
+    def look(self, inputs: torch.Tensor) -> tuple[npt.NDArray[np.float64], Map | None]:
+        """Look at one image, 1 x channels x height x width.
 
         Returns:
-            classes x h x w, with the bundle's temperature.
+            The posterior in each window, with the bundle's temperature: classes x h x w. And the
+            maps of all classes, classes x rows x columns, where they are exact.
         """
+        exact = None
         with torch.inference_mode():
-            logits = self._windows(inputs)[0].cpu().double()
+            if self._windows is None:
+                found = all_maps(self._bundle.network, inputs)
+                exact = found[0].float().cpu().numpy()
+                means = functional.avg_pool2d(found, self._maps.size, stride=1)
+                logits = means + self._bundle.network.head.bias[:, None, None]
+            else:
+                logits = self._windows(inputs)
+            logits = logits[0].cpu().double()
         classes, rows, columns = logits.shape
         flat = logits.softmax(dim=0).numpy().reshape(classes, -1).T
         tempered = temper(flat, self._bundle.description.temperature)
-        return np.ascontiguousarray(tempered.T).reshape(classes, rows, columns)
+        return np.ascontiguousarray(tempered.T).reshape(classes, rows, columns), exact
 
     def locate(self, pixels: Pixels, *, asked: int | None, threshold: float) -> Location:
         """Locate a class in an image; see `locate`.
@@ -128,14 +141,12 @@ class WholeImages:
             )
         image = np.array(fit_pixels(pixels, replace(to, height=height, width=width)))
         inputs = self._bundle.normalize(image[None])
-        posteriors = self.posteriors(inputs)
+        posteriors, exact = self.look(inputs)
         label = int(posteriors.max(axis=(1, 2)).argmax()) if asked is None else asked
-        of_class = posteriors[label].astype(np.float32)
-        if self._maps.method == "cam":
-            method = "cam"
-            found = self._maps(inputs, torch.tensor([label]))[0].numpy()
-            heights = enlarged(found, height, width)
+        if exact is not None:
+            method, heights = "cam", enlarged(exact[label], height, width)
         else:
+            of_class = posteriors[label].astype(np.float32)
             method, heights = "windows", _around(of_class, image.shape[:2], (to.height, to.width))
         frame = _box(boxes_of(heights, [threshold])[0])
         probability = float(posteriors[label].max())

@@ -86,7 +86,7 @@ def test_dense_heads_give_the_posterior_of_each_window():
     assert maps.method == "layercam"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 1), np.uint8)
     whole = WholeImages(bundle, maps)
-    posteriors = whole.posteriors(bundle.normalize(pixels[None]))
+    posteriors, _ = whole.look(bundle.normalize(pixels[None]))
     corners = [(top, left) for top in range(0, 25, 2) for left in range(0, 15, 2)]
     windows = np.stack([pixels[t : t + SIDE, n : n + SIDE] for t, n in corners])
     expected = probabilities(bundle, [windows]).T.reshape(2, 13, 8)
