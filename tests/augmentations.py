@@ -16,7 +16,9 @@ COLOR = {"color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue":
 GREY = {"color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0, "hue": 0}}
 NOISE = {"noise": {"std": 0.1}}
 ERASE = {"erase": {"p": 0.7, "area": [0.1, 0.3]}}
-SEVEN = [HFLIP, VFLIP, CROP, AFFINE, COLOR, NOISE, ERASE]
+CUTOUT = {"cutout": {"size": 4}}
+AUTO, TRIVIAL = {"auto_augment": {}}, {"trivial_augment": {}}
+ALL = [HFLIP, VFLIP, CROP, AFFINE, COLOR, NOISE, ERASE, CUTOUT, AUTO, TRIVIAL]
 
 
 def build_augment(items: list[dict[str, object]], shape: tuple[int, int, int]) -> Augment:

@@ -82,7 +82,42 @@ class Erase(Option):
     area: Annotated[tuple[float, float], span(0.001, 1.0), LISTED] = (0.02, 0.33)
 
 
+class Cutout(Option):
+    """A square of `size` pixels painted over; 16 is the paper's for CIFAR-10's 32."""
+
+    key: ClassVar[str] = "cutout"
+    size: Annotated[int, whole(1)] = 16
+
+    def misfits(self, shape: Shape) -> Iterable[str]:
+        """Refuse a square that is larger than the image."""
+        side = min(shape[:2])
+        if self.size > side:
+            yield f".size: got {self.size}, need a whole number from 1 to {side}"
+
+
+class AutoAugment(Option):
+    """One of the 25 pairs of operations that were found for CIFAR-10 (Cubuk et al. 2019)."""
+
+    key: ClassVar[str] = "auto_augment"
+
+
+class TrivialAugment(Option):
+    """One of 14 operations at any strength (Mueller and Hutter 2021)."""
+
+    key: ClassVar[str] = "trivial_augment"
+
+
 Augmentation = Annotated[
-    HorizontalFlip | VerticalFlip | Crop | Affine | Color | Noise | Erase, Keyed("augmentation")
+    HorizontalFlip
+    | VerticalFlip
+    | Crop
+    | Affine
+    | Color
+    | Noise
+    | Erase
+    | Cutout
+    | AutoAugment
+    | TrivialAugment,
+    Keyed("augmentation"),
 ]
 Augmentations = Annotated[tuple[Augmentation, ...], LISTED]

@@ -52,16 +52,7 @@ class Affine(Transform):
 
     def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Sample each pixel where it comes from."""
-        n, _, height, width = images.shape
-        # One product with 3 x pixels; torch's affine_grid takes ten times as long as this.
-        grid = draws["inverse"] @ _centres(height, width, images.device)
-        warped = functional.grid_sample(
-            images,
-            grid.view(n, 2, height, width).permute(0, 2, 3, 1),
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=False,
-        )
+        warped = sample_from(images, draws["inverse"])
         # The four weights of a pixel sum to 1 only up to rounding.
         return warped.clamp_(0.0, 1.0)
 
@@ -101,6 +92,30 @@ def inverse_affine(
     # Before all that, the move is undone; a width and a height are 2 long.
     matrix[:, :, 2] = -2.0 * (matrix[:, :, 0] * right[:, None] + matrix[:, :, 1] * down[:, None])
     return matrix
+
+
+def sample_from(
+    images: Tensor, inverse: Tensor, mode: str = "bilinear", padding_mode: str = "border"
+) -> Tensor:
+    """Sample each pixel where it comes from.
+
+    Args:
+        images: n x channels x height x width.
+        inverse: n x 2 x 3: where a place (x, y, 1) of the result comes from; the middle is at
+            (0, 0), edges are at -1 and 1.
+        mode: between pixels, as `grid_sample` has it.
+        padding_mode: beyond the edge, likewise.
+    """
+    n, _, height, width = images.shape
+    # One product with 3 x pixels; torch's affine_grid takes ten times as long as this.
+    grid = inverse @ _centres(height, width, images.device)
+    return functional.grid_sample(
+        images,
+        grid.view(n, 2, height, width).permute(0, 2, 3, 1),
+        mode=mode,
+        padding_mode=padding_mode,
+        align_corners=False,
+    )
 
 
 def _centres(height: int, width: int, device: torch.device) -> Tensor:

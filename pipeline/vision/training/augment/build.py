@@ -11,9 +11,10 @@ from pipeline.params import misfits
 from pipeline.params.choices import augmentations
 from pipeline.vision.training.augment.affine import Affine
 from pipeline.vision.training.augment.color import Color
-from pipeline.vision.training.augment.erase import Erase
+from pipeline.vision.training.augment.erase import Cutout, Erase
 from pipeline.vision.training.augment.moves import Crop, HorizontalFlip, Move, VerticalFlip, move
 from pipeline.vision.training.augment.noise import Noise
+from pipeline.vision.training.augment.policies import AutoAugment, TrivialAugment
 from pipeline.vision.training.augment.transform import Draws, Transform
 
 
@@ -101,6 +102,12 @@ def _build(  # noqa: PLR0911
             return Noise(std)
         case augmentations.Erase(p=p, area=area):
             return Erase(p, area, height, width)
+        case augmentations.Cutout(size=size):
+            return Cutout(size, height, width)
+        case augmentations.AutoAugment():
+            return AutoAugment(height, width)
+        case augmentations.TrivialAugment():
+            return TrivialAugment(height, width)
 
 
 def _own(draws: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -61,12 +61,12 @@ def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply the distance from the image's mean grey; arguments as above."""
     means = images.mean((2, 3), keepdim=True)
-    return _blend(images, means if images.shape[1] == 1 else _grey(means), factors)
+    return _blend(images, means if images.shape[1] == 1 else grey(means), factors)
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply the distance from the pixel's own grey; arguments as above, three channels."""
-    return _blend(images, _grey(images), factors)
+    return _blend(images, grey(images), factors)
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ _ADJUST = {
 }
 
 
-def _grey(images: Tensor) -> Tensor:
-    """Return n x 1 x height x width of n x 3 x height x width."""
+def grey(images: Tensor) -> Tensor:
+    """Return the luminance, n x 1 x height x width of n x 3 x height x width."""
     red, green, blue = images[:, :, None].unbind(1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 

@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import MistakesError, misfits, parse
 from pipeline.params.choices.augmentations import Augmentations
 from pipeline.vision.training.augment import build_augment
-from tests.augmentations import AFFINE, COLOR, CROP, ERASE, HFLIP, NOISE, SEVEN, VFLIP
+from tests.augmentations import AFFINE, ALL, COLOR, CROP, CUTOUT, ERASE, HFLIP, NOISE, VFLIP
 
 
 def said_of(items):
@@ -39,6 +39,7 @@ def said_of(items):
         (COLOR, {"brightness": 2}, "brightness: got 2, need a number from 0 to 1"),
         (COLOR, {"hue": 0.6}, "hue: got 0.6, need a number from 0 to 0.5"),
         (NOISE, {"std": -0.1}, "std: got -0.1, need a number from 0 to 1"),
+        (CUTOUT, {"size": 0}, "size: got 0, need a whole number of at least 1"),
         (ERASE, {"area": [0.1, "x"]}, 'area: got [0.1, "x"], need [low, high] with 0.001 <= low'),
     ],
 )
@@ -59,6 +60,7 @@ def test_all_mistakes_come_together():
 def test_what_is_left_out_has_its_default():
     """RandomHorizontalFlip, ColorJitter, GaussianNoise, RandomErasing; the crop of He et al."""
     names = ["hflip", "vflip", "crop", "affine", "color", "noise", "erase"]
+    names += ["cutout", "auto_augment", "trivial_augment"]
     items = parse(Augmentations, [{name: {}} for name in names])
     assert [dict(item) for item in items] == [
         {"p": 0.5},
@@ -68,13 +70,16 @@ def test_what_is_left_out_has_its_default():
         {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0},
         {"std": 0.1},
         {"p": 0.5, "area": (0.02, 0.33)},
+        {"size": 16},
+        {},
+        {},
     ]
 
 
 def test_every_augmentation_can_be_built():
-    built = build_augment(parse(Augmentations, SEVEN), (10, 12, 3))
+    built = build_augment(parse(Augmentations, ALL), (10, 12, 3))
     assert [prefix for prefix, _ in built.items] == [
-        f"{i}.{next(iter(item))}" for i, item in enumerate(SEVEN)
+        f"{i}.{next(iter(item))}" for i, item in enumerate(ALL)
     ]
 
 
@@ -83,6 +88,12 @@ def test_the_window_of_a_crop_moves_by_half_of_the_shorter_side_at_most():
     with pytest.raises(PipelineError) as caught:
         build_augment(parse(Augmentations, [HFLIP, {"crop": {"padding": 6}}]), (12, 10, 3))
     assert str(caught.value) == "augment[1].crop.padding: got 6, need a whole number from 0 to 5"
+
+
+def test_a_square_that_is_cut_out_is_no_larger_than_the_image():
+    assert misfits(parse(Augmentations, [{"cutout": {"size": 10}}]), (10, 12, 3)) == []
+    (said,) = misfits(parse(Augmentations, [{"cutout": {}}]), (10, 12, 3))
+    assert said == "[0].cutout.size: got 16, need a whole number from 1 to 10"
 
 
 def test_one_channel_has_no_saturation_and_no_hue():
