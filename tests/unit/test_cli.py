@@ -19,7 +19,7 @@ from tests.packed import BARS, bars, write_set
     ("arguments", "expected"),
     [
         (["trian"], "there is no command 'trian', did you mean train?; see 'convoy --help'"),
-        (["nothing-like-it"], "predict, compare, rollback, sync, summary, doctor"),
+        (["nothing-like-it"], "predict, similar, compare, rollback, sync, summary, doctor"),
         (["predict"], "Missing argument 'PATHS...'; see 'convoy predict --help'"),
         (["predict", "--modle", "x", "y"], "No such option '--modle'"),
         (["train", "now"], "Got unexpected extra argument (now); see 'convoy train --help'"),

@@ -11,10 +11,11 @@ from pipeline.cli import run
 from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.latent import approximate
+from pipeline.evaluation.metrics.predictions import Predictions, write_predictions
 from pipeline.params import load_params
 from pipeline.stages import embed
 from pipeline.vision.inference.bundle import load_bundle
-from pipeline.vision.inference.predict import embeddings
+from pipeline.vision.inference.predict import embeddings, probabilities
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set
 
@@ -33,12 +34,22 @@ def project(tmp_path_factory):
         }
         fit_bundle(Path("models/final"), sets["train"])
         fit_bundle(Path("models/other"), sets["train"], seed=1)
+        write_answers(sets["test"])
         embed.run(load_params(Path(__file__).parents[3] / "params.yaml"))
         Path("in").mkdir()
         Image.fromarray(sets["train"].gather(np.array([7]))[0, ..., 0]).save("in/known.png")
         Image.fromarray(bars(1, seed=9)[0][0, ..., 0]).save("in/new.png")
         Path("in/text.png").write_text("not a picture")
     return root
+
+
+def write_answers(test):
+    """Write what the final model says of the test images, as evaluate does."""
+    bundle = load_bundle(Path("models/final"))
+    said = probabilities(bundle, test.batches(256))
+    labels = test.labels.astype(np.int64)
+    given = Predictions(test.info.classes, test.ids, test.paths, labels, said)
+    write_predictions(Path("data/predictions/final.parquet"), given)
 
 
 @pytest.fixture

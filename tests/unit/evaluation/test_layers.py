@@ -7,7 +7,8 @@ from tests.contract.imports import MODULES, own_imports
 # What each folder may import beside itself.
 ALLOWED = {
     "metrics": set(),
-    "latent": {"metrics"},
+    "latent": {"metrics", "reports"},
+    "localization": {"metrics"},
     "drift": {"metrics"},
     "tta": {"metrics", "reports"},
     "baseline": {"metrics"},
@@ -16,7 +17,9 @@ ALLOWED = {
     "registration": {"judging", "reports"},
     "retraining": {"reports"},
     "plots": {"metrics", "judging", "reports", "retraining"},
-    "page": {"judging", "reports", "registration", "retraining"},
+    "theme": set(),
+    "map": {"plots", "theme"},
+    "page": {"judging", "reports", "registration", "retraining", "theme"},
 }
 FOLDER = "pipeline.evaluation."
 
