@@ -41,6 +41,7 @@ def prepare(final=BETTER, baseline=WORSE, *, fitted=True, **model):
             del report["comparisons"][f"{name}_minus_baseline"]
     write_json(Path("reports/evaluate.json"), report)
     write_report(Path("reports/tta.json"), reports.tta_report(BARS, 9))
+    write_json(Path("reports/network.json"), reports.network_report(len(BARS)))
     images = write_set(Path("data/packed/test"), *bars(60), BARS)
     for name in ("train", "val"):
         write_set(Path("data/packed") / name, *bars(9), BARS)

@@ -61,7 +61,7 @@ def test_references_follow_the_params(params):
 def test_all_outs_are_those_of_all_stages(params):
     outs = all_outs(params)
     assert {"data/sample", "data/root.txt", "models/final", "reports/index.html"} <= set(outs)
-    assert len(outs) == len(set(outs)) == 38
+    assert len(outs) == len(set(outs)) == 43
 
 
 def test_a_missing_stage_is_one_line(params):
