@@ -1,7 +1,7 @@
 """Frames per second of the map page in Chromium while it is moved and zoomed; and its size.
 
-    python tests/benchmarks/map_rate.py             # 50,000 images of 100 classes, two minutes
-    python tests/benchmarks/map_rate.py --save map.html
+    python -m tests.benchmarks.map_rate             # 50,000 images of 100 classes, two minutes
+    python -m tests.benchmarks.map_rate --save map.html
 
 Photographs are stood in for by blurred noise with edges, as hard to compress. The mouse is
 Chromium's own (Input.dispatchMouseEvent), frames are counted by requestAnimationFrame. Chromium
