@@ -62,6 +62,16 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+_model = click.option(
+    "--model",
+    default="models/final",
+    show_default=True,
+    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
+)
+_images = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @click.group(cls=_Commands)
 @click.version_option(package_name="convoy")
 def app() -> None:
@@ -73,12 +83,7 @@ def app() -> None:
 
 @app.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    default="models/final",
-    show_default=True,
-    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
-)
+@_model
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -92,7 +97,7 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
 
 
 @app.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_images
 @click.option(
     "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="How many of each."
 )
@@ -103,12 +108,7 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
     show_default=True,
     help="Search the training images, or those of all splits.",
 )
-@click.option(
-    "--model",
-    default="models/final",
-    show_default=True,
-    help="What made data/embeddings: a bundle folder, an MLflow run id, models:/NAME@ALIAS.",
-)
+@_model
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -116,11 +116,14 @@ def predict(paths: tuple[Path, ...], model: str, output: Path | None) -> None:
     show_default=True,
     help="Draw them here: .png.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 def similar(
     images: tuple[Path, ...], *, k: int, among: str, model: str, output: Path, as_json: bool
 ) -> None:
-    """Find the images of the data set nearest to IMAGES, files or folders of them."""
+    """Find the images of the data set nearest to IMAGES, files or folders of them.
+
+    The model must be the one that made data/embeddings.
+    """
     from pipeline.commands import similar as command
 
     command.run(images, k, among, model, output, as_json=as_json)
@@ -252,13 +255,8 @@ def lr_find(stage: str, lowest: float, highest: float, steps: int) -> None:
 
 
 @app.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    default="models/final",
-    show_default=True,
-    help="A bundle folder, an MLflow run id, models:/NAME@ALIAS or models:/NAME/VERSION.",
-)
+@_images
+@_model
 @click.option("--class", "asked", metavar="NAME", help="Look for it, not for the predicted class.")
 @click.option(
     "--threshold",
@@ -274,7 +272,7 @@ def lr_find(stage: str, lowest: float, highest: float, steps: int) -> None:
     show_default=True,
     help="Draw the maps here: a .png, or a folder for one picture each.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json
 def locate(
     *,
     images: tuple[Path, ...],

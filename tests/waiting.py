@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(true: Callable[[], object], patience_s: float = 120.0) -> None:
+def wait_until(true: Callable[[], object], patience_s: float = 120.0, what: str = "") -> None:
     """Return as soon as `true()` holds.
 
     Raises:
-        AssertionError: it did not hold for `patience_s`.
+        AssertionError: it did not hold for `patience_s`; says `what` it would have been.
     """
     deadline_s = time.monotonic() + patience_s
     while not true():
-        assert time.monotonic() < deadline_s, f"waited in vain for {patience_s:g} s"
+        assert time.monotonic() < deadline_s, f"waited in vain for {patience_s:g} s {what}"
         time.sleep(0.01)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.commands._inputs import locate_bundle
+from pipeline.commands._inputs import check_output, locate_bundle
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.plots import save
@@ -60,9 +60,9 @@ def run_matrix(asked: Asked, layer: str, output: Path | None) -> None:
         PipelineError: see `run`; or no such layer, one that is too large, or an output of another
             kind.
     """
-    if output is None or output.suffix != ".png" or output.is_dir():
-        found = "none" if output is None else output
-        raise PipelineError(f"--output: got {found}; --matrix needs the name of a .png file")
+    if output is None:
+        raise PipelineError("--output: got none; --matrix needs the name of a .png file")
+    check_output(output, (".png",))
     _, network, shape = _build(asked)
     name, convolution, inputs = find_convolution(network, shape, layer)
     matrix = convolution_matrix(convolution, inputs)

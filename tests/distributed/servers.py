@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.distributed.forks import Fork
+from tests.waiting import wait_until
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")  # Debian's package postgresql-15
 
@@ -23,13 +24,6 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
-
-
-def wait_for(true, what, patience_s=90):
-    deadline_s = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.05)
 
 
 # Its second process, which imports MLflow once more, is the first one.
@@ -67,7 +61,7 @@ class Server:
         code = SERVE.format(arguments=arguments)
         self._process = Fork(code, self._folder, self._log, os.environ | quiet)
         if wait:
-            wait_for(self.answers, f"no server, see {self._log}")
+            wait_until(self.answers, what=f"no server, see {self._log}")
 
     def abandoned(self):
         """Return the connections with requests that it has, and whose sender has gone."""
@@ -123,7 +117,7 @@ class Postgres:
             self._command(serve), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
         )
         ask = ["pg_isready", "-h", "127.0.0.1", "-p", str(self.port)]
-        wait_for(lambda: self._run(ask, check=False) == 0, "no PostgreSQL")
+        wait_until(lambda: self._run(ask, check=False) == 0, what="no PostgreSQL")
 
     def kill(self):
         """Kill -9 the server; those who work for it notice and go."""

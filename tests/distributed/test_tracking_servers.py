@@ -23,7 +23,8 @@ from pipeline.runtime.tracking.store import open_client
 from pipeline.vision.bundle.description import Description
 from tests.contract.imports import ROOT
 from tests.distributed.forks import Fork
-from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to, wait_for
+from tests.distributed.servers import POSTGRES, Hanging, Postgres, Server, slow_way_to
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -137,7 +138,7 @@ def warned(capsys):
         return "training goes on; records wait in" in "".join(said)
 
     def wait():
-        wait_for(read, "no warning")
+        wait_until(read, what="no warning")
         return "".join(said)
 
     return wait
@@ -243,7 +244,7 @@ def test_a_server_that_falls_asleep_and_then_does_what_it_was_asked_twice(
     train(run_logger, meanwhile={28: server.go_on, 29: server.stop}, pause_s=0.15)
     server.go_on()
     finish(run_logger)
-    wait_for(lambda: not server.abandoned(), "requests that were given up are not carried out")
+    wait_until(lambda: not server.abandoned(), what="to carry out what was given up")
     the_run(tracking)
     nothing_is_left()
 
@@ -283,7 +284,7 @@ def test_a_server_that_dies_while_a_checkpoint_is_uploaded(
         return client.search_logged_models(experiments)
 
     def die():
-        wait_for(models, "no upload has begun")
+        wait_until(models, what="no upload has begun")
         server.kill()
         died.set()
         assert missed.wait(60)  # the upload has met its absence
@@ -395,14 +396,14 @@ def test_six_processes_at_once_on_a_fresh_store(tracking, tmp_path):
 def test_a_training_that_is_killed_ends_as_killed_and_goes_on(tracking, tmp_path):
     logs = [tmp_path / name for name in ("first", "other", "again")]
     first = start_process(tracking, logs[0], epochs=1000)
-    wait_for(lambda: logs[0].exists() and logs[0].read_text() == "going\n", "no process")
+    wait_until(lambda: logs[0].exists() and logs[0].read_text() == "going\n", what="no process")
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment)
 
     def runs():
         return client.search_runs([experiment.experiment_id])
 
-    wait_for(lambda: runs() and "val_loss" in runs()[0].data.metrics, "no run")
+    wait_until(lambda: runs() and "val_loss" in runs()[0].data.metrics, what="no run")
     first.kill()
     assert runs()[0].info.status == "RUNNING"
     has_ended(start_process(tracking, logs[1], "finetune", 1), logs[1])
@@ -430,7 +431,7 @@ def test_a_store_that_lost_what_it_had_gets_it_again(server, tracking, tmp_path)
 
     client = open_client(tracking)
     where = client.get_experiment_by_name(tracking.experiment).experiment_id
-    wait_for(lambda: client.search_runs([where]), "no run")
+    wait_until(lambda: client.search_runs([where]), what="no run")
     meanwhile = {10: lambda: shutil.copy(tmp_path / "server.db", backup), 20: restore}
     train(run_logger, meanwhile=meanwhile)
     finish(run_logger)

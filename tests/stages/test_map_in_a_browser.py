@@ -1,13 +1,13 @@
 """The map in Chromium: what is hovered, switched off, searched, moved and tapped."""
 
 import math
-import time
 
 import numpy as np
 import pytest
 
 from pipeline.evaluation.map import MapPoints, make_thumbnails, render_map, spread
 from tests.browser import CHROMIUM, started
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.browser,
@@ -52,10 +52,7 @@ class Map:
         )
 
     def until(self, condition):
-        end = time.monotonic() + 20
-        while not self.browser.ask(condition):
-            assert time.monotonic() < end, condition
-            time.sleep(0.01)
+        wait_until(lambda: self.browser.ask(condition), 20, condition)
 
     def on_screen(self, place, zoom=1.0):
         """Where a place of the plane is: all of them fill 0.92 of the canvas, y upwards."""

@@ -64,7 +64,10 @@ def test_the_matrix_of_a_layer_is_drawn(capsys):
         (["model", "--classes", "3"], "a bundle has its own"),
         (["model", "--output", "a.png"], "--output is for the picture of --matrix"),
         (["model", "--matrix", "conv1"], "--matrix needs the name of a .png file"),
-        (["model", "--matrix", "conv1", "--output", "a.jpg"], "got a.jpg"),
+        (
+            ["model", "--matrix", "conv1", "--output", "a.jpg"],
+            "expected a name that ends in .png, got '.jpg'",
+        ),
         (["model", "--matrix", "conv9", "--output", "a.png"], "no convolution 'conv9'"),
         (
             ["model", "--matrix", "conv1", "--output", "model/bundle.json/a.png"],
