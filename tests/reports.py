@@ -220,9 +220,24 @@ def make_page(
         "balance": {"synthetic_images": 7, "classes": {classes[1]: {"copies": 7}}},
         "baseline": {
             "classifier": "random_forest",
+            "settings": {"max_features": "sqrt", "min_samples_leaf": 1},
+            "tried": [
+                {
+                    "classifier": "random_forest",
+                    "settings": {"max_features": "sqrt", "min_samples_leaf": 1},
+                    "score": 0.7,
+                },
+                {"classifier": "svm", "settings": {"C": 10.0}, "score": 0.6},
+            ],
+            "training_images": 40,
             "features": 108,
             "test": evaluate.baseline.test,
             "most_important": [{"feature": "covered area", "importance": 0.5}],
+            "groups": [
+                {"group": "directions of edges", "loss": 0.123},
+                {"group": "outline and size", "loss": 0.02},
+                {"group": "fine texture", "loss": -0.01},
+            ],
         },
         "suspicious": {
             "images": {"val": 10, "test": images},

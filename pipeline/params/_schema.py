@@ -42,7 +42,7 @@ class Data(Section):
 
 
 class Sample(Section):
-    """The embedded data set, or a torchvision one by name."""
+    """The embedded digits, drawn parcels, or a torchvision set by name."""
 
     seed: Seed
     source: Name
@@ -116,11 +116,19 @@ class Balance(Section):
 
 
 class Baseline(Section):
-    """The classical classifier on hand-crafted features; none is fitted with `none`."""
+    """The classical classifier on hand-crafted features; none is fitted with `none`.
+
+    It is trained on at most `rows_per_class` images of a class. Its settings, and with `auto` the
+    classifier itself, are chosen by cross-validation on `tuning_rows` of them.
+    """
 
     seed: Seed
-    classifier: Literal["logistic_regression", "random_forest", "svm", "none"]
+    classifier: Literal[
+        "auto", "linear_discriminant", "logistic_regression", "random_forest", "svm", "none"
+    ]
     class_weight: Literal["balanced", "none"]
+    rows_per_class: Annotated[Count, Field(ge=2)]
+    tuning_rows: Annotated[Count, Field(ge=10)]
 
 
 class Evaluate(Section):

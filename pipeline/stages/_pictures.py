@@ -74,11 +74,19 @@ def draw_inputs(recipes: Mapping[str, Training]) -> None:
             save(draw_examples(examples), path)
 
 
+def draw_confusions(given: Predictions | None, name: str) -> None:
+    """Draw a model's confusion matrix; remove the picture without a model."""
+    path = FOLDER / f"{name}.png"
+    path.unlink(missing_ok=True)
+    if given:
+        answers = scores.answers(given.labels, given.probabilities)
+        save(draw_confusion(scores.confusion_matrix(answers), given.classes), path)
+
+
 def draw_answers(test: ImageSet, given: Predictions, measured: Measured) -> None:
     """Draw a model's answers on the test images, and write what `dvc plots` draws of them."""
     answers = scores.answers(given.labels, given.probabilities)
-    matrix = draw_confusion(scores.confusion_matrix(answers), given.classes)
-    save(matrix, FOLDER / "confusion_matrix.png")
+    draw_confusions(given, "confusion_matrix")
     rows = most_confident_mistakes(given.labels, given.probabilities, _IMAGES_SHOWN)
     mistakes = mistakes_of(given, rows, list(test.gather(rows)))
     wrong = int((~answers.right).sum())

@@ -30,6 +30,7 @@ from pipeline.stages._paths import BASE, FINAL, PACKED, PREDICTIONS, REPORTS, TU
 from pipeline.stages._pictures import (
     FOLDER,
     draw_answers,
+    draw_confusions,
     draw_inputs,
     draw_suspicious,
     draw_trainings,
@@ -55,6 +56,7 @@ def run(params: Params) -> None:
     scored: dict[str, Scored] = {}
     if given := _read_baseline(sets):
         judged["baseline"], scored["baseline"] = _judge(given, how, prior)
+    draw_confusions(given["test"] if given else None, "confusion_matrix_of_baseline")
     for name, folder in (("base", BASE), ("tuned", TUNED)):
         given = _predict(sets, load_matching(folder, sets["test"].info), name)
         judged[name], scored[name] = _judge(given, how, prior)

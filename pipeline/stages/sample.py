@@ -1,11 +1,13 @@
-"""Stage sample: write the embedded data set, or one of torchvision's, as class folders."""
+"""Stage sample: write the embedded digits, drawn parcels or a torchvision set as class folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from pipeline.data.parcels import CLASSES, PARCELS_SOURCE, draw_parcel
 from pipeline.data.sample import (
     DIGITS_SOURCE,
     folder_names,
@@ -17,6 +19,8 @@ from pipeline.files import atomic_path
 from pipeline.params import Params, Sample
 from pipeline.remote import is_uri
 from pipeline.stages import _paths
+
+_PARCELS_PER_CLASS = 800
 
 
 def run(params: Params) -> None:
@@ -32,6 +36,8 @@ def run(params: Params) -> None:
         return
     if section.source == "digits":
         count = write_sample(_paths.SAMPLE, _digits(section), DIGITS_SOURCE)
+    elif section.source == "parcels":
+        count = write_sample(_paths.SAMPLE, _parcels(section), PARCELS_SOURCE)
     else:
         # It imports torch, which the embedded sample does without.
         from pipeline.vision.torchvision_data import source_text
@@ -44,6 +50,16 @@ def _digits(section: Sample) -> Iterator[tuple[str, Image.Image]]:
     pictures, labels = load_digits()
     for index in long_tail(labels, section.imbalance_ratio, section.seed):
         yield f"{labels[index]}/{index:04d}", pictures[index]
+
+
+def _parcels(section: Sample) -> Iterator[tuple[str, Image.Image]]:
+    """Yield height maps, the most envelopes and the fewest doubles."""
+    labels = np.repeat(np.arange(len(CLASSES)), _PARCELS_PER_CLASS)
+    kept = long_tail(labels, section.imbalance_ratio, section.seed)
+    for index in tqdm(kept, desc="sample", unit="img", delay=1.0):
+        label, number = divmod(index, _PARCELS_PER_CLASS)
+        rng = np.random.default_rng([section.seed, label, number])
+        yield f"{CLASSES[label]}/{number:04d}", Image.fromarray(draw_parcel(label, rng))
 
 
 def _by_name(section: Sample) -> Iterator[tuple[str, Image.Image]]:

@@ -89,8 +89,9 @@ def fetch(name: str, downloads: Path) -> list[Part]:
     """
     if name not in DATA_SETS:
         raise PipelineError(
-            f"sample.source is {name}, which is neither digits nor a torchvision data set for"
-            f" classification{did_you_mean(name, DATA_SETS)} (valid: digits,"
+            f"sample.source is {name}, which is neither digits, parcels nor a torchvision data set"
+            f" for classification{did_you_mean(name, ('digits', 'parcels', *DATA_SETS))} (valid:"
+            " digits, parcels,"
             f" {', '.join(sorted(DATA_SETS))})"
         )
     build = getattr(import_torchvision().datasets, name)
@@ -102,7 +103,7 @@ def fetch(name: str, downloads: Path) -> list[Part]:
         except (OSError, HTTPException, RuntimeError) as error:
             raise PipelineError(
                 f"cannot download {name}: {error}; check the network, remove {downloads / name}"
-                " and try again, or set sample.source to digits"
+                " and try again, or set sample.source to digits or parcels"
             ) from error
         parts.append(_open_part(part, split))
     return parts

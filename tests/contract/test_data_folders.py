@@ -11,6 +11,7 @@ ALLOWED = {
     "tables": set(),
     "shards": set(),
     "sample": set(),
+    "parcels": set(),
     "sources": {"images", "tables"},
     "split": {"tables"},
     "indexing": {"groups", "images", "sources", "tables"},

@@ -12,6 +12,7 @@ INSTALLED_AS = {
     "cv2": "opencv-python-headless",
     "faiss": "faiss-cpu",
     "pydantic_core": "pydantic",  # a part of it, at the version that it pins
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -54,6 +54,7 @@ PARTS = {
     "torchvision": "torch",
     "safetensors": "torch",
     "scipy": "statistics",
+    "skimage": "statistics",
     "sklearn": "statistics",
     "threadpoolctl": "statistics",
     "captum": "pictures",

@@ -1,166 +1,153 @@
 """A classical classifier on features: what any network must beat."""
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.baseline._budget import capped, most_rows
+from pipeline.evaluation.baseline._estimators import Features, Labels, fit_estimator, one_thread
+from pipeline.evaluation.baseline.choice import Metric, Trial, choose
 from pipeline.params import Baseline
 from pipeline.progress import progress_bar
 
-Features = npt.NDArray[np.float32]
+# Enough to rank groups of features, in seconds.
+_IMPORTANCE_ROWS, _SHUFFLES = 500, 5
 
-_MOST_TREES, _FEWEST_TREES, _TREES_AT_ONCE = 300, 10, 10
-# Sums over classes for all trees: about a minute of two cores. 300 trees for 20,000 images of 3,000
-# classes would take an hour.
-_FOREST_SUMS = 1e11
-# Each node of a tree holds a float64 per class: at 40,000 images of 100 classes, 8 GB in all.
-_FOREST_BYTES = 2**30
-_CALIBRATION_FOLDS = 5
-# Enough to rank features by permutation without taking longer than the training.
-_IMPORTANCE_ROWS = 500
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier, and how it was chosen.
+
+    Attributes:
+        model: takes features as they are.
+        chosen: classifier and settings.
+        tried: all that were compared; empty where there was no choice.
+        rows: how many it was trained on.
+    """
+
+    model: Pipeline
+    chosen: Trial
+    tried: Sequence[Trial]
+    rows: int
+
+
+def training_rows(labels: Labels, features: int, how: Baseline) -> npt.NDArray[np.intp]:
+    """Return the rows whose features are worth computing, in ascending order.
+
+    Args:
+        labels: class number of each training image.
+        features: values of each image.
+        how: seed and limits.
+
+    Raises:
+        PipelineError: fewer than two classes.
+    """
+    present = len(np.unique(labels))
+    if present < 2:
+        raise PipelineError(
+            "baseline: expected training images of at least 2 classes, found"
+            f" {present}; add images or lower split.val and split.test"
+        )
+    limit = most_rows(how.classifier, features, present)
+    return capped(labels, how.rows_per_class, limit, how.seed)
 
 
 def fit(
     features: Features,
-    labels: npt.NDArray[np.integer],
+    labels: Labels,
     classes: Sequence[str],
     how: Baseline,
+    *,
+    metric: Metric,
     jobs: int,
-) -> Pipeline:
-    """Train a classifier on standardised features.
+) -> Fitted:
+    """Choose a classifier and its settings, and train it on standardised features.
 
     Args:
-        features: n x d.
+        features: n x d, of `training_rows`.
         labels: n class numbers.
         classes: names, for messages.
-        how: seed, classifier and class weights.
+        how: seed, classifier, class weights and limits.
+        metric: by which settings are compared.
         jobs: threads that grow a forest; the result does not depend on them.
 
     Raises:
-        PipelineError: fewer than two classes, or too few images of one for an SVM's calibration.
+        PipelineError: the classifier that was asked for does not suit so many classes, or so few
+            images of one.
     """
-    counts = np.bincount(labels, minlength=len(classes))
-    if np.count_nonzero(counts) < 2:
-        raise PipelineError(
-            "baseline: expected training images of at least 2 classes, found"
-            f" {np.count_nonzero(counts)}; add images or lower split.val and split.test"
+    chosen, tried = choose(features, labels, classes, how, metric=metric, jobs=jobs)
+    limit = most_rows(chosen.classifier, features.shape[1], len(np.unique(labels)))
+    rows = capped(labels, how.rows_per_class, limit, how.seed)
+    scaler = StandardScaler()
+    scaled, title = scaler.fit_transform(features[rows]), chosen.classifier.replace("_", " ")
+    with progress_bar(None, f"{title} on {len(rows)} images", "step"), one_thread():
+        estimator = fit_estimator(
+            chosen.classifier, chosen.settings, scaled, labels[rows], how=how, jobs=jobs
         )
-    scaler, classifier = (
-        StandardScaler(),
-        _classifier(counts, features.shape[1], classes, how, jobs),
-    )
-    scaled, title = scaler.fit_transform(features), how.classifier.replace("_", " ")
-    if isinstance(classifier, RandomForestClassifier):
-        _grow(classifier, scaled, labels)
-    else:
-        with progress_bar(None, f"{title} on {len(labels)} images", "step"):
-            classifier.fit(scaled, labels)
-    return make_pipeline(scaler, classifier)
-
-
-def _grow(
-    forest: RandomForestClassifier, features: Features, labels: npt.NDArray[np.integer]
-) -> None:
-    """Grow all trees, some at a time: the same as at once."""
-    whole = forest.n_estimators
-    with progress_bar(whole, f"random forest on {len(labels)} images", "tree") as bar:
-        for trees in range(_TREES_AT_ONCE, whole + 1, _TREES_AT_ONCE):
-            forest.set_params(n_estimators=trees).fit(features, labels)
-            bar.update(_TREES_AT_ONCE)
-    # Its threads add up its trees' votes in the order in which they finish.
-    forest.set_params(n_jobs=None, warm_start=False)
+    return Fitted(make_pipeline(scaler, estimator), chosen, tried, len(rows))
 
 
 def posteriors(model: Pipeline, features: Features, class_count: int) -> npt.NDArray[np.float64]:
     """Return n x `class_count` posteriors; 0 for a class that had no training images."""
     result = np.zeros((len(features), class_count))
     result[:, model.classes_] = model.predict_proba(features)
-    return result
+    # float32 sums to 1 but for its last digits.
+    return np.asarray(result / result.sum(axis=1, keepdims=True))
 
 
-def importances(
-    model: Pipeline, features: Features, labels: npt.NDArray[np.integer], seed: int
-) -> npt.NDArray[np.float64]:
-    """Return how much each feature matters, d values.
+def importances(model: Pipeline) -> npt.NDArray[np.float64] | None:
+    """Return how much each feature matters, d values; None of an SVM, which does not say.
 
-    A forest's are its mean decreases in impurity, a logistic regression's the mean size of its
-    coefficients; an SVM has neither, so that its are the accuracy lost on up to 500 training
-    images when the feature is shuffled.
+    A forest's are its mean decreases in impurity; those of a logistic regression and of a linear
+    discriminant are the mean sizes of its coefficients.
     """
     last = model[-1]
-    if isinstance(last, RandomForestClassifier):
+    if hasattr(last, "feature_importances_"):
         return np.asarray(last.feature_importances_)
-    if isinstance(last, LogisticRegression):
-        return np.asarray(np.abs(last.coef_).mean(axis=0))
-    rows = np.random.default_rng(seed).permutation(len(labels))[:_IMPORTANCE_ROWS]
-    with progress_bar(None, "importance of the features", "step"):
-        shuffled = permutation_importance(
-            model, features[rows], labels[rows], n_repeats=1, random_state=seed
-        )
-    return np.asarray(shuffled.importances_mean)
+    return np.abs(last.coef_).mean(axis=0) if hasattr(last, "coef_") else None
 
 
-def _count_trees(images: int, features: int, classes: int) -> int:
-    """Return how many trees a forest may have to be grown in minutes, 10 to 300."""
-    # At each level of a tree all images are split at each place, by sums over all classes.
-    sums = images * math.log2(images) * math.sqrt(features) * classes
-    affordable = int(_FOREST_SUMS / sums) // _TREES_AT_ONCE * _TREES_AT_ONCE
-    return min(max(affordable, _FEWEST_TREES), _MOST_TREES)
+def group_losses(
+    model: Pipeline,
+    features: Features,
+    labels: Labels,
+    groups: Mapping[str, int],
+    seed: int,
+) -> dict[str, float]:
+    """Return by how much accuracy falls when a group of features is of another image.
 
+    The features of a group are shuffled together, over up to 500 of the rows and 5 times (Breiman
+    2001, for groups): what other groups tell as well costs nothing.
 
-def _most_leaves(images: int, classes: int, trees: int) -> int | None:
-    """Return how many leaves a tree may have for the forest to stay small; None for any number."""
-    # A tree of n leaves has 2n - 1 nodes.
-    affordable = _FOREST_BYTES // (trees * 2 * classes * np.dtype(np.float64).itemsize)
-    return None if images <= affordable else max(affordable, 2)
+    Args:
+        model: takes features as they are.
+        features: n x d, of images that did not train the model.
+        labels: n class numbers.
+        groups: how many columns belong to each, in their order; d in all.
+        seed: of the shuffles.
 
-
-def _classifier(
-    counts: npt.NDArray[np.integer],
-    features: int,
-    classes: Sequence[str],
-    how: Baseline,
-    jobs: int,
-) -> Any:
-    weight = "balanced" if how.class_weight == "balanced" else None
-    if how.classifier == "random_forest":
-        images = int(counts.sum())
-        trees = _count_trees(images, features, len(counts))
-        # As 'balanced', which scikit-learn does not want for trees that are grown some at a time.
-        present = np.flatnonzero(counts)
-        weights = dict(
-            zip(present.tolist(), counts.sum() / (len(present) * counts[present]), strict=True)
-        )
-        return RandomForestClassifier(
-            trees,
-            class_weight=weights if weight else None,
-            random_state=how.seed,
-            n_jobs=jobs,
-            max_leaf_nodes=_most_leaves(images, len(counts), trees),
-            warm_start=True,
-        )
-    if how.classifier == "logistic_regression":
-        return LogisticRegression(max_iter=2000, class_weight=weight, random_state=how.seed)
-    smallest = int(np.where(counts > 0, counts, counts.max()).argmin())
-    if counts[smallest] < 2:
-        raise PipelineError(
-            "baseline.classifier svm needs 2 training images of each class for its"
-            f" probabilities, found 1 of '{classes[smallest]}'; add images or choose random_forest"
-        )
-    folds = StratifiedKFold(
-        min(_CALIBRATION_FOLDS, int(counts[smallest])), shuffle=True, random_state=how.seed
-    )
-    machine = SVC(class_weight=weight, random_state=how.seed)
-    return CalibratedClassifierCV(machine, ensemble=False, cv=folds)
+    Returns:
+        Of each group, a share of the rows; below 0 where chance was kind.
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(labels))[:_IMPORTANCE_ROWS]
+    features, labels = features[rows], labels[rows]
+    right = float((model.predict(features) == labels).mean())
+    losses, start = {}, 0
+    with progress_bar(len(groups), "importance of the features", "group") as bar:
+        for name, width in groups.items():
+            columns = slice(start, start + width)
+            found = []
+            for _ in range(_SHUFFLES):
+                changed = features.copy()
+                changed[:, columns] = features[rng.permutation(len(rows)), columns]
+                found.append(float((model.predict(changed) == labels).mean()))
+            losses[name] = right - float(np.mean(found))
+            start += width
+            bar.update()
+    return losses

@@ -1,8 +1,11 @@
-"""Hand-crafted features of images: the form of a height map, and texture.
+"""Hand-crafted features of images: form and heights, edges, texture, colours.
 
-Any size, grey or RGB, uint8 or uint16. Form and texture are read off the luminance, as height in
-[0, 1]; of colours, each channel's mean and spread remain. Every feature is a share, a mean or a
-normalised count, so that sizes compare.
+Any size, grey or RGB, uint8 or uint16. The luminance is taken for a height map: a pixel of 0 is
+one where there is nothing, or nothing was measured, and counts neither for the mean of heights nor
+for their distribution. Form is measured of the covered pixels, and of the higher ones among them,
+those above Otsu's threshold (1979): a photograph covers its frame, and the second says more.
+Heights are shares of the type's range, and lengths shares of the image's, so that sizes compare.
+Edges and texture are those of the image stretched to its own range.
 """
 
 from collections.abc import Iterable
@@ -11,14 +14,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.baseline._texture import (
-    cooccurrence,
-    gradient_histogram,
-    local_binary_patterns,
-)
+from pipeline.evaluation.baseline import _appearance
+from pipeline.evaluation.baseline._form import form, form_names, profile_names, profiles
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Features = npt.NDArray[np.float32]
+Grey = npt.NDArray[np.float32]
+Levels = npt.NDArray[np.uint8]
 
 _HISTOGRAM_BINS = 8
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -38,67 +40,102 @@ def extract(batches: Iterable[Pixels]) -> Features:
 
 def feature_names(channels: int) -> list[str]:
     """Name the columns of `extract` for images of this many channels."""
+    return [name for names in feature_groups(channels).values() for name in names]
+
+
+def feature_groups(channels: int) -> dict[str, list[str]]:
+    """Return the names of the columns of `extract`, in their order, by what they tell."""
     sides = [f"{i + 1}/{_BANDS}" for i in range(_BANDS)]
-    return [
-        *(f"{what} of channel {c}" for what in ("mean", "spread") for c in range(channels)),
-        *(f"height quantile {q:g}" for q in _QUANTILES),
-        *(f"height histogram {i + 1}/{_HISTOGRAM_BINS}" for i in range(_HISTOGRAM_BINS)),
-        "threshold",
-        "covered area",
-        "perimeter",
-        *(f"{line} {side}" for line in ("row", "column") for side in sides),
-        *(f"{line} diagonal {side}" for line in ("falling", "rising") for side in sides),
-        *gradient_histogram.names,
-        *local_binary_patterns.names,
-        *cooccurrence.names,
-    ]
+    return {
+        "heights (grey levels) and their distribution": [
+            "mean height of covered pixels",
+            "spread of covered heights",
+            "volume",
+            *(f"height quantile {q:g}" for q in _QUANTILES),
+            *(f"height histogram {i + 1}/{_HISTOGRAM_BINS}" for i in range(_HISTOGRAM_BINS)),
+            "threshold",
+        ],
+        "outline and size": form_names("covered pixels"),
+        "outline and size of the higher part": form_names("higher part"),
+        "heights along the object's length, width and diagonals": profile_names(),
+        "heights by place in the image": [
+            *(f"{line} {side}" for line in ("row", "column") for side in sides),
+            *(f"{line} diagonal {side}" for line in ("falling", "rising") for side in sides),
+        ],
+        "directions of edges": _appearance.edge_names(),
+        "fine texture": _appearance.texture_names(),
+        **({"colours": _appearance.colour_names()} if channels == 3 else {}),
+    }
 
 
 def _features(images: Pixels) -> Features:
     heights = images.astype(np.float32) / np.iinfo(images.dtype).max
     grey = np.asarray(heights @ _LUMA if images.shape[3] == 3 else heights[..., 0], np.float32)
+    levels = [_stretched(image) for image in grey]
+    higher = [_higher(image > 0, level) for image, level in zip(grey, levels, strict=True)]
+    masks = [(image > 0).astype(np.uint8) for image in grey]
+    outlines, boxes = zip(*map(form, masks), strict=True)
     parts = [
-        heights.mean(axis=(1, 2)),
-        heights.std(axis=(1, 2)),
         _distribution(grey),
-        np.stack([_region(image) for image in grey]),
-        np.stack([_profiles(image) for image in grey]),
-        gradient_histogram(grey),
-        local_binary_patterns(grey),
-        cooccurrence(grey),
+        np.array([[threshold] for threshold, _ in higher]),
+        np.stack(outlines),
+        np.stack([form(mask)[0] for _, mask in higher]),
+        profiles(grey, masks, boxes),
+        _places(grey),
+        _appearance.edges(levels),
+        _appearance.texture(levels),
     ]
+    if images.shape[3] == 3:
+        parts.append(_appearance.colours(list(np.rint(heights * 255).astype(np.uint8))))
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _distribution(grey: npt.NDArray[np.float32]) -> Features:
-    """Quantiles and histogram of the heights (n x h x w): n x (quantiles + bins)."""
-    flat = grey.reshape(len(grey), -1)
-    quantiles = np.quantile(flat, _QUANTILES, axis=1).T
-    level = np.minimum((flat * _HISTOGRAM_BINS).astype(np.intp), _HISTOGRAM_BINS - 1)
-    row = np.arange(len(flat))[:, None] * _HISTOGRAM_BINS
-    counts = np.bincount((level + row).ravel(), minlength=len(flat) * _HISTOGRAM_BINS)
-    histogram = counts.reshape(len(flat), _HISTOGRAM_BINS) / flat.shape[1]
-    return np.concatenate([quantiles, histogram], axis=1).astype(np.float32)
+def _stretched(grey: Grey) -> Levels:
+    """Bring an image to 8 bits, its lowest pixel to 0 and its highest to 255."""
+    low, high = float(grey.min()), float(grey.max())
+    return np.asarray(np.rint((grey - low) * (255 / max(high - low, 1e-9))), np.uint8)
 
 
-def _region(image: npt.NDArray[np.float32]) -> Features:
-    """Otsu's threshold (1979), the share of the area above it, and that region's perimeter.
+def _higher(covered: npt.NDArray[np.bool_], levels: Levels) -> tuple[float, Levels]:
+    """Return Otsu's threshold of the covered pixels, in [0, 1], and the pixels above it."""
+    if not covered.any():
+        return 0.0, np.zeros_like(levels)
+    threshold, _ = cv2.threshold(levels[covered], 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return threshold / 255, (covered & (levels > threshold)).astype(np.uint8)
 
-    The perimeter counts outer and inner contours, in units of the image's own perimeter.
+
+def _distribution(grey: Grey) -> npt.NDArray[np.float64]:
+    """Mean, spread, volume, quantiles and histogram of the covered pixels of n x h x w heights.
+
+    The volume is the sum of heights by all pixels. The histogram reaches from 0 to the image's
+    highest pixel. All is 0 where nothing is covered.
     """
-    levels = np.round(image * 255).astype(np.uint8)
-    threshold, mask = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    # A margin closes regions that the image's edge cuts.
-    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    contours, _ = cv2.findContours(framed, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    perimeter = sum(cv2.arcLength(contour, True) for contour in contours)
-    return np.array(
-        [threshold / 255, mask.mean(), perimeter / (2 * sum(image.shape))], dtype=np.float32
+    # Sorted, an image's missing pixels come first.
+    heights = np.sort(grey.reshape(len(grey), -1), axis=1).astype(np.float64)
+    pixels = heights.shape[1]
+    covered = np.count_nonzero(heights, axis=1)[:, None]
+    count = np.maximum(covered, 1)
+    mean = heights.sum(axis=1, keepdims=True) / count
+    square = np.square(heights).sum(axis=1, keepdims=True) / count
+    spread = np.sqrt(np.maximum(square - mean**2, 0))
+    place = pixels - count + np.array(_QUANTILES) * (count - 1)
+    below = np.floor(place).astype(np.intp)
+    low, high = (
+        np.take_along_axis(heights, at, axis=1) for at in (below, np.minimum(below + 1, pixels - 1))
     )
+    quantiles = low + (place - below) * (high - low)
+    scaled = heights * (_HISTOGRAM_BINS / np.maximum(heights[:, -1:], 1e-9))
+    bins = np.minimum(scaled.astype(np.intp), _HISTOGRAM_BINS - 1)
+    row = np.arange(len(grey))[:, None] * _HISTOGRAM_BINS
+    found = np.bincount((bins + row)[heights > 0], minlength=len(grey) * _HISTOGRAM_BINS)
+    histogram = found.reshape(len(grey), _HISTOGRAM_BINS) / count
+    return np.concatenate([mean, spread, mean * covered / pixels, quantiles, histogram], axis=1)
 
 
-def _profiles(image: npt.NDArray[np.float32]) -> Features:
+def _places(images: Grey) -> Features:
     """Mean heights in bands of rows and columns, and in blocks along both diagonals."""
-    grid = cv2.resize(image, (_BANDS, _BANDS), interpolation=cv2.INTER_AREA)
-    lines = [grid.mean(axis=1), grid.mean(axis=0), grid.diagonal(), grid[::-1].diagonal()]
-    return np.concatenate(lines).astype(np.float32)
+    cells = (_BANDS, _BANDS)
+    grid = np.stack([cv2.resize(image, cells, interpolation=cv2.INTER_AREA) for image in images])
+    across = grid.mean(axis=2), grid.mean(axis=1)
+    diagonals = (np.diagonal(one, axis1=1, axis2=2) for one in (grid, grid[:, ::-1]))
+    return np.concatenate([*across, *diagonals], axis=1)

@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from pipeline.evaluation.plots._classes import lighter, symbol
-from pipeline.evaluation.plots._style import BLUE, GREY, PAGE_WIDTH, new_figure, show_image
+from pipeline.evaluation.plots._style import (
+    BLUE,
+    GREY,
+    PAGE_WIDTH,
+    new_figure,
+    show_image,
+    white_of,
+)
 from pipeline.evaluation.plots._text import named, width_of, wrapped
 
 _FONT = 9.0  # points
@@ -151,7 +158,7 @@ def _strip(row: SheetRow, columns: int) -> npt.NDArray[Any]:
     """Put a row's images side by side on white, each in a cell that is wider by a gap."""
     height, width, channels = row.original.shape
     cell = width + max(round(_GAP * width), 1)
-    white = np.iinfo(row.original.dtype).max
+    white = max(white_of(image) for image in (row.original, *row.copies))
     strip = np.full((height, columns * cell, channels), white, row.original.dtype)
     for column, image in enumerate((row.original, *row.copies)):
         strip[:, column * cell : column * cell + width] = image

@@ -207,13 +207,41 @@ class Importance(Part):
     importance: float
 
 
-class BaselineReport(Part):
-    """baseline.json: the hand-crafted classifier; with the classifier 'none', no `test`."""
+class GroupLoss(Part):
+    """How much accuracy the baseline loses on validation images without a group of features."""
+
+    group: str
+    loss: float
+
+
+class BaselineTrial(Part):
+    """A classifier with settings, and what it reached in cross-validation; None: not tried."""
 
     classifier: str
+    settings: dict[str, int | float | str]
+    score: float | None
+
+
+class BaselineReport(Part):
+    """baseline.json: the hand-crafted classifier; with the classifier 'none', no `test`.
+
+    Attributes:
+        classifier: the chosen one.
+        settings: of it.
+        tried: what was compared, in the order of trial.
+        training_images: how many it was trained on.
+        most_important: features; none of an SVM.
+        groups: of features, the one that matters most first.
+    """
+
+    classifier: str
+    settings: dict[str, int | float | str] = {}
+    tried: tuple[BaselineTrial, ...] = ()
+    training_images: int = 0
     features: int
     test: Measured | None
     most_important: tuple[Importance, ...]
+    groups: tuple[GroupLoss, ...] = ()
 
 
 class Gain(Part):

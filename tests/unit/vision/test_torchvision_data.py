@@ -152,8 +152,9 @@ def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     message = (
-        "sample.source is Cifar10, which is neither digits nor a torchvision data set for"
-        r" classification, did you mean CIFAR10\? \(valid: digits, CIFAR10, CIFAR100, .*USPS\)"
+        "sample.source is Cifar10, which is neither digits, parcels nor a torchvision data set for"
+        r" classification, did you mean CIFAR10\? \(valid: digits, parcels, CIFAR10,"
+        r" CIFAR100, .*USPS\)"
     )
     with pytest.raises(PipelineError, match=message):
         fetch("Cifar10", tmp_path)

@@ -230,7 +230,11 @@ def test_sections_hold_the_reports(page):
     assert "share of wrong labels is 4.2" in text
     assert "as trained" in text
     assert "Recall@5 0.900 [0.800, 0.950]" in text
-    assert "Random forest on 108 hand-crafted features" in text
+    assert "Random forest on 108 hand-crafted features of 40 training images, the best of 2" in text
+    assert "The network's rival looks mostly at directions of edges: with those of other" in text
+    assert "12.3 percentage points fewer validation images right" in text
+    assert "Then at outline and size (2.0)." in text
+    assert "random forest max features sqrt, min samples leaf 1 0.700 svm C 10.0 0.600" in text
 
 
 def test_a_long_list_of_bad_files_is_cut(page):
