@@ -11,7 +11,10 @@ from pipeline.params.choices.training import Training
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.make_job import InitialWeights, make_job
 
-RECIPE = load_params(Path(__file__).parents[1] / "params.yaml").train
+# That of the sample, without what draws at random in each step.
+RECIPE = load_params(Path(__file__).parents[1] / "params.yaml").train.model_copy(
+    update={"augment": ()}
+)
 
 
 def job_on(

@@ -182,7 +182,7 @@ def test_a_head_on_layers_that_would_stay_random(small, packed, tmp_path):
 
 def write_params(**changes):
     """Write params.yaml for a training that lasts, with other values on the lines named."""
-    values = {"epochs: 30": "epochs: 3000", "patience: 10": "patience: 3000", **changes}
+    values = {"epochs: 60": "epochs: 3000", "patience: 20": "patience: 3000", **changes}
     text = (ROOT / "params.yaml").read_text()
     for before, after in values.items():
         assert before in text

@@ -28,7 +28,7 @@ def mistakes(tmp_path, *changes):
 def test_all_mistakes_come_together(tmp_path):
     message = mistakes(
         tmp_path,
-        ("epochs: 30", "epochs: 0"),
+        ("epochs: 60", "epochs: 0"),
         ("  val: 0.15", "  vall: 0.15"),
         ("target: max ", "target: maxi "),
         ("name: lenet5", "name: lenet"),
@@ -60,7 +60,9 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path):
 def test_params_travel_to_other_processes(tmp_path, model):
     text = TEXT.replace("  name: lenet5\n  args: {}\n", model)
     assert text != TEXT
-    (tmp_path / "p.yaml").write_text(text.replace("augment: []", "augment: [{crop: {}}]"))
+    (tmp_path / "p.yaml").write_text(
+        text.replace("- affine: {degrees: 10", "- crop: {}\n    - affine: {degrees: 10")
+    )
     params = load_params(tmp_path / "p.yaml")
     assert pickle.loads(pickle.dumps(params)) == params
 

@@ -101,8 +101,8 @@ def test_values_that_do_not_go_together_are_told_by_section():
         " position 0), repair it"
     )
     assert said_of("train.trainable", "head").startswith("train: trainable: head on weights: null")
-    assert said_of("train.schedule.warmup_epochs", 31) == (
-        "train: schedule.warmup_epochs: 31 is more than epochs: 30, the peak rate would never be"
+    assert said_of("train.schedule.warmup_epochs", 61) == (
+        "train: schedule.warmup_epochs: 61 is more than epochs: 60, the peak rate would never be"
         " reached"
     )
 

@@ -47,7 +47,7 @@ def test_sections_may_be_merged():
 @pytest.mark.parametrize("number", ["1:30", "1:30.5", "010", "1_0:00"])
 def test_what_dvc_does_not_read_as_this_number_is_none(number):
     """YAML 1.1 takes 1:30 for 90, and 010 for 8; DVC reads YAML 1.2."""
-    Path("p.yaml").write_text(TEXT.replace("epochs: 30", f"epochs: {number}"))
+    Path("p.yaml").write_text(TEXT.replace("epochs: 60", f"epochs: {number}"))
     with pytest.raises(PipelineError) as caught:
         load_params(Path("p.yaml"))
     assert str(caught.value) == f'p.yaml: train.epochs: got "{number}", need a valid integer'
@@ -58,7 +58,7 @@ def test_what_dvc_does_not_read_as_this_number_is_none(number):
     [("1_000", 1000), ("0", 0), ("+2", 2), ("2.", 2), (".5", 0.5), ("1e3", 1000), ("0x10", 16)],
 )
 def test_what_is_a_number(text, value):
-    long = TEXT.replace("epochs: 30", "epochs: 1000")
+    long = TEXT.replace("epochs: 60", "epochs: 1000")
     Path("p.yaml").write_text(long.replace("warmup_epochs: 1}", f"warmup_epochs: {text}}}"))
     assert load_params(Path("p.yaml")).train.schedule.warmup_epochs == value
 

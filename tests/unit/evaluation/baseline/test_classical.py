@@ -207,7 +207,9 @@ def test_many_classes_and_wide_features_have_a_bound(monkeypatch):
     assert _budget.most_rows("svm", 300, 50) == 4000
     # 2e9 / (300 x 1,000)
     assert _budget.most_rows("logistic_regression", 300, 1000) == 6666
-    for classes in (100, 1000, 3000):
+    # Of 100 classes, the features themselves are the bound.
+    assert _budget.most_rows("random_forest", 300, 100) == 2**26 // 300
+    for classes in (1000, 3000):
         rows = _budget.most_rows("random_forest", 300, classes)
         # As many as ten trees may have, which count_trees promises.
         sums = 10 * rows * np.log2(rows) * np.sqrt(300) * classes

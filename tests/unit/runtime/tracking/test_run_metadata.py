@@ -104,7 +104,7 @@ def test_a_value_beyond_the_limit_is_cut(changed):
 
 
 def test_the_recipe_in_a_line(params, changed):
-    told = "lenet5, 30 epochs, batch 64, adamw 0.002 cosine"
+    told = "lenet5, 60 epochs, batch 64, adamw 0.002 cosine, augment affine"
     assert recipe_line(params, params.train) == told
     told = (
         "lenet5, from models/base, balanced images, 15 epochs, batch 64, adamw 0.0005 cosine,"
@@ -134,7 +134,7 @@ def test_the_recipe_in_a_line(params, changed):
         },
     )
     told = (
-        "resnet20, from DEFAULT, head only, 30 epochs, batch 64, sgd 0.1 one cycle, logit adjusted,"
+        "resnet20, from DEFAULT, head only, 60 epochs, batch 64, sgd 0.1 one cycle, logit adjusted,"
         " square root sampler, label smoothing 0.1, augment hflip+crop, cutmix 1, ema 0.999, clip 5"
     )
     assert recipe_line(other, other.train) == told

@@ -1,20 +1,16 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.inspection.examples import training_examples
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 from tests.packed import BARS, bars, write_set
 
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 FLIPS = [{"hflip": {"p": 0.5}}, {"vflip": {"p": 0.5}}]
 
 

@@ -5,17 +5,14 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training import autotune
 from pipeline.vision.training.autotune import Search, choose_compute, strays
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig, supported
-from tests.contract.imports import ROOT
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 
-RECIPE = load_params(ROOT / "params.yaml").train
 CPU = torch.device("cpu")
 FP32, BF16 = (Arithmetic(precision, "channels_last") for precision in ("fp32", "bf16"))
 FP32_FIRST, BF16_FIRST = (Arithmetic(precision) for precision in ("fp32", "bf16"))

@@ -1,10 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from pipeline.params import load_params
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import (
@@ -17,11 +14,11 @@ from pipeline.vision.training.batches import (
 )
 from pipeline.vision.training.sampling import count_steps
 from pipeline.vision.training.sources import MappedPixels, PixelTransform
+from tests.jobs import RECIPE
 from tests.packed import BARS, bars, write_set
 
 ALONE = Share()
 CPU = torch.device("cpu")
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 AUGMENT = [{"hflip": {"p": 0.5}}, {"crop": {"padding": 2}}, {"noise": {"std": 0.1}}]
 
 

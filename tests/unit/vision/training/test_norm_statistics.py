@@ -1,5 +1,4 @@
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -7,7 +6,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.networks.families import REPLACED
@@ -19,10 +17,9 @@ from pipeline.vision.training.norm_statistics import (
 )
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 from tests.packed import BARS, bars, write_set
 
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 WORKER = Worker(Share(), torch.device("cpu"), Arithmetic())
 ALL_STEPS = 10**6
 PLAIN = {

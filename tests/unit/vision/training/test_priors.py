@@ -1,20 +1,16 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Batches, Share, compose
 from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 from tests.packed import write_set
 
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
 COUNTS = np.array([950, 240, 10, 0])
 SIDES = (16, 12)

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch.optim.swa_utils import update_bn
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
@@ -22,10 +20,9 @@ from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.training_state import read_training_state
 from pipeline.vision.training.worker import Worker
 from pipeline.vision.weights.loading import Loaded
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 from tests.packed import BARS, bars, write_set
 
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 CPU = torch.device("cpu")
 ALL_STEPS = 10**6
 FP32 = Arithmetic()

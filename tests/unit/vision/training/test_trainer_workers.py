@@ -1,23 +1,20 @@
 """Several processes over gloo train as one process does."""
 
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from pipeline.params import load_params
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
 from pipeline.vision.weights.loading import Loaded
-from tests.jobs import job_on
+from tests.jobs import RECIPE, job_on
 from tests.packed import write_sets
 
-RECIPE = load_params(Path(__file__).parents[4] / "params.yaml").train
 WORKERS = 3
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.001, "layer_decay": 0.8}
 CASES = {
