@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipeline.evaluation.plots.levels import eight_bits
 from pipeline.progress import progress_bar
 
 # n x height x width x channels, uint8 or uint16.
@@ -116,12 +117,11 @@ def _grid(height: int, width: int) -> tuple[int, int]:
 
 
 def _thumbnail(image: Pixels, longest: int) -> npt.NDArray[np.uint8]:
-    """Return height x width x 3, from black to white over the range of the image's type."""
+    """Return height x width x 3, from black to white."""
     scale = min(longest / max(image.shape[:2]), 1.0)
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    levels = small.reshape(height, width, -1).astype(np.float32) * (255 / np.iinfo(image.dtype).max)
-    return np.broadcast_to(levels.round().astype(np.uint8), (height, width, 3))
+    small = cv2.resize(eight_bits(image), (width, height), interpolation=cv2.INTER_AREA)
+    return np.broadcast_to(small.reshape(height, width, -1), (height, width, 3))
 
 
 def _encode(tiles: npt.NDArray[np.uint8], columns: int, quality: int) -> bytes:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pipeline.evaluation.plots._fonts import families, missing_letters
+from pipeline.evaluation.plots.levels import white_of
 from pipeline.files import atomic_path
 
 # Okabe and Ito's palette, which people with colour blindness can distinguish.
@@ -33,17 +34,8 @@ def calm(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def white_of(image: npt.NDArray[Any]) -> int:
-    """Return 255; of 16 bits, 2^b - 1 for the least b that holds all values."""
-    return 255 if image.dtype == np.uint8 else 2 ** max(int(image.max()).bit_length(), 1) - 1
-
-
 def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
-    """Draw height x width x channels, uint8 or uint16, from black to white.
-
-    White is the greatest value of the type; or of fewer bits, where 16 are not used: heights in
-    millimetres would all be black.
-    """
+    """Draw height x width x channels, uint8 or uint16, from black to white."""
     levels = image.astype(np.float32) / white_of(image)
     flat = levels[..., 0] if image.shape[2] == 1 else levels
     axes.imshow(flat, cmap="gray", vmin=0.0, vmax=1.0)

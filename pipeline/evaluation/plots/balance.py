@@ -16,9 +16,9 @@ from pipeline.evaluation.plots._style import (
     PAGE_WIDTH,
     new_figure,
     show_image,
-    white_of,
 )
 from pipeline.evaluation.plots._text import named, width_of, wrapped
+from pipeline.evaluation.plots.levels import white_of
 
 _FONT = 9.0  # points
 _NAME_WIDTH, _NARROW_NAME = 200.0, 110.0  # points

@@ -19,6 +19,7 @@ from pipeline.evaluation.plots._cells import (
     text_width,
 )
 from pipeline.evaluation.plots._text import ending, wrapped
+from pipeline.evaluation.plots.levels import eight_bits
 from pipeline.evaluation.plots.sheets import Mistake
 
 Image = npt.NDArray[Any]
@@ -145,8 +146,7 @@ def overlaid(
 
 def _as_colours(image: Image) -> Image:
     """Turn height x width x 1 or 3, 8 or 16 bits, into height x width x 3, uint8."""
-    levels = image // 257 if image.dtype == np.uint16 else image
-    return np.broadcast_to(levels.astype(np.uint8), (*image.shape[:2], 3))
+    return np.broadcast_to(eight_bits(image), (*image.shape[:2], 3))
 
 
 def _enlarged(image: Image) -> Image:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,15 +99,12 @@ class Sight:
             ),
         )
 
-    def pixels(self, images: Sequence[tuple[str, str]]) -> list[npt.NDArray[np.uint8]]:
-        """Return images as the model sees them, in 8 bits."""
+    def pixels(self, images: Sequence[tuple[str, str]]) -> list[npt.NDArray[Any]]:
+        """Return images as the model sees them, in 8 or 16 bits."""
         preprocessing = self._bundle.preprocessing
         info = SetInfo(self.classes, preprocessing, f"uint{preprocessing.bit_depth}")
         rows = [PackRow(path, 0, sha256) for path, sha256 in images]
-        found = preprocess_rows(rows, self._source, info)
-        if found.dtype == np.uint16:
-            found = (found >> 8).astype(np.uint8)
-        return list(found)
+        return list(preprocess_rows(rows, self._source, info))
 
 
 def some_by_content(contents: Sequence[str], most: int) -> list[int]:
