@@ -25,12 +25,14 @@ from pipeline.params.choices.augmentations import Augmentations
 class _StepRule(Section):
     """`lr` is the peak of the schedule, per step on one global batch.
 
-    `layer_decay` multiplies the rate once per depth group below the head.
+    `layer_decay` multiplies the rate once per depth group below the head. `sam_rho` is the radius
+    of sharpness-aware minimisation, which takes two passes a step; 0 switches it off.
     """
 
     lr: Annotated[float, Field(gt=0.0, le=3e38)]  # float32 holds no more
     momentum: Share = 0.9
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    sam_rho: Bounded = 0.0
 
 
 class Sgd(_StepRule):
@@ -185,6 +187,7 @@ class Training(Section):
     schedule: Schedule
     loss: Loss
     label_smoothing: Share
+    tail_smoothing: Share | None
     sampler: Sampler
     augment: Augmentations
     mixup_alpha: Bounded

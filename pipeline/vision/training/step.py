@@ -14,7 +14,7 @@ from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import BatchPlan, compose, starts_at
 from pipeline.vision.training.checkpoint import plain
 from pipeline.vision.training.freezing import Freezing
-from pipeline.vision.training.losses import RowLosses, build_loss, cross_entropy, smooth
+from pipeline.vision.training.losses import RowLosses, build_loss, cross_entropy, target_rows
 from pipeline.vision.training.norm_statistics import fit_statistics, training_norms
 from pipeline.vision.training.optimizers import (
     build_optimizer,
@@ -25,6 +25,7 @@ from pipeline.vision.training.optimizers import (
 )
 from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.replicas import Replica
+from pipeline.vision.training.sharpness import Ascent
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.worker import Worker
 
@@ -62,11 +63,13 @@ class TrainStep:
         self._freezing = Freezing(network, recipe)
         self._optimizer = build_optimizer(self._freezing.parameters, recipe.optimizer)
         self._update = step_function(self._optimizer)
+        rho = recipe.optimizer.sam_rho
+        self._ascent = Ascent(trained.parameters(), rho) if rho else None
         self._average = AveragedModel(trained, recipe.ema_decay) if recipe.ema_decay else None
         self.judged = self._average.module if self._average else trained
         self._replica = Replica(trained, worker.share)
-        one_hot = torch.eye(network.head.out_features, device=worker.device)
-        self._targets = smooth(one_hot, recipe.label_smoothing)
+        counts = np.bincount(source.labels, minlength=network.head.out_features)
+        self._targets = target_rows(recipe, counts).to(worker.device)
         self._compose = partial(
             compose, source=source, target_rows=self._targets, device=worker.device
         )
@@ -95,8 +98,23 @@ class TrainStep:
             This worker's part of the global batch's mean loss; the parts add up to it.
         """
         set_learning_rate(self._optimizer, rate)
-        self._seed(plan)
         inputs, targets = self._compose(plan)
+        loss = self._backward(plan, inputs, targets)
+        if self._ascent:
+            self._ascent.climb()
+            self._backward(plan, inputs, targets)
+            self._ascent.back()
+        if self._recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
+        self._update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            self._average.update()
+        return loss
+
+    def _backward(self, plan: BatchPlan, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Add up the gradients of the global batch's mean loss; return this worker's part of it."""
+        self._seed(plan)
         parts = self._parts
         loss = torch.zeros((), device=self._worker.device)
         for part, (some_inputs, some_targets) in enumerate(
@@ -109,12 +127,6 @@ class TrainStep:
                 # Workers' gradients are averaged; the parts of one mean must be summed.
                 (mean * self._worker.share.workers).backward()  # type: ignore[no-untyped-call]
             loss += mean.detach()
-        if self._recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
-        self._update()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._average:
-            self._average.update()
         return loss
 
     def fit_head(self, features: Tensor, labels: Tensor) -> None:
