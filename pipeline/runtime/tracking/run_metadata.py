@@ -146,6 +146,7 @@ def recipe_line(params: Params, recipe: Training) -> str:
         f"augment {augmentations}": len(recipe.augment) > 0,
         f"mixup {recipe.mixup_alpha:g}": recipe.mixup_alpha > 0,
         f"cutmix {recipe.cutmix_alpha:g}": recipe.cutmix_alpha > 0,
+        f"{recipe.views} views": recipe.views > 1,
         f"ema {recipe.ema_decay:g}": recipe.ema_decay > 0,
         f"clip {recipe.clip_norm:g}": recipe.clip_norm > 0,
     }
