@@ -25,12 +25,14 @@ from pipeline.params.choices.augmentations import Augmentations
 class _StepRule(Section):
     """`lr` is the peak of the schedule, per step on one global batch.
 
-    `layer_decay` multiplies the rate once per depth group below the head.
+    `layer_decay` multiplies the rate once per depth group below the head. `sam_rho` is the radius
+    of sharpness-aware minimisation, which takes two passes a step; 0 switches it off.
     """
 
     lr: Annotated[float, Field(gt=0.0, le=3e38)]  # float32 holds no more
     momentum: Share = 0.9
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    sam_rho: Bounded = 0.0
 
 
 class Sgd(_StepRule):
@@ -155,6 +157,28 @@ class BalancedSampler(Deferred):
 Sampler = Annotated[NaturalSampler | SquareRootSampler | BalancedSampler, Named()]
 
 
+class NoContrast(Section):
+    """One view of each image, and the head alone."""
+
+    name: Literal["none"]
+
+
+class ClassPrototypes(Section):
+    """Further views of each image, contrasted with the classes' distributions (Du et al. 2024).
+
+    Defaults of the paper; `dimensions` are those of the second head, which is not shipped.
+    """
+
+    name: Literal["prototypes"]
+    views: Annotated[int, Field(ge=1, le=8)] = 2
+    weight: Bounded = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=10.0)] = 0.1
+    dimensions: Annotated[int, Field(ge=16, le=4096)] = 128
+
+
+Contrast = Annotated[NoContrast | ClassPrototypes, Named()]
+
+
 class EarlyStopping(Section):
     """Which epoch's weights are kept, and when to stop waiting for a better one.
 
@@ -185,20 +209,36 @@ class Training(Section):
     schedule: Schedule
     loss: Loss
     label_smoothing: Share
+    tail_smoothing: Share | None
     sampler: Sampler
     augment: Augmentations
     mixup_alpha: Bounded
     cutmix_alpha: Bounded
     mix_partners: Literal["any", "other_classes"]
+    contrast: Contrast
     ema_decay: Share
     clip_norm: NonNegative
     early_stopping: EarlyStopping
+
+    @property
+    def views(self) -> int:
+        """Views of each image in a step; the first one is classified."""
+        return 1 + (self.contrast.views if isinstance(self.contrast, ClassPrototypes) else 0)
 
     @model_validator(mode="after")
     def _choices_suit_each_other(self) -> Self:
         if self.trainable != "all" and self.weights is None:
             raise ValueError(
                 f"trainable: {self.trainable} on weights: null would freeze random layers"
+            )
+        if self.views > 1 and self.trainable == "head":
+            raise ValueError(
+                "contrast: prototypes on trainable: head has no layers to shape; set trainable: all"
+            )
+        if self.views > 1 and max(self.mixup_alpha, self.cutmix_alpha) > 0:
+            raise ValueError(
+                "contrast: prototypes with mixup_alpha or cutmix_alpha: a mixture of two classes"
+                " has no prototype; set both to 0, or contrast.name: none"
             )
         if isinstance(self.schedule, _WarmedUp) and self.schedule.warmup_epochs > self.epochs:
             raise ValueError(

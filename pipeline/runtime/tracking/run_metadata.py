@@ -140,10 +140,13 @@ def recipe_line(params: Params, recipe: Training) -> str:
         f"{optimizer.name} {optimizer.lr:g} {recipe.schedule.name}": True,
         loss: loss != "cross_entropy",
         f"{sampler} sampler": sampler != "natural",
+        f"sam {optimizer.sam_rho:g}": optimizer.sam_rho > 0,
         f"label smoothing {recipe.label_smoothing:g}": recipe.label_smoothing > 0,
+        f"tail smoothing {recipe.tail_smoothing or 0:g}": recipe.tail_smoothing is not None,
         f"augment {augmentations}": len(recipe.augment) > 0,
         f"mixup {recipe.mixup_alpha:g}": recipe.mixup_alpha > 0,
         f"cutmix {recipe.cutmix_alpha:g}": recipe.cutmix_alpha > 0,
+        f"{recipe.views} views": recipe.views > 1,
         f"ema {recipe.ema_decay:g}": recipe.ema_decay > 0,
         f"clip {recipe.clip_norm:g}": recipe.clip_norm > 0,
     }

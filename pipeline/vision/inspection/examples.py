@@ -14,7 +14,7 @@ from pipeline.params.choices.training import Training
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, Share, compose
-from pipeline.vision.training.losses import smooth
+from pipeline.vision.training.losses import target_rows
 from pipeline.vision.training.sources import MappedPixels, PixelTransform
 
 # Batches that are looked through for one of mixup and one of cutmix, where each draws.
@@ -83,8 +83,7 @@ class _Reader:
         transform = PixelTransform.of(images.info, unchanged, augment)
         self._source = MappedPixels(images, transform, pin=False)
         self._batches = Batches(self._source, recipe, augment, (height, width))
-        one_hot = torch.eye(len(images.info.classes))
-        self._targets = smooth(one_hot, recipe.label_smoothing)
+        self._targets = target_rows(recipe, images.class_counts())
 
     def plans(self) -> Iterator[BatchPlan]:
         """Yield the first batches of the first epoch."""

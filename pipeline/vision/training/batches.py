@@ -74,7 +74,8 @@ class BatchPlan:
         labels: of the rows fetched.
         augment: draws of the augmentation for the rows fetched.
         mixing: None without.
-        global_size: rows of the global batch.
+        global_size: images of the global batch.
+        views: of each image; the rows of the first view come first, then those of the next.
     """
 
     epoch: int
@@ -84,6 +85,7 @@ class BatchPlan:
     augment: Mapping[str, Tensor]
     mixing: Mixing | None
     global_size: int
+    views: int = 1
 
 
 class Batches:
@@ -120,19 +122,21 @@ class Batches:
     def _draw(self, rows: Rows, share: Share, epoch: int, step: int) -> BatchPlan:
         # From 1: numpy fills up seeds with zeros, and (seed, epoch) has drawn the epoch's rows.
         rng = np.random.default_rng((self._recipe.seed, epoch, 1 + step))
-        drawn = self._augment.draw(len(rows), rng) if self._augment else {}
-        own = np.arange(share.rank, len(rows), share.workers)
-        needed, mixing = own, None
+        images, views = len(rows), self._recipe.views
+        drawn = self._augment.draw(views * images, rng) if self._augment else {}
+        own = np.arange(share.rank, images, share.workers)
+        needed, mixing = (own + images * np.arange(views)[:, None]).ravel(), None
         if self._recipe.mixup_alpha > 0 or self._recipe.cutmix_alpha > 0:
             needed, mixing = self._draw_mixing(rows, own, rng)
         return BatchPlan(
             epoch=epoch,
             step=step,
-            raw=self._source.fetch(rows[needed]),
-            labels=torch.from_numpy(self._source.labels[rows[needed]]),
+            raw=self._source.fetch(rows[needed % images]),
+            labels=torch.from_numpy(self._source.labels[rows[needed % images]]),
             augment={key: torch.from_numpy(values[needed]) for key, values in drawn.items()},
             mixing=mixing,
-            global_size=len(rows),
+            global_size=images,
+            views=views,
         )
 
     def _draw_mixing(self, rows: Rows, own: Rows, rng: np.random.Generator) -> tuple[Rows, Mixing]:

@@ -9,8 +9,11 @@ so that class weights and focal factors go with the class that a share is of. At
 loss of a mixture of targets is hence the same mixture of their losses.
 """
 
+import math
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +25,7 @@ from pipeline.params.choices.training import (
     Focal,
     LogitAdjusted,
     Loss,
+    Training,
 )
 
 RowLosses = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +41,45 @@ def smooth(targets: Tensor, smoothing: float) -> Tensor:
     if smoothing == 0:
         return targets
     return targets * (1 - smoothing) + smoothing / targets.shape[1]
+
+
+def label_aware(class_counts: npt.NDArray[np.integer], head: float, tail: float) -> Tensor:
+    """Return targets that are smoothed more, the more images a class has (Zhong et al. 2021).
+
+    With N_1 and N_K the images of the largest and the smallest class, a class of N is smoothed by
+
+        tail + (head - tail) * sin(pi / 2 * (N - N_K) / (N_1 - N_K))
+
+    which the other classes share. (MiSLAS, equation 6 with the concave form of equation 8.)
+
+    Args:
+        class_counts: training images per class.
+        head: of the largest class, in [0, 1).
+        tail: of the smallest class, likewise. Classes that are all alike are smoothed by `tail`.
+
+    Returns:
+        classes x classes, float32; rows sum to 1.
+    """
+    counts = torch.from_numpy(class_counts).double()
+    if len(counts) == 1:
+        return torch.ones(1, 1)
+    above = counts - counts.min()
+    rise = torch.sin(math.pi / 2 * above / above.max().clamp_min(1))
+    smoothing = (tail + (head - tail) * rise)[:, None]
+    own = torch.eye(len(counts), dtype=torch.float64)
+    return (own * (1 - smoothing) + (1 - own) * smoothing / (len(counts) - 1)).float()
+
+
+def target_rows(recipe: Training, class_counts: npt.NDArray[np.integer]) -> Tensor:
+    """Return the target of each class, classes x classes, float32; rows sum to 1.
+
+    Args:
+        recipe: with `label_smoothing`, and `tail_smoothing` where it goes by the class.
+        class_counts: training images per class.
+    """
+    if recipe.tail_smoothing is not None:
+        return label_aware(class_counts, recipe.label_smoothing, recipe.tail_smoothing)
+    return smooth(torch.eye(len(class_counts)), recipe.label_smoothing)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

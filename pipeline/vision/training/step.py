@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.params.choices.training import Training
+from pipeline.params.choices.training import ClassPrototypes, Training
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.averaging import AveragedModel
 from pipeline.vision.training.batches import BatchPlan, compose, starts_at
 from pipeline.vision.training.checkpoint import plain
+from pipeline.vision.training.contrast import Contrast
 from pipeline.vision.training.freezing import Freezing
-from pipeline.vision.training.losses import RowLosses, build_loss, cross_entropy, smooth
+from pipeline.vision.training.losses import RowLosses, build_loss, cross_entropy, target_rows
 from pipeline.vision.training.norm_statistics import fit_statistics, training_norms
 from pipeline.vision.training.optimizers import (
     build_optimizer,
@@ -25,6 +26,7 @@ from pipeline.vision.training.optimizers import (
 )
 from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.replicas import Replica
+from pipeline.vision.training.sharpness import Ascent
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.worker import Worker
 
@@ -60,13 +62,21 @@ class TrainStep:
         self.network, self._trained = network, trained
         self._recipe, self._worker = recipe, worker
         self._freezing = Freezing(network, recipe)
-        self._optimizer = build_optimizer(self._freezing.parameters, recipe.optimizer)
+        *groups, head = self._freezing.parameters
+        self._contrast = None
+        if isinstance(recipe.contrast, ClassPrototypes):
+            self._contrast = Contrast(network, recipe.contrast, worker.device)
+            head = head + self._contrast.parameters
+        module = self._contrast.module if self._contrast else trained
+        self._optimizer = build_optimizer([*groups, head], recipe.optimizer)
         self._update = step_function(self._optimizer)
+        rho = recipe.optimizer.sam_rho
+        self._ascent = Ascent(module.parameters(), rho) if rho else None
         self._average = AveragedModel(trained, recipe.ema_decay) if recipe.ema_decay else None
         self.judged = self._average.module if self._average else trained
-        self._replica = Replica(trained, worker.share)
-        one_hot = torch.eye(network.head.out_features, device=worker.device)
-        self._targets = smooth(one_hot, recipe.label_smoothing)
+        self._replica, self._clipped = Replica(module, worker.share), module
+        counts = np.bincount(source.labels, minlength=network.head.out_features)
+        self._targets = target_rows(recipe, counts).to(worker.device)
         self._compose = partial(
             compose, source=source, target_rows=self._targets, device=worker.device
         )
@@ -83,6 +93,8 @@ class TrainStep:
         late = epoch >= starts_at(self._recipe.loss, self._recipe)
         counts = torch.from_numpy(class_counts).to(self._worker.device)
         self._loss = build_loss(self._recipe.loss, counts) if late else cross_entropy
+        if self._contrast:
+            self._contrast.begin_epoch(epoch, counts)
 
     def __call__(self, plan: BatchPlan, rate: float) -> Tensor:
         """Take one step.
@@ -95,27 +107,54 @@ class TrainStep:
             This worker's part of the global batch's mean loss; the parts add up to it.
         """
         set_learning_rate(self._optimizer, rate)
-        self._seed(plan)
         inputs, targets = self._compose(plan)
-        parts = self._parts
-        loss = torch.zeros((), device=self._worker.device)
-        for part, (some_inputs, some_targets) in enumerate(
-            zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
-        ):
-            with self._replica.exchange(last=part == parts - 1):
-                with self._worker.autocast():
-                    logits = self._replica.forward(some_inputs)
-                mean = self._loss(logits.float(), some_targets).sum() / plan.global_size
-                # Workers' gradients are averaged; the parts of one mean must be summed.
-                (mean * self._worker.share.workers).backward()  # type: ignore[no-untyped-call]
-            loss += mean.detach()
+        loss = self._backward(plan, inputs, targets)
+        if self._ascent:
+            self._ascent.climb()
+            self._backward(plan, inputs, targets, again=True)
+            self._ascent.back()
         if self._recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self._trained.parameters(), self._recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self._clipped.parameters(), self._recipe.clip_norm)
         self._update()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average:
             self._average.update()
         return loss
+
+    def _backward(
+        self, plan: BatchPlan, inputs: Tensor, targets: Tensor, *, again: bool = False
+    ) -> Tensor:
+        """Add up the gradients of the global batch's mean loss; return this worker's part of it."""
+        self._seed(plan)
+        parts = self._parts
+        loss = torch.zeros((), device=self._worker.device)
+        # Views of an image stay together.
+        by_view = (
+            values.reshape(plan.views, -1, *values.shape[1:]) for values in (inputs, targets)
+        )
+        split = (values.tensor_split(parts, dim=1) for values in by_view)
+        for part, (some_inputs, some_targets) in enumerate(zip(*split, strict=True)):
+            with self._replica.exchange(last=part == parts - 1):
+                rows = self._row_losses(
+                    some_inputs.flatten(0, 1), some_targets[0], gather=not again
+                )
+                mean = rows.sum() / plan.global_size
+                # Workers' gradients are averaged; the parts of one mean must be summed.
+                (mean * self._worker.share.workers).backward()  # type: ignore[no-untyped-call]
+            loss += mean.detach()
+        return loss
+
+    def _row_losses(self, inputs: Tensor, targets: Tensor, *, gather: bool) -> Tensor:
+        """Return the loss of each image; `inputs` are all of its views."""
+        if self._contrast is None:
+            with self._worker.autocast():
+                logits = self._replica.forward(inputs)
+            return self._loss(logits.float(), targets)
+        with self._worker.autocast():
+            logits, directions = self._replica.forward(inputs, classified=len(targets))
+        # Without mixing a target has its largest share in its own class.
+        contrast = self._contrast.losses(directions, targets.argmax(dim=1), gather=gather)
+        return self._loss(logits.float(), targets) + contrast
 
     def fit_head(self, features: Tensor, labels: Tensor) -> None:
         """Let the head be the best on some features, by the loss of the running epoch.
@@ -163,6 +202,7 @@ class TrainStep:
             "network": self.network.state_dict(),
             "optimizer": state_tensors(self._optimizer),
             "average": self._average.state_dict() if self._average else {},
+            "contrast": self._contrast.tensors() if self._contrast else {},
         }
 
     def restore(self, tensors: Mapping[str, dict[str, Tensor]]) -> None:
@@ -170,4 +210,6 @@ class TrainStep:
         self.network.load_state_dict(tensors["network"])
         if self._average:
             self._average.load_state_dict(tensors["average"])
+        if self._contrast:
+            self._contrast.restore(tensors["contrast"])
         restore_state(self._optimizer, tensors.get("optimizer", {}))

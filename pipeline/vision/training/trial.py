@@ -83,7 +83,7 @@ class Trial:
     def _plans(self, batches: Batches) -> Iterator[BatchPlan]:
         for epoch in count():
             for plan in batches.stream(self._share, epoch, 0):
-                rows = len(plan.mixing.own) if plan.mixing else len(plan.labels)
+                rows = len(plan.mixing.own) if plan.mixing else len(plan.labels) // plan.views
                 yield replace(plan, global_size=rows)
 
     def _rate(self, step: int) -> float:

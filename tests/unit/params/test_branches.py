@@ -50,8 +50,16 @@ def test_each_branch_loads(stage, key, values):
 @pytest.mark.parametrize(
     ("key", "name", "expected"),
     [
-        ("optimizer", "sgd", {"momentum": 0.9, "weight_decay": 1e-4, "layer_decay": 1.0}),
-        ("optimizer", "adamw", {"momentum": 0.9, "weight_decay": 0.01, "layer_decay": 1.0}),
+        (
+            "optimizer",
+            "sgd",
+            {"momentum": 0.9, "weight_decay": 1e-4, "layer_decay": 1.0, "sam_rho": 0.0},
+        ),
+        (
+            "optimizer",
+            "adamw",
+            {"momentum": 0.9, "weight_decay": 0.01, "layer_decay": 1.0, "sam_rho": 0.0},
+        ),
         ("schedule", "constant", {"warmup_epochs": 0.0}),
         ("schedule", "cosine", {"warmup_epochs": 0.0}),
         ("schedule", "step", {"warmup_epochs": 0.0, "milestones": (0.5, 0.75), "factor": 0.1}),

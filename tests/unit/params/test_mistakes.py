@@ -101,6 +101,11 @@ def test_values_that_do_not_go_together_are_told_by_section():
         " position 0), repair it"
     )
     assert said_of("train.trainable", "head").startswith("train: trainable: head on weights: null")
+    contrast = {"name": "prototypes"}
+    assert said_of("finetune.contrast", contrast) == (
+        "finetune: contrast: prototypes with mixup_alpha or cutmix_alpha: a mixture of two classes"
+        " has no prototype; set both to 0, or contrast.name: none"
+    )
     assert said_of("train.schedule.warmup_epochs", 61) == (
         "train: schedule.warmup_epochs: 61 is more than epochs: 60, the peak rate would never be"
         " reached"

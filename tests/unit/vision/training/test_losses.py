@@ -16,7 +16,9 @@ from pipeline.vision.training.losses import (
     focal,
     log_priors,
     smooth,
+    target_rows,
 )
+from tests.jobs import RECIPE
 
 COUNTS = torch.tensor([90, 9, 1])
 LABELS = torch.tensor([0, 1, 2, 0, 2])
@@ -144,6 +146,22 @@ def test_effective_weights_sum_to_the_classes_and_go_towards_the_inverse():
     weights = effective_weights(COUNTS, 0.999999)
     assert weights.sum().item() == pytest.approx(3)
     assert (weights * COUNTS).numpy() == pytest.approx(3 / (1 / COUNTS).sum().item(), rel=1e-3)
+
+
+def smoothed(largest, smallest):
+    return RECIPE.model_copy(update={"label_smoothing": largest, "tail_smoothing": smallest})
+
+
+def test_label_aware_smoothing_by_hand():
+    """A third of the way from the smallest to the largest class is sin(30 degrees) = 1/2."""
+    rows = target_rows(smoothed(0.3, 0.1), np.array([40, 10, 20]))
+    smoothing = [0.3, 0.1, 0.2]
+    for row, (own, share) in enumerate(zip(rows.tolist(), smoothing, strict=True)):
+        assert own[row] == pytest.approx(1 - share)
+        assert [own[i] for i in range(3) if i != row] == pytest.approx([share / 2] * 2)
+    alike = target_rows(smoothed(0.3, 0.0), np.array([7, 7]))
+    assert torch.equal(alike, torch.eye(2))
+    assert target_rows(smoothed(0.3, 0.0), np.array([7])).tolist() == [[1.0]]
 
 
 def test_smoothing_by_hand():
