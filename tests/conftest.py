@@ -40,13 +40,14 @@ def empty_store(tmp_path_factory):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Under `-n 2`, run in one process what shares a file or a DVC project, or starts Ray."""
+    """Under `-n 2`, run in one process what shares a file or a project, or starts Ray."""
     from xdist.scheduler import LoadScopeScheduling
 
     groups = {
         "tests/clusters/": "Ray",
         "tests/distributed/": "Ray",
         "tests/contract/test_dvc_": "DVC",
+        "tests/stages/evaluation/": "evaluation",
     }
 
     class Scheduling(LoadScopeScheduling):
