@@ -1,4 +1,4 @@
-"""A project with data, a storage in a folder, and a job server that runs what a test says."""
+"""A project with data, a storage in a folder, a job, and a server that does what a test says."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,12 @@ import pytest
 
 from pipeline.params import load_params
 from pipeline.runtime.jobs import follow, send
+from pipeline.runtime.jobs.send import SentJob
 from pipeline.runtime.jobs.spec import save_result
 from pipeline.runtime.storage.shared import Storage
 from pipeline.runtime.storage.trees import DigestCache, snapshot
 from tests.contract.imports import ROOT
-from tests.job_server import FakeServer
+from tests.job_server import FakeServer, ended
 
 
 @pytest.fixture
@@ -64,3 +65,28 @@ def written(tmp_path, storage):
         return tree
 
     return write
+
+
+@pytest.fixture
+def job(params, server):
+    """Makes the job of the stage split."""
+    outs = ("data/split.parquet",)
+
+    def make(params=params, about=None, carried=("data/index.parquet",)):
+        return SentJob(params, "split", carried, outs, about=about)
+
+    return make
+
+
+@pytest.fixture
+def succeeds(written):
+    """Makes fates of jobs that end well, or so that it looks otherwise."""
+
+    def fate(sent, status="SUCCEEDED", exit_code=0):
+        def end(name):
+            written({"data/split.parquet": b"split"}, sent.spec.identity)
+            return ended(name, status, exit_code)
+
+        return end
+
+    return fate
