@@ -12,7 +12,7 @@ from tests.contract.imports import ROOT
 # A file of each folder on which no result depends.
 PLUMBING = (
     "pipeline/__main__.py",
-    "pipeline/cli.py",
+    "pipeline/cli/__init__.py",
     "pipeline/errors.py",
     "pipeline/files.py",
     "pipeline/parallel.py",
