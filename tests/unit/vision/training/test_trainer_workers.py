@@ -6,14 +6,9 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from pipeline.vision.bundle.arithmetic import Arithmetic
-from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
-from pipeline.vision.training.trainer import Trainer
-from pipeline.vision.training.worker import Worker
-from pipeline.vision.weights.loading import Loaded
-from tests.jobs import RECIPE, job_on
 from tests.packed import write_sets
+from tests.unit.vision.training.trainers import recipe, trainer
 
 WORKERS = 3
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.001, "layer_decay": 0.8}
@@ -26,21 +21,13 @@ CASES = {
     # There are fewer validation images than workers.
     "features": {"weights": "elsewhere", "trainable": "head"},
 }
-NEW_HEAD = Loaded((), (), (), ("head.weight", "head.bias"))
 UNSYNCHRONISED = "norms of each worker's own, averaged"
 
 
 def train(folder, share, network="lenet5", **changes):
     """Train three epochs; return what is judged and what is kept."""
-    values = RECIPE.model_dump(mode="json") | {"epochs": 3, "global_batch_size": 16} | changes
-    torch.manual_seed(0)
-    how = type(RECIPE).model_validate(values, strict=False)
-    one = Trainer(
-        build_network(network, {}, (1, 16, 16), 3),
-        job_on((folder / "train", folder / "val"), how),
-        Worker(share, torch.device("cpu"), Arithmetic()),
-        NEW_HEAD if how.weights else None,
-    )
+    how = recipe(**{"epochs": 3} | changes)
+    one = trainer((folder / "train", folder / "val"), how, network, share=share)
     while not one.done:
         one.advance(2)
     losses = [(record["train_loss"], record["val_loss"]) for record in one.state.history]
