@@ -18,7 +18,7 @@ FORKING = f"""
 import json, os, signal, sys, traceback
 sys.path.insert(0, {str(ROOT)!r})
 import mlflow.cli, mlflow.server.fastapi_app, uvicorn
-import tests.distributed.test_tracking_servers
+import tests.distributed.tracking.recording
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that end leave no zombies
 for line in sys.stdin:
     code, folder, log, environment = json.loads(line)
