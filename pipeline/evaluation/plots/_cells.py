@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH, show_image
-from pipeline.evaluation.plots._text import width_of
+from pipeline.evaluation.plots._text import ending, width_of, wrapped
+from pipeline.evaluation.plots.levels import Image
 
 TITLE_SIZE, NOTE_SIZE = 8.0, 7.0  # of the fonts above and beneath images, in points
 
@@ -31,20 +30,32 @@ class Cell:
         frame: colour of the frame, or None.
     """
 
-    image: npt.NDArray[Any]
+    image: Image
     above: Sequence[str] = ()
     beneath: Sequence[str] = ()
     frame: str | None = None
 
 
-def text_width(columns: int) -> float:
-    """Return how wide a line of text may be in a sheet of so many columns, in points."""
-    return _POINTS * _side(columns)
+def name_lines(
+    name: str, columns: int, *, before: str = "", after: str = "", size: float = TITLE_SIZE
+) -> list[str]:
+    """Write a class name for a cell of a sheet of so many columns, see `wrapped`."""
+    return wrapped(name, _POINTS * _side(columns), size, before=before, after=after)
+
+
+def path_line(path: str, columns: int) -> str:
+    """Write a path beneath a cell of a sheet of so many columns, see `ending`."""
+    return ending(path, _POINTS * _side(columns), NOTE_SIZE)
 
 
 def in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
     """Cut a sequence of cells into rows."""
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
+
+
+def draw_sheet(cells: Sequence[Cell], columns: int, heading: str) -> Figure:
+    """Draw cells one after the other, row by row."""
+    return draw_cells(in_rows(cells, columns), columns, heading)
 
 
 def draw_cells(

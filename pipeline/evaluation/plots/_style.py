@@ -2,16 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pipeline.evaluation.plots._fonts import families, missing_letters
-from pipeline.evaluation.plots.levels import white_of
+from pipeline.evaluation.plots.levels import Image, white_of
 from pipeline.files import atomic_path
 
 # Okabe and Ito's palette, which people with colour blindness can distinguish.
@@ -34,7 +32,7 @@ def calm(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def show_image(axes: Axes, image: npt.NDArray[Any]) -> None:
+def show_image(axes: Axes, image: Image) -> None:
     """Draw height x width x channels, uint8 or uint16, from black to white."""
     levels = image.astype(np.float32) / white_of(image)
     flat = levels[..., 0] if image.shape[2] == 1 else levels

@@ -1,30 +1,20 @@
 """A sheet of images that one of two models has right, and the other wrong."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.judging.findings import Disagreement
-from pipeline.evaluation.plots._cells import (
-    NOTE_SIZE,
-    TITLE_SIZE,
-    Cell,
-    draw_cells,
-    draw_message,
-    in_rows,
-    text_width,
-)
+from pipeline.evaluation.plots._cells import Cell, draw_message, draw_sheet, name_lines, path_line
 from pipeline.evaluation.plots._style import GREEN, ORANGE
-from pipeline.evaluation.plots._text import ending, wrapped
+from pipeline.evaluation.plots.levels import Image
 
 _COLUMNS = 6
 
 
 def draw_disagreements(
     shown: Sequence[Disagreement],
-    images: Sequence[npt.NDArray[Any]],
+    images: Sequence[Image],
     total: int,
     sides: tuple[str, str],
 ) -> Figure:
@@ -40,11 +30,10 @@ def draw_disagreements(
         return draw_message("No image is right for one model only.")
     cells = [_cell(one, image, sides) for one, image in zip(shown, images, strict=True)]
     heading = f"{len(shown)} of {total} images: the class, and the answer of the one that is wrong"
-    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+    return draw_sheet(cells, _COLUMNS, heading)
 
 
-def _cell(one: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) -> Cell:
-    width = text_width(_COLUMNS)
+def _cell(one: Disagreement, image: Image, sides: tuple[str, str]) -> Cell:
     # The mark says it without colours.
     mark, colour = ("✓ ", GREEN) if one.mended else ("✗ ", ORANGE)
     if one.mended:
@@ -53,7 +42,7 @@ def _cell(one: Disagreement, image: npt.NDArray[Any], sides: tuple[str, str]) ->
         who, said, sure = sides[1], one.second, one.second_probability
     before, after = f"{who}: ", f", {sure:.0%}"
     lines = (
-        *wrapped(one.true, width, TITLE_SIZE, before=mark),
-        *wrapped(said, width, TITLE_SIZE, before=before, after=after),
+        *name_lines(one.true, _COLUMNS, before=mark),
+        *name_lines(said, _COLUMNS, before=before, after=after),
     )
-    return Cell(image, lines, (ending(one.path, width, NOTE_SIZE),), colour)
+    return Cell(image, lines, (path_line(one.path, _COLUMNS),), colour)

@@ -5,20 +5,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._cells import (
-    NOTE_SIZE,
-    TITLE_SIZE,
-    Cell,
-    draw_cells,
-    draw_message,
-    in_rows,
-    text_width,
-)
-from pipeline.evaluation.plots._text import ending, wrapped
-from pipeline.evaluation.plots.sheets import Image
+from pipeline.evaluation.plots._cells import Cell, draw_message, draw_sheet, name_lines, path_line
+from pipeline.evaluation.plots.levels import Image
 
 _COLUMNS = 8
-# Tests that agree lie upon each other: each is smaller than the one before.
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,14 @@ def draw_strangest(strangest: Sequence[StrangeImage], total: int) -> Figure:
     """
     if not strangest:
         return draw_message("No new images.")
-    width = text_width(_COLUMNS)
     cells = []
     for one in strangest:
-        lines = [*wrapped(one.given, width, TITLE_SIZE)]
+        lines = name_lines(one.given, _COLUMNS)
         if one.predicted != one.given:
-            lines += wrapped(one.predicted, width, TITLE_SIZE, before="→ ")
-        beneath = (f"{one.strangeness:+.2f}", ending(one.path, width, NOTE_SIZE))
+            lines += name_lines(one.predicted, _COLUMNS, before="→ ")
+        beneath = (f"{one.strangeness:+.2f}", path_line(one.path, _COLUMNS))
         cells.append(Cell(one.image, lines, beneath))
     heading = (
         f"{len(strangest)} of {total} new images, the least like the reference first: label → said"
     )
-    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+    return draw_sheet(cells, _COLUMNS, heading)

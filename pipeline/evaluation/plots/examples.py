@@ -1,11 +1,8 @@
 """What a training saw, image by image."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
-
-Image = npt.NDArray[Any]
+from pipeline.evaluation.plots.levels import Image
 
 
 @dataclass(frozen=True)

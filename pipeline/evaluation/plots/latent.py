@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._cells import (
-    NOTE_SIZE,
-    TITLE_SIZE,
     Cell,
     draw_cells,
     draw_message,
+    draw_sheet,
     in_rows,
-    text_width,
+    name_lines,
+    path_line,
 )
 from pipeline.evaluation.plots._style import BLUE, ORANGE
-from pipeline.evaluation.plots._text import ending, wrapped
+from pipeline.evaluation.plots.levels import Image
 
 _PAIR_COLUMNS = 8  # three pairs, with an empty place between two of them
 PAIRS_IN_A_ROW = 3
@@ -36,7 +34,7 @@ class Shown:
         marked: whether it gets a frame.
     """
 
-    image: npt.NDArray[Any]
+    image: Image
     label: str
     path: str
     note: str = ""
@@ -71,7 +69,7 @@ def draw_outliers(shown: Sequence[Shown], heading: str) -> Figure:
     if not shown:
         return draw_message("No class has enough images to tell which are far from it.")
     cells = [_cell(one, _COLUMNS) for one in shown]
-    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+    return draw_sheet(cells, _COLUMNS, heading)
 
 
 def draw_similar(answers: Sequence[tuple[Shown, Sequence[Shown]]], heading: str) -> Figure:
@@ -86,7 +84,6 @@ def draw_similar(answers: Sequence[tuple[Shown, Sequence[Shown]]], heading: str)
 
 
 def _cell(one: Shown, columns: int, frame: str | None = None) -> Cell:
-    width = text_width(columns)
-    above = wrapped(one.label, width, TITLE_SIZE) if one.label else ()
-    beneath = [*([one.note] if one.note else []), ending(one.path, width, NOTE_SIZE)]
+    above = name_lines(one.label, columns) if one.label else ()
+    beneath = [*([one.note] if one.note else []), path_line(one.path, columns)]
     return Cell(one.image, above, beneath, frame or (ORANGE if one.marked else None))

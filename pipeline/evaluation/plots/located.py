@@ -2,27 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._cells import (
-    NOTE_SIZE,
-    TITLE_SIZE,
-    Cell,
-    draw_cells,
-    draw_message,
-    in_rows,
-    text_width,
-)
-from pipeline.evaluation.plots._text import ending, wrapped
-from pipeline.evaluation.plots.levels import eight_bits
+from pipeline.evaluation.plots._cells import Cell, draw_message, draw_sheet, name_lines, path_line
+from pipeline.evaluation.plots.levels import Image, eight_bits
 from pipeline.evaluation.plots.sheets import Mistake
 
-Image = npt.NDArray[Any]
 Map = npt.NDArray[np.float32]
 # Left edge, upper edge, width, height, in px of the image.
 Box = Sequence[float]
@@ -80,16 +69,15 @@ def draw_located(images: Sequence[LocatedImage], heading: str, columns: int = _C
     if not images:
         return draw_message("No image was located.")
     columns = max(min(columns, len(images)), 2)
-    width = text_width(columns)
     cells = [
         Cell(
             overlaid(one.image, one.heights, one.found, one.given),
-            wrapped(one.said, width, TITLE_SIZE),
-            (ending(one.note, width, NOTE_SIZE),),
+            name_lines(one.said, columns),
+            (path_line(one.note, columns),),
         )
         for one in images
     ]
-    return draw_cells(in_rows(cells, columns), columns, heading)
+    return draw_sheet(cells, columns, heading)
 
 
 def draw_located_mistakes(mistakes: Sequence[LocatedMistake], total: int) -> Figure:
@@ -101,15 +89,12 @@ def draw_located_mistakes(mistakes: Sequence[LocatedMistake], total: int) -> Fig
     """
     if not mistakes:
         return draw_message("No mistakes on the test set.")
-    width = text_width(_COLUMNS)
     cells = []
     for shown in mistakes:
         one = shown.mistake
-        said = wrapped(
-            one.predicted, width, TITLE_SIZE, before="said ", after=f", {one.probability:.0%}"
-        )
-        true = wrapped(one.true, width, TITLE_SIZE, before="true ")
-        note = (ending(one.path, width, NOTE_SIZE),)
+        said = name_lines(one.predicted, _COLUMNS, before="said ", after=f", {one.probability:.0%}")
+        true = name_lines(one.true, _COLUMNS, before="true ")
+        note = (path_line(one.path, _COLUMNS),)
         cells += [
             Cell(_enlarged(_as_colours(one.image)), ("image",), note),
             Cell(overlaid(one.image, shown.of_predicted), said),
@@ -119,7 +104,7 @@ def draw_located_mistakes(mistakes: Sequence[LocatedMistake], total: int) -> Fig
         f"{len(mistakes)} of {total} mistakes, the most confident first: what speaks for the class"
         " said, and for the true one"
     )
-    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+    return draw_sheet(cells, _COLUMNS, heading)
 
 
 def overlaid(

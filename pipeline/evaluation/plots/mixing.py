@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots._cells import NOTE_SIZE, TITLE_SIZE, Cell, draw_cells, text_width
-from pipeline.evaluation.plots._text import wrapped
+from pipeline.evaluation.plots._cells import NOTE_SIZE, Cell, draw_cells, name_lines
 from pipeline.evaluation.plots.examples import TrainingExample
 
 _COLUMNS = 6
@@ -21,10 +20,9 @@ def draw_examples(examples: Sequence[TrainingExample]) -> Figure:
     Args:
         examples: at least one, at most 6.
     """
-    width = text_width(_COLUMNS)
-    partners = [_partner(one, width) for one in examples]
+    partners = [_partner(one) for one in examples]
     sheet: dict[str, list[Cell | None]] = {
-        "image": [Cell(one.image, wrapped(one.label, width, TITLE_SIZE)) for one in examples]
+        "image": [Cell(one.image, name_lines(one.label, _COLUMNS)) for one in examples]
     }
     if any(partners):  # else what was augmented is what was trained on
         sheet["augmented"] = [
@@ -32,27 +30,27 @@ def draw_examples(examples: Sequence[TrainingExample]) -> Figure:
         ]
         sheet["mixed with"] = partners
     sheet["trained on, with this label"] = [
-        Cell(one.trained_on, beneath=_label(one, width)) for one in examples
+        Cell(one.trained_on, beneath=_label(one)) for one in examples
     ]
     rows = {name: row for name, row in sheet.items() if any(row)}
     return draw_cells(list(rows.values()), _COLUMNS, names=list(rows))
 
 
-def _partner(one: TrainingExample, width: float) -> Cell | None:
+def _partner(one: TrainingExample) -> Cell | None:
     if one.partner is None:
         return None
     share = f"{one.partner.how}, {1 - one.partner.weight:.0%} of this"
-    return Cell(one.partner.image, wrapped(one.partner.label, width, TITLE_SIZE), (share,))
+    return Cell(one.partner.image, name_lines(one.partner.label, _COLUMNS), (share,))
 
 
-def _label(one: TrainingExample, width: float) -> list[str]:
+def _label(one: TrainingExample) -> list[str]:
     """Write the largest shares of the soft label, and what is left for the others."""
     lines = []
     for name, share in one.target[:_SHARES_NAMED]:
         if share < _LEAST_SHARE:
             continue
         figure = f": {share:.2f}"
-        lines += wrapped(name, width, NOTE_SIZE, after=figure)
+        lines += name_lines(name, _COLUMNS, after=figure, size=NOTE_SIZE)
     if rest := one.target[_SHARES_NAMED:]:
         lines.append(f"others: {sum(share for _, share in rest):.2f}")
     return lines

@@ -1,7 +1,6 @@
 """A network as pictures: the filters of its first layer, and the maps of one image."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH, show_image
 from pipeline.evaluation.plots._text import ending
+from pipeline.evaluation.plots.levels import Image
 
 Maps = npt.NDArray[np.float32]
 
@@ -61,7 +61,7 @@ def draw_filters(name: str, filters: Maps) -> Figure:
 
 
 def draw_activations(
-    image: npt.NDArray[Any], label: str, path: str, layers: Sequence[tuple[str, Maps, int]]
+    image: Image, label: str, path: str, layers: Sequence[tuple[str, Maps, int]]
 ) -> Figure:
     """Draw an image, and beneath it the maps that layers make of it, from input to output.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +9,15 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluation.metrics.predictions import Predictions
 from pipeline.evaluation.plots._cells import (
-    NOTE_SIZE,
-    TITLE_SIZE,
     Cell,
     draw_cells,
     draw_message,
-    in_rows,
-    text_width,
+    draw_sheet,
+    name_lines,
+    path_line,
 )
 from pipeline.evaluation.plots._style import GREEN, ORANGE
-from pipeline.evaluation.plots._text import ending, wrapped
-
-# height x width x channels, uint8 or uint16.
-Image = npt.NDArray[Any]
+from pipeline.evaluation.plots.levels import Image
 
 _COLUMNS = 6
 _SMALL_COLUMNS = 8  # of which queries and neighbours leave some free
@@ -78,16 +73,15 @@ def draw_suspects(suspects: Sequence[Mistake], total: int) -> Figure:
 
 
 def _draw(mistakes: Sequence[Mistake], link: str, heading: str) -> Figure:
-    width = text_width(_COLUMNS)
     cells = []
     for one in mistakes:
         sure = f", {one.probability:.0%}"
         lines = (
-            *wrapped(one.true, width, TITLE_SIZE),
-            *wrapped(one.predicted, width, TITLE_SIZE, before=link, after=sure),
+            *name_lines(one.true, _COLUMNS),
+            *name_lines(one.predicted, _COLUMNS, before=link, after=sure),
         )
-        cells.append(Cell(one.image, lines, (ending(one.path, width, NOTE_SIZE),)))
-    return draw_cells(in_rows(cells, _COLUMNS), _COLUMNS, heading)
+        cells.append(Cell(one.image, lines, (path_line(one.path, _COLUMNS),)))
+    return draw_sheet(cells, _COLUMNS, heading)
 
 
 def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Figure:
@@ -95,16 +89,15 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
     if not rows:
         return draw_message("No queries.")
     columns = max(_SMALL_COLUMNS, 1 + max(len(found) for _, found in rows))
-    width = text_width(columns)
     sheet = []
     for query, found in rows:
-        row = [Cell(query.image, wrapped(query.label, width, TITLE_SIZE), ("query",))]
+        row = [Cell(query.image, name_lines(query.label, columns), ("query",))]
         for neighbour in found:
             right = neighbour.label == query.label
             row.append(
                 Cell(
                     neighbour.image,
-                    wrapped(neighbour.label, width, TITLE_SIZE),
+                    name_lines(neighbour.label, columns),
                     # The mark says it without colours.
                     (f"{'✓' if right else '✗'} {neighbour.similarity:.2f}",),
                     GREEN if right else ORANGE,
