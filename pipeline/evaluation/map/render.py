@@ -10,14 +10,14 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from pipeline.evaluation.map.thumbnails import Thumbnails
 from pipeline.evaluation.plots import symbol
-from pipeline.evaluation.theme import theme_css
+from pipeline.evaluation.theme import templates_of
 
 # Of the whole file, which stays below 10 MB.
 BUDGET_BYTES = 9_700_000
+_PACKAGE = "pipeline.evaluation.map"
 _SCRIPTS = ("unpack.js", "draw.js", "page.js", "controls.js")
 _NO_ANSWER = 65535
 
@@ -69,21 +69,21 @@ def render_map(points: MapPoints, thumbnails: Thumbnails, title: str, notes: Seq
     }
     script = "\n".join(["(async () => {", '"use strict";', *map(_text, _SCRIPTS), "})();"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
-        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     texts, numbers = _packed(points)
-    return environment.get_template("map.html").render(
-        title=title,
-        notes=notes,
-        theme=theme_css(),
-        script=script,
-        digest=digest,
-        texts=texts,
-        numbers=numbers,
-        thumbnails=_base64_gzip(thumbnails.numbers.astype("<i4").tobytes()),
-        sheet=json.dumps(sheet),
-        sheets=[base64.b64encode(one).decode() for one in thumbnails.sheets],
+    return (
+        templates_of(_PACKAGE)
+        .get_template("map.html")
+        .render(
+            title=title,
+            notes=notes,
+            script=script,
+            digest=digest,
+            texts=texts,
+            numbers=numbers,
+            thumbnails=_base64_gzip(thumbnails.numbers.astype("<i4").tobytes()),
+            sheet=json.dumps(sheet),
+            sheets=[base64.b64encode(one).decode() for one in thumbnails.sheets],
+        )
     )
 
 
@@ -113,4 +113,4 @@ def _base64_gzip(content: bytes) -> str:
 
 
 def _text(name: str) -> str:
-    return resources.files("pipeline.evaluation.map").joinpath(name).read_text(encoding="utf-8")
+    return resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 
 from pipeline.evaluation.judging.looks import describe_looks
 from pipeline.evaluation.page import changes, words
@@ -34,7 +33,7 @@ from pipeline.evaluation.reports.schema import (
 )
 from pipeline.evaluation.reports.words import number
 from pipeline.evaluation.retraining.history import TITLES, Rows
-from pipeline.evaluation.theme import theme_css
+from pipeline.evaluation.theme import templates_of
 
 _ROWS_SHOWN = 100
 # What a reader sees without asking for more.
@@ -89,7 +88,6 @@ def render(page: Page) -> str:
         _environment()
         .get_template("index.html")
         .render(
-            theme=theme_css(),
             page=page,
             verdict=verdict(page.register),
             models=models,
@@ -116,14 +114,7 @@ def render(page: Page) -> str:
 
 
 def _environment() -> Environment:
-    folder = resources.files("pipeline.evaluation.page")
-    environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("pipeline.evaluation.page")
     environment.filters.update(
         amount=of_cost,
         cells=cells,
