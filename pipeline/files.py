@@ -2,13 +2,15 @@
 
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline.errors import PipelineError
@@ -116,6 +118,12 @@ def located(path: str | Path) -> Path:
     # A link may be one that only leads DVC to it: beside it lies nothing.
     here = whole.is_absolute() or (whole.exists() and not whole.is_symlink())
     return whole if here else repository() / whole
+
+
+def modules_digest(modules: Sequence[ModuleType]) -> str:
+    """Hash the code of some modules: sha256, hex."""
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    return hashlib.sha256(code).hexdigest()
 
 
 def as_text(path: Path | str) -> str:

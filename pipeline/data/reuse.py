@@ -6,7 +6,6 @@ is known again by its id, which names all that its pixels depend on but for the 
 the rest stand in a key. Where no link can be made nothing is kept, and the next run makes all.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ import pyarrow as pa
 
 from pipeline.data.shards.shards import ImageSet, Pixels, SetInfo
 from pipeline.errors import PipelineError
-from pipeline.files import fresh_folder
+from pipeline.files import fresh_folder, modules_digest
 
 _SHARDS = "*.arrow"
 _NOTE = "kept.json"
@@ -37,11 +36,8 @@ def reuse_key(info: SetInfo, modules: Sequence[ModuleType], libraries: Sequence[
         modules: whose code makes the pixels.
         libraries: names of the installed packages that do.
     """
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(Path(str(module.__file__)).read_bytes())
     versions = {name: version(name) for name in libraries}
-    told = [digest.hexdigest(), versions, asdict(info.preprocessing), info.dtype]
+    told = [modules_digest(modules), versions, asdict(info.preprocessing), info.dtype]
     return json.dumps(told, sort_keys=True)
 
 

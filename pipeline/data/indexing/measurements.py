@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.data.indexing import near_duplicates, verify
 from pipeline.data.indexing.near_duplicates import HASH_BYTES, THUMBNAIL_SHAPE
 from pipeline.data.indexing.verify import Limits, Measurement, measure
 from pipeline.data.sources.source import ImageSource, Place, read_ahead
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, modules_digest
 from pipeline.parallel import map_chunks
 
 _IMAGES_PER_PIECE = 128
@@ -114,12 +115,14 @@ def _cache_key(folder: Place, limits: Limits) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def measuring() -> str:
-    """Return the versions of what decodes and hashes: of the libraries, and of our own code."""
+def measuring(*more: ModuleType) -> str:
+    """Return the versions of what decodes and hashes: of the libraries, and of our own code.
+
+    Args:
+        more: modules whose code counts too.
+    """
     libraries = f"{PIL.__version__} {cv2.__version__} {np.__version__}"
-    modules = (decode, strict, near_duplicates, verify)
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
-    return f"{libraries} {hashlib.sha256(code).hexdigest()}"
+    return f"{libraries} {modules_digest((decode, strict, near_duplicates, verify, *more))}"
 
 
 def _read_cache(file: Path) -> pa.Table:
