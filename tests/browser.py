@@ -4,7 +4,6 @@ Needs no driver and no further package: messages are JSON, each ended by a zero 
 the browser's file descriptor 3 and read from its 4 (Chromium's --remote-debugging-pipe).
 """
 
-import base64
 import fcntl
 import json
 import os
@@ -56,14 +55,6 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
-
-    def shoot(self, path: Path, clip: tuple[float, float, float, float] | None = None) -> None:
-        """Write a PNG of the whole page, or of left, top, width, height of it."""
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        left, top, width, height = clip or (0, 0, size["width"], size["height"])
-        area = {"x": left, "y": top, "width": width, "height": height, "scale": 1}
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=area)
-        path.write_bytes(base64.b64decode(taken["data"]))
 
     def said(self, method: str) -> list[dict[str, Any]]:
         """Return the parameters of the events of this name since the page was opened."""

@@ -26,12 +26,12 @@ from tests.distributed.small_training import (
     make_job,
     run,
 )
+from tests.projects import SGD
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
-# Epochs of 94 steps of 2 ms. Adam, and larger ones, blow up what two workers round differently.
-SGD = {"name": "sgd", "lr": 0.0001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
+# Epochs of 94 steps of 2 ms.
 LASTING = {"epochs": 20, "global_batch_size": 8, "optimizer": SGD}
 INTERVAL_S = 0.2
 

@@ -22,12 +22,12 @@ from tests.distributed.small_training import (
     make_job,
     run,
 )
+from tests.projects import SGD
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
-# Some seconds of small steps. Adam, and larger ones, blow up what two workers round differently.
-SGD = {"name": "sgd", "lr": 0.0001, "momentum": 0.9, "weight_decay": 0.0, "layer_decay": 1.0}
+# Some seconds of small steps.
 LASTING = {"epochs": 10, "global_batch_size": 4, "optimizer": SGD}
 
 

@@ -17,10 +17,11 @@ from pipeline.data.sources import source as source_module
 from pipeline.data.sources.folder import FolderSource
 from pipeline.data.sources.manifest import ManifestSource
 from pipeline.data.sources.open import open_source
-from pipeline.data.sources.source import ImageSource, read_ahead
+from pipeline.data.sources.source import read_ahead
 from pipeline.errors import PipelineError
 from tests.images import write_folder
 from tests.projects import contents
+from tests.unit.data.sources.listings import columns_of
 
 ROOT = "memory://bucket/images"
 
@@ -38,11 +39,6 @@ def _fill(fs: fsspec.AbstractFileSystem, *paths: str) -> None:
         fs.pipe_file(f"/bucket/images/{path}", b"x" * 7)
 
 
-def _columns(source: ImageSource, *names: str) -> list[tuple[object, ...]]:
-    images = source.list_images().images
-    return list(zip(*(images[name].to_pylist() for name in names), strict=True))
-
-
 PATHS = (
     *("dog/b.png", "cat/2.png", "cat/deep/er/1.png", "cat/.hidden", ".git/x", "SOURCE.md"),
     *("notes.txt", "loose.png", "__MACOSX/cat/1.png", "cat/Thumbs.db", "cat/labels.csv"),
@@ -58,7 +54,7 @@ def test_it_is_listed_as_the_same_files_in_a_folder(bucket, tmp_path: Path) -> N
     names = ("path", "label", "split", "group", "obstacle")
     there, here = open_source(ROOT), FolderSource(tmp_path)
     assert there == FolderSource(ROOT) == open_source(f"{ROOT}/")
-    assert _columns(there, *names) == _columns(here, *names)
+    assert columns_of(there, *names) == columns_of(here, *names)
     assert there.list_images().ignored == here.list_images().ignored
     assert there.read("cat/deep/er/1.png") == b"x" * 7
 
@@ -66,7 +62,7 @@ def test_it_is_listed_as_the_same_files_in_a_folder(bucket, tmp_path: Path) -> N
 def test_given_splits_and_markers_of_folders(bucket) -> None:
     _fill(bucket, "train/a/1.png", "val/a/2.png", "test/b/3.png")
     bucket.store["/bucket/images/train/"] = bucket.store["/bucket/images/train/a/1.png"]
-    assert _columns(open_source(ROOT), "path", "label", "split") == [
+    assert columns_of(open_source(ROOT), "path", "label", "split") == [
         ("test/b/3.png", "b", "test"),
         ("train/a/1.png", "a", "train"),
         ("val/a/2.png", "a", "val"),
@@ -83,7 +79,7 @@ def test_a_key_with_two_slashes(bucket) -> None:
 
 def test_a_key_that_is_read_as_a_version(bucket) -> None:
     _fill(bucket, "a/1.png", "b/2.png", "b/3.png?versionId=null")
-    assert _columns(open_source(ROOT), "path", "obstacle")[2] == (
+    assert columns_of(open_source(ROOT), "path", "obstacle")[2] == (
         "b/3.png?versionId=null",
         "its name holds ?versionId=, which s3fs takes for a version; rename it",
     )
@@ -92,10 +88,10 @@ def test_a_key_that_is_read_as_a_version(bucket) -> None:
 def test_the_version_changes_with_the_content(bucket) -> None:
     _fill(bucket, "cat/1.png")
     source = open_source(ROOT)
-    first = _columns(source, "version")
-    assert _columns(source, "version") == first
+    first = columns_of(source, "version")
+    assert columns_of(source, "version") == first
     bucket.pipe_file("/bucket/images/cat/1.png", b"y" * 7)
-    assert _columns(source, "version") != first
+    assert columns_of(source, "version") != first
 
 
 def test_a_manifest(bucket) -> None:
@@ -106,7 +102,7 @@ def test_a_manifest(bucket) -> None:
     source = open_source(f"{ROOT}/list.csv")
     assert source == ManifestSource(f"{ROOT}/list.csv")
     assert source.folder == ROOT
-    assert _columns(source, "path", "label", "split", "obstacle") == [
+    assert columns_of(source, "path", "label", "split", "obstacle") == [
         ("b.png", "8", None, None),
         ("c.png", "8", None, "unreadable: No such file or directory"),
         ("img/a.png", "007", "train", None),

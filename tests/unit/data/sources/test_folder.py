@@ -7,12 +7,7 @@ from pipeline.data.images.decode import UnusableImageError
 from pipeline.data.sources.folder import FolderSource
 from pipeline.data.sources.source import Listing
 from pipeline.errors import PipelineError
-
-
-def _touch(root: Path, *paths: str) -> None:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(b"x" * 7)
+from tests.unit.data.sources.listings import columns_of, touch
 
 
 def _scan(root: Path) -> Listing:
@@ -20,13 +15,12 @@ def _scan(root: Path) -> Listing:
 
 
 def _columns(root: Path, *names: str) -> list[tuple[object, ...]]:
-    images = _scan(root).images
-    return list(zip(*(images[name].to_pylist() for name in names), strict=True))
+    return columns_of(FolderSource(root), *names)
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
-    _touch(tmp_path, "dog/b.png", "cat/2.png", "cat/deep/er/1.png", "cat/.hidden", ".git/x")
-    _touch(tmp_path, "SOURCE.md", "notes.txt", "loose.png")
+    touch(tmp_path, "dog/b.png", "cat/2.png", "cat/deep/er/1.png", "cat/.hidden", ".git/x")
+    touch(tmp_path, "SOURCE.md", "notes.txt", "loose.png")
     found = _scan(tmp_path)
     assert found.ignored == ("loose.png",)
     assert _columns(tmp_path, "path", "label", "split", "group", "obstacle") == [
@@ -40,10 +34,10 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
 def test_what_systems_and_people_leave_beside_images_is_no_class_and_no_image(
     tmp_path: Path,
 ) -> None:
-    _touch(tmp_path, "cat/1.png", "dog/1.PNG", "cat/Thumbs.db", "cat/.DS_Store", "dog/desktop.ini")
-    _touch(tmp_path, "__MACOSX/cat/._1.png", "__MACOSX/cat/1.png", "cat/@eaDir/1.png")
-    _touch(tmp_path, "cat/labels.csv", "cat/deep/README", "dog/notes.JSON", "labels/all.txt")
-    _touch(tmp_path, "annotations/1.xml", "annotations/deep/2.xml", "labels.csv", "README.md")
+    touch(tmp_path, "cat/1.png", "dog/1.PNG", "cat/Thumbs.db", "cat/.DS_Store", "dog/desktop.ini")
+    touch(tmp_path, "__MACOSX/cat/._1.png", "__MACOSX/cat/1.png", "cat/@eaDir/1.png")
+    touch(tmp_path, "cat/labels.csv", "cat/deep/README", "dog/notes.JSON", "labels/all.txt")
+    touch(tmp_path, "annotations/1.xml", "annotations/deep/2.xml", "labels.csv", "README.md")
     assert _columns(tmp_path, "path", "label") == [("cat/1.png", "cat"), ("dog/1.PNG", "dog")]
     assert _scan(tmp_path).ignored == (
         *("labels.csv", "annotations/1.xml", "annotations/deep/2.xml", "labels/all.txt"),
@@ -52,8 +46,8 @@ def test_what_systems_and_people_leave_beside_images_is_no_class_and_no_image(
 
 
 def test_notes_beside_given_splits_are_no_classes(tmp_path: Path) -> None:
-    _touch(tmp_path, "train/a/1.png", "train/b/1.png", "train/labels/a.txt", "test/a/2.png")
-    _touch(tmp_path, "labels/train.json", "__MACOSX/train/a/1.png")
+    touch(tmp_path, "train/a/1.png", "train/b/1.png", "train/labels/a.txt", "test/a/2.png")
+    touch(tmp_path, "labels/train.json", "__MACOSX/train/a/1.png")
     assert [row[0] for row in _columns(tmp_path, "path")] == [
         *("test/a/2.png", "train/a/1.png", "train/b/1.png"),
     ]
@@ -61,7 +55,7 @@ def test_notes_beside_given_splits_are_no_classes(tmp_path: Path) -> None:
 
 
 def test_the_version_changes_with_size_and_time(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.png")
+    touch(tmp_path, "cat/1.png")
     versions = [_columns(tmp_path, "version")]
     status = (tmp_path / "cat/1.png").stat()
     (tmp_path / "cat/1.png").write_bytes(b"x" * 8)
@@ -75,7 +69,7 @@ def test_the_version_changes_with_size_and_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_given_splits_are_folders_of_class_folders(tmp_path: Path, val: str) -> None:
-    _touch(tmp_path, "train/a/1.png", f"{val}/b/2.png", "test/a/3.png", "test/loose.png")
+    touch(tmp_path, "train/a/1.png", f"{val}/b/2.png", "test/a/3.png", "test/loose.png")
     assert sorted(_columns(tmp_path, "label", "split")) == [
         ("a", "test"),
         ("a", "train"),
@@ -85,13 +79,13 @@ def test_given_splits_are_folders_of_class_folders(tmp_path: Path, val: str) -> 
 
 
 def test_a_class_called_like_a_split_is_ambiguous(tmp_path: Path) -> None:
-    _touch(tmp_path, "test/1.png", "cat/1.png")
+    touch(tmp_path, "test/1.png", "cat/1.png")
     with pytest.raises(PipelineError, match=r"mixes folders of given splits \(test\) with others"):
         _scan(tmp_path)
 
 
 def test_images_directly_in_folders_called_like_splits(tmp_path: Path) -> None:
-    _touch(tmp_path, "train/1.png", "test/1.png")
+    touch(tmp_path, "train/1.png", "test/1.png")
     message = r"found no class folders in test, train, whose names mean given splits; make one"
     with pytest.raises(PipelineError, match=message):
         _scan(tmp_path)
@@ -102,21 +96,21 @@ def test_there_is_nothing(tmp_path: Path) -> None:
         _scan(tmp_path / "absent")
     with pytest.raises(PipelineError, match="has no class folders; expected one folder per class"):
         _scan(tmp_path)
-    _touch(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     with pytest.raises(PipelineError, match=r"has no class folders, but files: 1\.png; expected"):
         _scan(tmp_path)
 
 
 def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.png", "dog/.keep")
+    touch(tmp_path, "cat/1.png", "dog/.keep")
     with pytest.raises(PipelineError, match=r"no files in the class folders dog; add images"):
         _scan(tmp_path)
 
 
 def test_links_are_followed_to_anywhere(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    _touch(tmp_path, "outside.png", "elsewhere/1.png", "elsewhere/deep/2.png")
-    _touch(root, "cat/1.png", "dog/1.png")
+    touch(tmp_path, "outside.png", "elsewhere/1.png", "elsewhere/deep/2.png")
+    touch(root, "cat/1.png", "dog/1.png")
     (root / "cat/in.png").symlink_to(root / "dog/1.png")
     (root / "cat/out.png").symlink_to("../../outside.png")
     (root / "dog/folder").symlink_to(tmp_path / "elsewhere")
@@ -143,7 +137,7 @@ def test_links_are_followed_to_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_tree_of_links_keeps_its_splits(tmp_path: Path) -> None:
-    _touch(tmp_path / "store", "1.png", "2.png", "3.png")
+    touch(tmp_path / "store", "1.png", "2.png", "3.png")
     for path, target in (("train/a/x.png", "1"), ("train/b/y.png", "2"), ("test/a/z.png", "3")):
         (tmp_path / "root" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / path).symlink_to(tmp_path / f"store/{target}.png")
@@ -156,7 +150,7 @@ def test_a_tree_of_links_keeps_its_splits(tmp_path: Path) -> None:
 
 def test_links_that_lead_nowhere_or_in_a_circle_are_listed(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    _touch(root, "cat/1.png", "dog/deep/1.png")
+    touch(root, "cat/1.png", "dog/deep/1.png")
     (root / "cat/gone.png").symlink_to("nowhere.png")
     (root / "cat/itself.png").symlink_to("itself.png")
     (root / "cat/there").symlink_to("back")
@@ -190,19 +184,19 @@ def test_links_that_lead_nowhere_or_in_a_circle_are_listed(tmp_path: Path) -> No
 
 
 def test_a_link_to_the_whole_data_folder_is_fine(tmp_path: Path) -> None:
-    _touch(tmp_path / "real", "cat/1.png")
+    touch(tmp_path / "real", "cat/1.png")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert _columns(tmp_path / "link", "path", "obstacle") == [("cat/1.png", None)]
 
 
 def test_what_would_hang_is_not_opened(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.png")
+    touch(tmp_path, "cat/1.png")
     os.mkfifo(tmp_path / "cat/pipe.png")
     assert _columns(tmp_path, "path", "obstacle")[1] == ("cat/pipe.png", "not a regular file")
 
 
 def test_a_name_that_is_no_text_is_spelt_out(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.png")
+    touch(tmp_path, "cat/1.png")
     (tmp_path / "cat" / os.fsdecode(b"\xff.png")).touch()
     assert _columns(tmp_path, "path", "obstacle")[1] == (
         "cat/\\xff.png",
@@ -211,7 +205,7 @@ def test_a_name_that_is_no_text_is_spelt_out(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _touch(tmp_path, "cat/1.png")
+    touch(tmp_path, "cat/1.png")
 
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -229,7 +223,7 @@ def test_links_to_class_folders_that_are_all_broken(tmp_path: Path) -> None:
 
 
 def test_reading_what_is_gone_or_too_large(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.png")
+    touch(tmp_path, "cat/1.png")
     with pytest.raises(UnusableImageError, match=r"^unreadable: No such file or directory$"):
         FolderSource(tmp_path).read("cat/2.png")
     with (tmp_path / "cat/1.png").open("wb") as file:

@@ -7,12 +7,7 @@ import pytest
 from pipeline.data.sources.manifest import ManifestSource
 from pipeline.data.sources.source import IMAGES, Listing
 from pipeline.errors import PipelineError
-
-
-def _touch(root: Path, *paths: str) -> None:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(b"x" * 7)
+from tests.unit.data.sources.listings import columns_of, touch
 
 
 def _scan(root: Path) -> Listing:
@@ -20,8 +15,7 @@ def _scan(root: Path) -> Listing:
 
 
 def _columns(root: Path, *names: str) -> list[tuple[object, ...]]:
-    images = _scan(root).images
-    return list(zip(*(images[name].to_pylist() for name in names), strict=True))
+    return columns_of(ManifestSource(root), *names)
 
 
 def test_a_csv_with_columns_without_a_name_is_read(tmp_path: Path) -> None:
@@ -33,7 +27,7 @@ CSV = "path,label,split,group,extra\nimg/a.png,007,train,g1,x\n./img/b.png,8,,,\
 
 
 def test_a_csv_manifest_keeps_labels_as_text(tmp_path: Path) -> None:
-    _touch(tmp_path, "img/a.png", "img/b.png")
+    touch(tmp_path, "img/a.png", "img/b.png")
     (tmp_path / "list.csv").write_text(CSV)
     assert ManifestSource(tmp_path / "list.csv").folder == tmp_path
     assert _columns(tmp_path / "list.csv", "path", "label", "split", "group", "obstacle") == [
@@ -44,7 +38,7 @@ def test_a_csv_manifest_keeps_labels_as_text(tmp_path: Path) -> None:
 
 
 def test_a_parquet_manifest_may_hold_numbers(tmp_path: Path) -> None:
-    _touch(tmp_path, "a.png")
+    touch(tmp_path, "a.png")
     pq.write_table(pa.table({"path": ["a.png"], "label": [3]}), tmp_path / "list.parquet")
     assert _columns(tmp_path / "list.parquet", "path", "label") == [("a.png", "3")]
 
@@ -57,7 +51,7 @@ def test_a_manifest_stays_in_its_folder(tmp_path: Path, path: str) -> None:
 
 
 def test_paths_may_lead_through_links(tmp_path: Path) -> None:
-    _touch(tmp_path, "outside/a.png", "b.png", "in/list.csv")
+    touch(tmp_path, "outside/a.png", "b.png", "in/list.csv")
     (tmp_path / "in/door").symlink_to(tmp_path / "outside")
     (tmp_path / "in/b.png").symlink_to("../b.png")
     (tmp_path / "in/gone.png").symlink_to("nowhere.png")

@@ -16,6 +16,7 @@ from pipeline.data.sources.open import open_source
 from pipeline.data.sources.parquet import ParquetSource
 from pipeline.errors import PipelineError
 from tests.hub import IMAGE, write_hub_file
+from tests.unit.data.sources.listings import columns_of
 
 CLASSES = ("cat", "dog")
 _SIZE = "pipeline.data.sources._image_column._BYTES_PER_BATCH"
@@ -27,8 +28,7 @@ def _contents(count: int, seed: int = 0) -> list[bytes]:
 
 
 def _columns(root: Path, *names: str) -> list[tuple[object, ...]]:
-    images = ParquetSource(root).list_images().images
-    return list(zip(*(images[name].to_pylist() for name in names), strict=True))
+    return columns_of(ParquetSource(root), *names)
 
 
 def _write(file: Path, columns: dict[str, object], metadata: dict[str, str] | None = None) -> Path:
