@@ -56,7 +56,11 @@ def make_project(folder, epochs):
     shutil.copytree(ROOT / "infra" / "lock", folder / "infra" / "lock")
     shutil.copytree(ROOT / "models" / "compute", folder / "models" / "compute")
     change(folder, "train", optimizer=SGD, epochs=epochs, global_batch_size=16, mixup_alpha=0.3)
-    change(folder, "train", early_stopping={"metric": "loss", "patience": 999, "min_delta": 0.0})
+    change(
+        folder,
+        "train",
+        early_stopping={"metric": "loss", "patience": 999, "min_delta": 0.0, "keep": "best"},
+    )
     change(folder, "train", precision="fp32")
     change(folder, "resources", checkpoint_interval_s=0.5, threads=1)
     for stage in ("sample", "index", "split", "pack"):

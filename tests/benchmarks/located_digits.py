@@ -156,7 +156,7 @@ def write_project(folder, epochs):
     recipe = {
         "global_batch_size": 64,
         "precision": "fp32",
-        "early_stopping": {"metric": "accuracy", "patience": 999, "min_delta": 0.0},
+        "early_stopping": {"metric": "accuracy", "patience": 999, "min_delta": 0.0, "keep": "best"},
     }
     adamw = {"name": "adamw", "momentum": 0.9, "weight_decay": 0.01, "layer_decay": 1.0}
     change(folder, "data", root="images/list.csv")

@@ -55,7 +55,12 @@ def make_job(params, sets, **changes):
         "mixup_alpha": 0.3,
         "precision": "fp32",
     } | changes
-    values["early_stopping"] = {"metric": "loss", "patience": 1000, "min_delta": 0.0}
+    values["early_stopping"] = {
+        "metric": "loss",
+        "patience": 1000,
+        "min_delta": 0.0,
+        "keep": "best",
+    }
     recipe = type(params.train).model_validate(values, strict=False)
     return job_on(sets, recipe)
 

@@ -183,13 +183,14 @@ class EarlyStopping(Section):
     """Which epoch's weights are kept, and when to stop waiting for a better one.
 
     The best epoch is the one with the best `metric` on the validation split, of equals the one
-    with the lower loss; training stops
-    after `patience` epochs that do not better it by `min_delta`.
+    with the lower loss; training stops after `patience` epochs that do not better it by
+    `min_delta`. Kept is the best epoch, or the last one that was trained.
     """
 
     metric: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"]
     patience: Count
     min_delta: NonNegative
+    keep: Literal["best", "last"]
 
 
 class Training(Section):

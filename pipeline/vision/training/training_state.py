@@ -36,7 +36,8 @@ class TrainingState:
         epochs_done: whole epochs.
         steps_done: global batches of the running epoch.
         seconds: that its training took so far.
-        best_epoch: the epoch (from 1) whose weights are kept, 0 before the first.
+        best_epoch: the epoch (from 1) whose weights are kept, 0 before the first. The last one,
+            if that is to be kept.
         best_score: its metric; a loss counts negative, so that more is always better.
         best_loss: its validation loss, which decides between equal scores.
         score_to_beat: the score at the last gain of more than `min_delta`, by which the next is
@@ -66,11 +67,11 @@ class TrainingState:
         self.epochs_without_gain = 0
 
     def end_epoch(self, record: Record, stopping: EarlyStopping, settled: bool) -> bool:
-        """Record an epoch and return whether it is the best so far.
+        """Record an epoch and return whether it is to be kept: the best so far, or the last.
 
         Args:
             record: of the epoch.
-            stopping: what counts as better.
+            stopping: what counts as better, and which epoch is kept.
             settled: whether the training has taken its last form. Before (a sampler is still to
                 come, or layers to be unfrozen), patience does not run out.
         """
@@ -83,7 +84,8 @@ class TrainingState:
         if not settled:
             self.epochs_without_gain = 0
         loss = record["val_loss"]
-        if (score, -loss) <= (self.best_score, -self.best_loss):
+        better = (score, -loss) > (self.best_score, -self.best_loss)
+        if stopping.keep == "best" and not better:
             return False
         self.best_score, self.best_loss, self.best_epoch = score, loss, self.epochs_done
         return True

@@ -4,8 +4,8 @@ from pipeline.params.choices.training import EarlyStopping
 from pipeline.vision.training.training_state import TrainingState
 
 
-def stopping(metric="loss", min_delta=0.0):
-    return EarlyStopping(metric=metric, patience=3, min_delta=min_delta)
+def stopping(metric="loss", min_delta=0.0, keep="best"):
+    return EarlyStopping(metric=metric, patience=3, min_delta=min_delta, keep=keep)
 
 
 def test_many_small_gains_add_up_to_one():
@@ -45,6 +45,13 @@ def test_of_equal_epochs_the_one_with_the_lower_loss_is_kept():
     assert state.epochs_without_gain == 4  # a lower loss is no gain of the metric
     state.forget_best()
     assert state.end_epoch({"val_loss": 9.0, "val_macro_f1": 0.1}, stopping("macro_f1"), True)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for():
+    state = TrainingState()
+    for loss in [0.5, 0.3, 0.4, 0.6]:
+        assert state.end_epoch({"val_loss": loss}, stopping(keep="last"), settled=True)
+    assert (state.best_epoch, state.best_score, state.epochs_without_gain) == (4, -0.6, 2)
 
 
 def test_patience_does_not_run_out_before_the_training_has_settled():
