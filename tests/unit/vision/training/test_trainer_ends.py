@@ -84,7 +84,7 @@ def test_it_learns_and_keeps_the_best(sets, tmp_path):
 
 
 def test_patience_ends_a_training_that_gains_less_than_min_delta(sets):
-    stopping = {"metric": "loss", "patience": 2, "min_delta": 1e9}
+    stopping = {"metric": "loss", "patience": 2, "min_delta": 1e9, "keep": "best"}
     one = trainer(sets, recipe(epochs=50, early_stopping=stopping))
     while not one.done:
         one.advance(ALL_STEPS)
