@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.commands._inputs import check_output, find_files, open_model
 from pipeline.errors import PipelineError, did_you_mean, some
 from pipeline.evaluation.plots import save
@@ -61,22 +63,17 @@ def run(
             f"--threshold is {threshold:g}; expected more than 0 and at most 1, relative to the"
             " map's maximum"
         )
-    single = output.suffix.lower() == ".png"
-    if single or not output.suffix or output.is_dir():
-        check_output(output if single else output / "image.png", (".png",))
-    else:
-        raise PipelineError(f"--output {output}: expected a name that ends in .png, or a folder's")
+    single = _is_sheet(output)
     files = find_files(paths)
     bundle = open_model(model)
     label = None if asked is None else _class(bundle, asked)
     above, chosen = _chosen(bundle) if threshold is None else (threshold, True)
     found = locate_files(bundle, files, label, above, full_size=full_size)
+    if not chosen:
+        found = map(_without_whole, found)
     drawn: list[LocatedImage] = []
-    rows, usable, left_out = [], 0, 0
+    rows, usable = [], 0
     for (one,) in watched(_singly(found), len(files), "locate"):
-        if not chosen and one.location and _covers_all(one.location):
-            one = replace(one, location=replace(one.location, box=None, frame=_NOTHING))
-            left_out += 1
         if one.location is None:
             print(f"convoy: {one.problem}", file=sys.stderr)
         else:
@@ -97,7 +94,7 @@ def run(
         more = usable - len(drawn)
         heading = (
             f"What speaks for the class; boxes from {above:g} of the map's maximum"
-            + (f", {left_out} of the whole image left out" if left_out else "")
+            + ("" if chosen else ", but for those of the whole image")
             + (f"; {more} more images are not drawn" if more else "")
         )
         save(draw_located(drawn, heading, _LARGE_COLUMNS if full_size else _COLUMNS), output)
@@ -116,7 +113,7 @@ def _class(bundle: Bundle, name: str) -> int:
 
 
 def _chosen(bundle: Bundle) -> tuple[float, bool]:
-    """Return the threshold of the stage localize for this model, and whether validation chose it."""
+    """Return the stage localize's threshold for this model, and whether validation chose it."""
     path = REPORTS / "localize.json"
     if path.is_file():
         report = read_report(path, LocalizeReport)
@@ -125,9 +122,20 @@ def _chosen(bundle: Bundle) -> tuple[float, bool]:
     return DEFAULT_THRESHOLD, False
 
 
-def _covers_all(location: Location) -> bool:
-    _, _, width, height = location.frame
-    return width * height >= _WHOLE * location.heights.size
+def _is_sheet(output: Path) -> bool:
+    """Make sure that the output can be written; return whether it is one picture, or a folder."""
+    single = output.suffix == ".png"
+    if not single and output.suffix and not output.is_dir():
+        raise PipelineError(f"--output {output}: expected a name that ends in .png, or a folder's")
+    check_output(output if single else output / "image.png", (".png",))
+    return single
+
+
+def _without_whole(one: Found) -> Found:
+    """Take away a box that covers the image."""
+    if one.location is None or np.prod(one.location.frame[2:]) < _WHOLE * one.location.heights.size:
+        return one
+    return replace(one, location=replace(one.location, box=None, frame=_NOTHING))
 
 
 def _line(bundle: Bundle, one: Found, location: Location) -> str:

@@ -57,10 +57,10 @@ def build_network(name: str, args: Mapping[str, Any], shape: Shape, classes: int
                 f" memory than there is ({reason}); lower the size of the images (pack.height and"
                 " pack.width in params.yaml, --height and --width) or the number of classes"
             ) from error
-        also = ", change model.args," if name == "plain" else ""
+        also = ", or change model.args," if name == "plain" else ""
         raise PipelineError(
             f"{name} does not take images of {height} x {width} px ({reason}); raise pack.height"
-            f" and pack.width in params.yaml{also} or --height and --width where they are given"
+            f" and pack.width{also} in params.yaml; or --height and --width, if they are given"
         ) from error
     return network
 

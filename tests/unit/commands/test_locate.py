@@ -93,10 +93,18 @@ def test_the_threshold_is_that_of_the_stage_for_this_model_alone(bundle, images,
         chosen_on="validation",
         boxes=None,
     )
-    for model, box in ((bundle.digest, "x 20 y 20 w 20 h 20"), ("other", "x 0 y 0 w 80 h 80")):
-        write_report(Path("reports/localize.json"), report.model_copy(update={"model": model}))
-        assert run(["locate", "dim.png"]) == 0
-        assert box in capsys.readouterr().out
+    whole = "x 0 y 0 w 80 h 80"
+    no_box = "no box: it would be the whole image; a higher --threshold makes it smaller"
+    for changes, words, said in (
+        ({}, [], "x 20 y 20 w 20 h 20"),
+        ({"threshold": 0.3}, [], whole),  # as validation boxes would have it
+        ({"model": "other"}, [], no_box),
+        ({"threshold": 0.3, "chosen_on": "params"}, [], no_box),
+        ({"model": "other"}, ["--threshold", "0.2"], whole),
+    ):
+        write_report(Path("reports/localize.json"), report.model_copy(update=changes))
+        assert run(["locate", "dim.png", *words]) == 0
+        assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -108,6 +116,8 @@ def test_the_threshold_is_that_of_the_stage_for_this_model_alone(bundle, images,
         (["in", "--class", "lamb"], "--class lamb: the model has no such class"),
         (["in", "--threshold", "0"], "--threshold is 0; expected more than 0 and at most 1"),
         (["in", "--threshold", "nan"], "--threshold is nan; expected more than 0"),
+        (["in", "--output", "a.gif"], "a.gif: expected a name that ends in .png, or a folder's"),
+        (["in", "--output", "/proc/a.png"], "; name a file that can be written"),
         (["in", "--output", "in/text.png/x.png"], "--output in/text.png/x.png: "),
         (["in", "--output", "in/text.png/x"], "--output in/text.png/x/image.png: "),
     ],
