@@ -25,6 +25,7 @@ from pipeline.evaluation.latent.embeddings import (
 from pipeline.evaluation.latent.search import Neighbours, Vectors, unit
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.latent import NEAREST_IN_A_ROW, Shown, draw_similar
+from pipeline.evaluation.reports.words import cosine_text
 from pipeline.files import as_text
 from pipeline.parallel import usable_cores
 from pipeline.progress import command_clock
@@ -134,15 +135,15 @@ def _nearest_training(gallery: Gallery, queries: Vectors) -> Neighbours:
 def _lines(gallery: Gallery, answer: _Answer) -> list[str]:
     """Format one answer: what is said of the image, and a line for each image near it."""
     lines = [
-        f"{as_text(answer.path)}\tcosine {answer.training:.4f} to the nearest training image,"
-        f" higher than that of {100 * answer.below:.1f} % of the test images"
+        f"{as_text(answer.path)}\tcosine {cosine_text(answer.training)} to the nearest training"
+        f" image, higher than that of {100 * answer.below:.1f} % of the test images"
     ]
     for place, (row, cosine) in enumerate(zip(answer.rows, answer.cosines, strict=True), 1):
         rows = gallery.rows
         same = "\tthe same file" if rows.ids[row] == answer.content else ""
         label = rows.classes[rows.labels[row]]
         lines.append(
-            f"{place}\t{cosine:.4f}\t{label}\t{gallery.splits[row]}\t{rows.paths[row]}{same}"
+            f"{place}\t{cosine_text(cosine)}\t{label}\t{gallery.splits[row]}\t{rows.paths[row]}{same}"
         )
     return lines
 
@@ -177,7 +178,9 @@ def _draw(
     near_drawn = NEAREST_IN_A_ROW * rows_of_each
     for answer in answers[: _ROWS_DRAWN // rows_of_each]:
         image: npt.NDArray[np.generic] = preprocess_file(answer.path, bundle.preprocessing)
-        query = Shown(image, "", as_text(answer.path), f"training: {answer.training:.3f}")
+        query = Shown(
+            image, "", as_text(answer.path), f"nearest in training {cosine_text(answer.training)}"
+        )
         near = gather(sets, gallery, np.array(answer.rows[:near_drawn]))
         drawn.append(
             (
@@ -187,7 +190,7 @@ def _draw(
                         one,
                         gallery.rows.classes[gallery.rows.labels[row]],
                         gallery.rows.paths[row],
-                        f"{gallery.splits[row]}, cosine {cosine:.3f}",
+                        f"{gallery.splits[row]}, cosine {cosine_text(cosine)}",
                     )
                     for one, row, cosine in zip(near, answer.rows, answer.cosines, strict=False)
                 ],

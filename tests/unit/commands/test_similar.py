@@ -106,8 +106,8 @@ def test_lines_and_files_that_cannot_be_used(inside, capsys, tmp_path):
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert len(lines) == 6  # each file once
-    assert lines[0].startswith("in/known.png\tcosine 1.0000 to the nearest training image, higher")
-    assert lines[1].split("\t")[:4] == ["1", "1.0000", "lying", "train"]
+    assert lines[0].startswith("in/known.png\tcosine 1.000 to the nearest training image, higher")
+    assert lines[1].split("\t")[:4] == ["1", "1.000", "lying", "train"]
     assert lines[1].split("\t")[4] == "lying/7.png"
     assert "convoy: in/text.png: not an image: no known format" in err.splitlines()
     assert sheet.stat().st_size > 1000
