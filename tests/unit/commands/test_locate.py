@@ -75,6 +75,12 @@ def test_json_and_a_folder_of_pictures(bundle, images, capsys, options):
     ]
 
 
+def test_a_problem_is_one_line_whatever_the_name(bundle, images, capsys):
+    Path("in/text.png").rename("in/two\nlines.png")
+    assert run(["locate", "in"]) == 0
+    assert "convoy: in/two lines.png: not an image: no known format" in capsys.readouterr().err
+
+
 def test_a_class_that_nothing_speaks_for_has_no_box(bundle, images, capsys):
     assert run(["locate", "in/a.png", "--class", "night"]) == 0
     assert "no box: nothing speaks for the class" in capsys.readouterr().out
