@@ -63,7 +63,7 @@ def check_output(output: Path, suffixes: Sequence[str]) -> None:
     except (FileExistsError, NotADirectoryError):
         reason = f"{output.parent} is not a folder"
     except OSError as error:
-        reason = f"{output.parent}: {error.strerror}"
+        reason = error.strerror
     if reason:
         raise PipelineError(f"--output {output}: {reason}; name a file that can be written")
 
