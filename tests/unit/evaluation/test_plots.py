@@ -205,7 +205,7 @@ def test_neighbours_are_marked_right_or_wrong(tmp_path):
     figure = draw_neighbours([(Neighbour(image, "ant", None), near)])
     found = texts(figure)
     assert found.count("ant") == 2
-    assert {"query", "✓ 0.90", "bee", "✗ 0.80"} <= set(found)
+    assert {"query", "✓ 0.900", "bee", "✗ 0.800"} <= set(found)
     save(figure, tmp_path / "a.png")
 
 
