@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from pipeline.errors import PipelineError
 from pipeline.files import as_text
@@ -55,8 +56,10 @@ def check_output(output: Path, suffixes: Sequence[str]) -> None:
         if output.is_dir():
             reason = "is a folder"
         output.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(output.parent, os.W_OK):
-            reason = f"{output.parent} is not writable"
+        # Rights alone do not tell: root has all, and a file system may be read-only or full.
+        TemporaryFile(dir=output.parent).close()
+    except PermissionError:
+        reason = f"{output.parent} is not writable"
     except (FileExistsError, NotADirectoryError):
         reason = f"{output.parent} is not a folder"
     except OSError as error:

@@ -12,6 +12,7 @@ from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.weight_matrix import check_size, draw_weight_matrix
 from pipeline.evaluation.reports.network_words import table_text, volume
 from pipeline.params import load_params
+from pipeline.progress import command_clock
 from pipeline.stages._paths import PACKED
 from pipeline.vision.anatomy.convolution_matrix import convolution_matrix
 from pipeline.vision.anatomy.layers import describe_network
@@ -42,6 +43,7 @@ class Asked:
     classes: int | None
 
 
+@command_clock("describe")
 def run(asked: Asked, *, as_json: bool) -> None:
     """Print the layers as a table or as JSON.
 
@@ -53,6 +55,7 @@ def run(asked: Asked, *, as_json: bool) -> None:
     print(report.model_dump_json(indent=2) if as_json else table_text(report))
 
 
+@command_clock("describe")
 def run_matrix(asked: Asked, layer: str, output: Path | None) -> None:
     """Print how a convolution compares with a dense layer, and draw its matrix.
 

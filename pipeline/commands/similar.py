@@ -24,15 +24,17 @@ from pipeline.evaluation.latent.embeddings import (
 )
 from pipeline.evaluation.latent.search import Neighbours, Vectors, unit
 from pipeline.evaluation.plots import save
-from pipeline.evaluation.plots.latent import Shown, draw_similar
+from pipeline.evaluation.plots.latent import NEAREST_IN_A_ROW, Shown, draw_similar
+from pipeline.evaluation.reports.words import cosine_text
 from pipeline.files import as_text
 from pipeline.parallel import usable_cores
+from pipeline.progress import command_clock
 from pipeline.stages._paths import EMBEDDINGS, PACKED, STATE
 from pipeline.stages._stored import gather
 from pipeline.vision.application.reading import embed_files
 from pipeline.vision.inference.bundle import Bundle
 
-_QUERIES_DRAWN = 20
+_ROWS_DRAWN = 40  # of a sheet, all in all
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _Answer:
     below: float
 
 
+@command_clock("similar")
 def run(
     paths: Sequence[Path], k: int, among: str, model: str, output: Path, *, as_json: bool
 ) -> None:
@@ -132,15 +135,15 @@ def _nearest_training(gallery: Gallery, queries: Vectors) -> Neighbours:
 def _lines(gallery: Gallery, answer: _Answer) -> list[str]:
     """Format one answer: what is said of the image, and a line for each image near it."""
     lines = [
-        f"{as_text(answer.path)}\tcosine {answer.training:.4f} to the nearest training image;"
-        f" {100 * answer.below:.1f} % of the test images are less like any"
+        f"{as_text(answer.path)}\tcosine {cosine_text(answer.training)} to the nearest training"
+        f" image, higher than that of {100 * answer.below:.1f} % of the test images"
     ]
     for place, (row, cosine) in enumerate(zip(answer.rows, answer.cosines, strict=True), 1):
         rows = gallery.rows
         same = "\tthe same file" if rows.ids[row] == answer.content else ""
         label = rows.classes[rows.labels[row]]
         lines.append(
-            f"{place}\t{cosine:.4f}\t{label}\t{gallery.splits[row]}\t{rows.paths[row]}{same}"
+            f"{place}\t{cosine_text(cosine)}\t{label}\t{gallery.splits[row]}\t{rows.paths[row]}{same}"
         )
     return lines
 
@@ -171,10 +174,14 @@ def _draw(
     output: Path,
 ) -> None:
     drawn = []
-    for answer in answers[:_QUERIES_DRAWN]:
+    rows_of_each = min(-(-len(answers[0].rows) // NEAREST_IN_A_ROW), _ROWS_DRAWN)
+    near_drawn = NEAREST_IN_A_ROW * rows_of_each
+    for answer in answers[: _ROWS_DRAWN // rows_of_each]:
         image: npt.NDArray[np.generic] = preprocess_file(answer.path, bundle.preprocessing)
-        query = Shown(image, "", as_text(answer.path), f"training: {answer.training:.3f}")
-        near = gather(sets, gallery, np.array(answer.rows))
+        query = Shown(
+            image, "", as_text(answer.path), f"nearest in training {cosine_text(answer.training)}"
+        )
+        near = gather(sets, gallery, np.array(answer.rows[:near_drawn]))
         drawn.append(
             (
                 query,
@@ -183,12 +190,17 @@ def _draw(
                         one,
                         gallery.rows.classes[gallery.rows.labels[row]],
                         gallery.rows.paths[row],
-                        f"{gallery.splits[row]}, cosine {cosine:.3f}",
+                        f"{gallery.splits[row]}, cosine {cosine_text(cosine)}",
                     )
-                    for one, row, cosine in zip(near, answer.rows, answer.cosines, strict=True)
+                    for one, row, cosine in zip(near, answer.rows, answer.cosines, strict=False)
                 ],
             )
         )
-    more = len(answers) - len(drawn)
-    heading = "Framed: the given images, each before those nearest to it"
-    save(draw_similar(drawn, heading + (f"; {more} more are not drawn" if more else "")), output)
+    more, fewer = len(answers) - len(drawn), len(answers[0].rows) > near_drawn
+    heading = (
+        "Framed: the given images, each before"
+        + (f" the {near_drawn} of {len(answers[0].rows)} nearest" if fewer else " those nearest")
+        + " to it"
+        + (f"; {more} more are not drawn" if more else "")
+    )
+    save(draw_similar(drawn, heading), output)

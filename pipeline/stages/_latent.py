@@ -26,6 +26,7 @@ from pipeline.evaluation.reports.latent import (
     UnlikeReport,
     WithPixels,
 )
+from pipeline.evaluation.reports.words import cosine_text
 from pipeline.stages._paths import PICTURES
 from pipeline.stages._stored import gather
 
@@ -118,11 +119,11 @@ def look_for_unlike(sets: Sets, gallery: Gallery, of_test: Neighbours) -> Unlike
     threshold, below = unlike_training(of_val.similarity[:, 0], similarity)
     order = np.argsort(similarity, kind="stable")[:_UNLIKE_SHOWN]
     both = np.stack([rows["test"][order], of_test.rows[order, 0]], axis=1)
-    notes = [f"cosine {similarity[i]:.2f}" for i in order]
+    notes = [f"cosine {cosine_text(similarity[i])}" for i in order]
     marks = [bool(similarity[i] < threshold) for i in order]
     heading = (
-        f"Test images and the training image nearest to each; framed: below {threshold:.3f},"
-        f" {len(below)} in all"
+        "Test images and the training image nearest to each; framed: below"
+        f" {cosine_text(threshold)}, {len(below)} in all"
     )
     pairs = _pairs(sets, gallery, both, notes, marks)
     save(draw_pairs(heading, [("", pairs)], "No test images."), FOLDER / "unlike.png")
@@ -149,7 +150,7 @@ def _draw_duplicates(
     rows = []
     for title, places in parts.items():
         both = np.stack([found.first[places], found.second[places]], axis=1)
-        notes = [_cosine(found.similarity[i]) for i in places]
+        notes = [f"cosine {cosine_text(found.similarity[i])}" for i in places]
         rows.append((title, _pairs(sets, gallery, both, notes, [False] * len(places))))
     heading = f"Pairs of images by how improbably close they are; near duplicates: {report.pairs}"
     nothing = "Too few images to tell which are near duplicates."
@@ -187,8 +188,3 @@ def _shown(
 ) -> Shown:
     place = place_of(gallery, row)
     return Shown(image, place.label, place.path, note, marked)
-
-
-def _cosine(value: float) -> str:
-    """Write a cosine so that an almost does not look like a one."""
-    return f"cosine {value:.4f}" if value < 0.99995 else "cosine 1.0000"

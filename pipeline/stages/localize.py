@@ -90,7 +90,8 @@ class _Looker:
         pixels = images.gather(rows)
         labels = torch.from_numpy(classes.astype(np.int64))
         found = self.maps(self.bundle.normalize(pixels), labels).numpy()
-        return [enlarged(one, *pixels.shape[1:3]) for one in found]
+        _, height, width, _ = pixels.shape
+        return [enlarged(one, height, width, self.maps.places) for one in found]
 
 
 @dataclass(frozen=True)

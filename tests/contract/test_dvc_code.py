@@ -44,7 +44,7 @@ RESULTS = {
         "embed",
         "inspect",
     },
-    "pipeline/vision/anatomy/layers.py": {"inspect"},
+    "pipeline/vision/anatomy/layers.py": {"inspect", "localize"},
     "pipeline/vision/inference/views.py": {"tta", "evaluate", "localize", "embed"},
     "pipeline/evaluation/page/verdict.html": {"report"},
 }

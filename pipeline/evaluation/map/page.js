@@ -47,7 +47,7 @@ function select() {
       : marks && data.wrong(i) ? MISTAKE : SHOWN;
   }
   byId("count").textContent = `${number(shown)} of ${number(data.n)} images shown`
-    + (judged ? `, ${number(wrong)} mistakes` : "")
+    + (judged ? `, ${number(wrong)} mistake${wrong === 1 ? "" : "s"}` : "")
     + (query ? `; ${number(found.length)} found` : "");
   map.forget();
   refresh();
@@ -61,20 +61,21 @@ function refresh() {
 function paint() {
   waiting = 0;
   map.draw();
-  if (view.zoom > 1.5) drawThumbnails();
-  if (byId("names").checked) drawNames();
+  const drawn = view.zoom > 1.5 && drawThumbnails();
+  if (byId("names").checked) drawNames(drawn ? SIDE / 2 + 2 : map.radius());
   if (byKeys) drawMiddle();
   if (chosen >= 0 && state[chosen] !== HIDDEN) drawChosen();
   showCard();
 }
 
-// Few images are drawn as such, in place of their points.
+// Few images are drawn as such, in place of their points. Returns whether they were few enough.
+const SIDE = 44;
 function drawThumbnails() {
-  const side = 44, near = map.inside(Math.ceil(map.width() * map.height() / side ** 2 / 3));
+  const near = map.inside(Math.ceil(map.width() * map.height() / SIDE ** 2 / 3));
   for (const i of near || []) {
     const source = thumbnail(i);
     if (!source) continue;
-    const [x, y] = map.place(i), factor = side / Math.max(source.width, source.height);
+    const [x, y] = map.place(i), factor = SIDE / Math.max(source.width, source.height);
     const [wide, high] = [source.width * factor, source.height * factor];
     const edge = data.wrong(i) ? 3 : 1.5;
     map.context.fillStyle = data.wrong(i) ? "#000" : data.classes[data.label[i]].colour;
@@ -84,6 +85,7 @@ function drawThumbnails() {
       x - wide / 2, y - high / 2, wide, high,
     );
   }
+  return near !== null;
 }
 
 function drawChosen() {
@@ -102,7 +104,7 @@ function drawMiddle() {
   map.context.fillRect(x - .5, y - 7, 1, 14);
 }
 
-// Names of classes above the point nearest to the median of all, larger classes first, while there is
+// Names of classes so many px above the point nearest to the median of all, larger classes first, while there is
 // room.
 const medians = data.classes.map((_, label) => {
   const rows = [];
@@ -119,11 +121,27 @@ const medians = data.classes.map((_, label) => {
 const bySize = counts.map((_, label) => label).sort((a, b) => counts[b].images - counts[a].images);
 const written = new Map();
 
+// What all names begin with, up to the end of a word: a name that is too long does without it.
+const shared = (() => {
+  const names = data.classes.map(({name}) => name), [first] = names;
+  let length = 0;
+  while (length < first.length && names.every(name => name[length] === first[length])) length++;
+  return names.length > 1 ? first.slice(0, length).replace(/[^\s_\-/.,]*$/, "").length : 0;
+})();
+
+function short(name) {
+  const room = 24;
+  if ([...name].length <= room) return name;
+  const letters = [...(shared ? "…" + name.slice(shared) : name)];
+  return letters.length <= room ? letters.join("")
+    : letters.slice(0, room / 2).join("") + "…" + letters.slice(1 - room / 2).join("");
+}
+
 function nameImage(label) {
   if (!written.has(label)) {
     const made = new OffscreenCanvas(1, 1), context = made.getContext("2d"), size = 2;
     const {name} = data.classes[label], font = "600 12px system-ui, sans-serif";
-    const text = [...name].length > 24 ? [...name].slice(0, 23).join("") + "…" : name;
+    const text = short(name);
     context.font = font;
     [made.width, made.height] = [size * Math.ceil(context.measureText(text).width + 8), size * 18];
     context.scale(size, size);
@@ -137,14 +155,15 @@ function nameImage(label) {
   return written.get(label);
 }
 
-function drawNames() {
+function drawNames(above) {
   const taken = [];
   for (const label of lit >= 0 ? [lit, ...bySize] : bySize) {
     if (!on[label] || !counts[label].images) continue;
-    const [x, point] = map.place(medians[label]), y = point - map.radius() - 9;  // above it
+    const [x, point] = map.place(medians[label]), y = point - above - 9;
     if (x < 0 || y < 0 || x > map.width() || y > map.height()) continue;
     const {made, wide, high} = nameImage(label);
-    const box = [x - wide / 2, y - high / 2, x + wide / 2, y + high / 2];
+    const left = Math.max(Math.min(x - wide / 2, map.width() - wide), 0);
+    const box = [left, y - high / 2, left + wide, y + high / 2];
     if (taken.some(b => b[0] < box[2] && box[0] < b[2] && b[1] < box[3] && box[1] < b[3])) continue;
     taken.push(box);
     map.context.drawImage(made, box[0], box[1], wide, high);

@@ -31,7 +31,7 @@ from pipeline.evaluation.reports.schema import (
     Figure,
     TtaReport,
 )
-from pipeline.evaluation.reports.words import number
+from pipeline.evaluation.reports.words import cosine_text, number
 from pipeline.evaluation.retraining.history import TITLES, Rows
 from pipeline.evaluation.theme import templates_of
 
@@ -118,6 +118,7 @@ def _environment() -> Environment:
     environment.filters.update(
         amount=of_cost,
         cells=cells,
+        cosine=cosine_text,
         figure=words.figure_text,
         looks=describe_looks,
         number=number,

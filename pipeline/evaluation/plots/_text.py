@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import takewhile
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -48,6 +49,25 @@ def named(name: str, width: float, size: float, around: str = "") -> str:
     by_letters = _fitting(name, cut, room, size)
     by_words = _without_middle_words(name, room, size)
     return by_words if by_letters != name and 2 * len(by_words) > len(by_letters) else by_letters
+
+
+def all_named(names: Sequence[str], width: float, size: float) -> list[str]:
+    """Shorten the class names that do not fit; what all begin with is left out before the rest.
+
+    Args:
+        names: of the classes that stand together.
+        width: that each may take, in points.
+        size: of the font, in points.
+    """
+    words = zip(*(_WORDS.findall(name) for name in names), strict=False)
+    shared = sum(len(word[0]) for word in takewhile(lambda word: len(set(word)) == 1, words))
+    room = width - width_of(_GAP, size)
+    return [
+        _GAP + named(name[shared:], room, size)
+        if 0 < shared < len(name) and width_of(name, size) > width
+        else named(name, width, size)
+        for name in names
+    ]
 
 
 def wrapped(

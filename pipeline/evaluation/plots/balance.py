@@ -17,7 +17,7 @@ from pipeline.evaluation.plots._style import (
     new_figure,
     show_image,
 )
-from pipeline.evaluation.plots._text import named, width_of, wrapped
+from pipeline.evaluation.plots._text import all_named, width_of, wrapped
 from pipeline.evaluation.plots.levels import white_of
 
 _FONT = 9.0  # points
@@ -101,7 +101,7 @@ def _lying(before: Counts, copies: Counts, names: Sequence[str], colours: Sequen
     height = -(-len(names) // panels)
     size = _FONT if height <= 30 else 7.0
     room = _NAME_WIDTH if panels == 1 else _NARROW_NAME
-    shown = [named(name, room, size) for name in names]
+    shown = all_named(names, room, size)
     widest = max(width_of(name, size) for name in shown) / 72
     width = PAGE_WIDTH if panels == 2 else 4.4 + widest
     figure = new_figure(width, 1.1 + height * 1.45 * size / 72)

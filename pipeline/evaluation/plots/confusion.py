@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.plots._style import PAGE_WIDTH, new_figure
-from pipeline.evaluation.plots._text import named, width_of
+from pipeline.evaluation.plots._text import all_named, width_of
 
 # Beyond it a cell is too small for its number.
 _MOST_NUMBERED_CLASSES = 20
@@ -28,7 +28,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     """
     k = len(classes)
     size = 9.0 if k <= _MOST_NUMBERED_CLASSES else 7.0
-    names = [named(name, _NAME_WIDTH, size) for name in classes]
+    names = all_named(classes, _NAME_WIDTH, size)
     longest = max(width_of(name, size) for name in names) / _POINTS
     beside = longest + _LABEL_HEIGHT
     lying = 1.15 * longest * k  # where names lie side by side

@@ -20,6 +20,7 @@ from pipeline.evaluation.plots.levels import Image
 _PAIR_COLUMNS = 8  # three pairs, with an empty place between two of them
 PAIRS_IN_A_ROW = 3
 _COLUMNS = 6
+NEAREST_IN_A_ROW = _COLUMNS - 1  # behind a given image
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def draw_similar(answers: Sequence[tuple[Shown, Sequence[Shown]]], heading: str)
     rows: list[Sequence[Cell | None]] = []
     for query, found in answers:
         first: Cell | None = _cell(query, _COLUMNS, BLUE)
-        for part in in_rows([_cell(one, _COLUMNS) for one in found], _COLUMNS - 1):
+        for part in in_rows([_cell(one, _COLUMNS) for one in found], NEAREST_IN_A_ROW):
             rows.append([first, *part])
             first = None
     return draw_cells(rows, _COLUMNS, heading)

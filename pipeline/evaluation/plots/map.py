@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from pipeline.evaluation.plots._classes import Symbol, symbol
 from pipeline.evaluation.plots._labels import place_labels
 from pipeline.evaluation.plots._style import DPI, PAGE_WIDTH
-from pipeline.evaluation.plots._text import named, width_of
+from pipeline.evaluation.plots._text import all_named, named, width_of
 
 _HEIGHT, _TITLE_HEIGHT, _EDGE = 7.6, 0.3, 0.05  # inches
 _EDGE_COLOUR = "#333333"  # of the points: light colours stand out from white
@@ -109,7 +109,7 @@ def _name(
     counts = np.bincount(labels, minlength=len(classes))
     most = np.sort(np.argsort(-counts, kind="stable")[:_MOST_NAMED])
     present = [int(label) for label in most if counts[label]]
-    names = [named(classes[label], width, size) for label in present]
+    names = all_named([classes[label] for label in present], width, size)
     anchors = np.array([_median_point(places[labels == label]) for label in present])
     sizes = np.array([(width_of(name, size) * 1.1 + 3, 1.25 * size) for name in names])
     area = axes.get_xlim()[1], axes.get_ylim()[1]

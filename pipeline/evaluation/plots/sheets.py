@@ -18,6 +18,7 @@ from pipeline.evaluation.plots._cells import (
 )
 from pipeline.evaluation.plots._style import GREEN, ORANGE
 from pipeline.evaluation.plots.levels import Image
+from pipeline.evaluation.reports.words import cosine_text
 
 _COLUMNS = 6
 _SMALL_COLUMNS = 8  # of which queries and neighbours leave some free
@@ -94,12 +95,13 @@ def draw_neighbours(rows: Sequence[tuple[Neighbour, Sequence[Neighbour]]]) -> Fi
         row = [Cell(query.image, name_lines(query.label, columns), ("query",))]
         for neighbour in found:
             right = neighbour.label == query.label
+            assert neighbour.similarity is not None
             row.append(
                 Cell(
                     neighbour.image,
                     name_lines(neighbour.label, columns),
                     # The mark says it without colours.
-                    (f"{'✓' if right else '✗'} {neighbour.similarity:.2f}",),
+                    (f"{'✓' if right else '✗'} {cosine_text(neighbour.similarity)}",),
                     GREEN if right else ORANGE,
                 )
             )

@@ -9,6 +9,11 @@ def number(value: float, sign: bool = False, digits: int = 3) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def cosine_text(value: float) -> str:
+    """Write a cosine with three digits, or with as many, at most six, as tell it from 1."""
+    return number(value, digits=next((n for n in range(3, 7) if round(value, n) < 1), 3))
+
+
 def interval_text(interval: tuple[float, float], sign: bool = False) -> str:
     """Write an interval as '[0.923, 0.996]'."""
     low, high = (number(end, sign) for end in interval)

@@ -167,7 +167,9 @@ def find_bundle(model: str, tracking: Tracking) -> Path:
         missing = "holds neither a registered bundle nor a checkpoint; with tracking.checkpoints:"
         missing += " best in params.yaml, a training leaves one when its run ends"
     except (MlflowException, OSError) as error:
-        missing = f"is not there, or its files are not ({error})"
+        missing = (
+            f"is not there, or its files are not ({error}); name another run, or a bundle folder"
+        )
     raise PipelineError(f"the run {model} at {shown(tracking_uri(tracking))} {missing}")
 
 

@@ -58,12 +58,11 @@ def locate_files(
                 location = locate(bundle, maps, pixels, size, asked=asked, threshold=threshold)
             else:
                 location = whole.locate(pixels, asked=asked, threshold=threshold)
-        except UnusableImageError as error:
-            yield Found(path, None, f"{as_text(path)}: {error}")
         except PipelineError as error:
-            if whole is None:
+            if whole is None and not isinstance(error, UnusableImageError):
                 raise
-            yield Found(path, None, f"{as_text(path)}: {error}")
+            # An error is one line, whatever the name of the file.
+            yield Found(path, None, str(PipelineError(f"{as_text(path)}: {error}")))
         else:
             yield Found(path, location, None)
 

@@ -8,21 +8,40 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.packing.geometry import Boxes
+from pipeline.vision.anatomy.places import Axis
 
 Map = npt.NDArray[np.float32]
 
 
-def enlarged(found: Map, height: int, width: int) -> Map:
+def enlarged(found: Map, height: int, width: int, places: tuple[Axis, Axis] | None = None) -> Map:
     """Interpolate a map to as many places as its image has pixels; what speaks against is 0.
 
+    Beyond the middles of the outermost places, their values stay.
+
     Args:
-        found: h x w, over the whole image.
+        found: h x w.
         height: of the image, px.
         width: likewise.
+        places: where its places lie, see `places_of`; None where they share out the image evenly.
     """
-    large = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
+    if places is None:
+        jumps = height / found.shape[0], width / found.shape[1]
+        places = (jumps[0] / 2, jumps[0]), (jumps[1] / 2, jumps[1])
+    large = _along(_along(found, height, places[0]).T, width, places[1]).T
     heights: Map = np.maximum(large, np.float32(0.0))
     return heights
+
+
+def _along(found: Map, length: int, axis: Axis) -> Map:
+    """Interpolate the rows of a map to so many pixels."""
+    start, jump = axis
+    # A jump of 0: all places see the same, so that one of them stands for all.
+    at = np.clip((np.arange(length) + 0.5 - start) / (jump or np.inf), 0, len(found) - 1)
+    low = at.astype(np.intp)
+    high = np.minimum(low + 1, len(found) - 1)
+    share = (at - low).astype(np.float32)[:, None]
+    rows: Map = found[low] * (1 - share) + found[high] * share
+    return rows
 
 
 def boxes_of(heights: Map, thresholds: Sequence[float]) -> Boxes:

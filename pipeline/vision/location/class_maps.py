@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pipeline.vision.anatomy.places import places_of
 from pipeline.vision.networks import Classifier
 from pipeline.vision.networks.classifier import Shape
 
@@ -39,6 +40,7 @@ class ClassMaps:
     Attributes:
         method: 'cam' where the map is exact, 'layercam' where it is one of gradients.
         size: height and width of the map of an image as large as the network's input.
+        places: where its places lie in the image, see `places_of`.
     """
 
     def __init__(self, network: Classifier, shape: Shape) -> None:
@@ -63,6 +65,7 @@ class ClassMaps:
         self._layer = None if self.method == "cam" else _last_spatial(network.extractor, images)
         _, rows, columns = self(images[:1], torch.zeros(1, dtype=torch.long)).shape
         self.size = rows, columns
+        self.places = places_of(network, shape, self.size)
 
     def __call__(self, images: Tensor, classes: Tensor) -> Tensor:
         """Return the map of one class for each image.

@@ -71,7 +71,7 @@ def locate(
     posterior = probabilities(bundle, [image[None]])[0]
     label = int(posterior.argmax()) if asked is None else asked
     found = maps(bundle.normalize(image[None]), torch.tensor([label]))[0].numpy()
-    heights = enlarged(found, *image.shape[:2])
+    heights = enlarged(found, image.shape[0], image.shape[1], maps.places)
     frame = boxes_of(heights, [threshold])
     inside = fit_of(*size, bundle.preprocessing).to_image(frame)[0]
     return Location(
@@ -144,7 +144,7 @@ class WholeImages:
         posteriors, exact = self.look(inputs)
         label = int(posteriors.max(axis=(1, 2)).argmax()) if asked is None else asked
         if exact is not None:
-            method, heights = "cam", enlarged(exact[label], height, width)
+            method, heights = "cam", enlarged(exact[label], height, width, self._maps.places)
         else:
             of_class = posteriors[label].astype(np.float32)
             method, heights = "windows", _around(of_class, image.shape[:2], (to.height, to.width))

@@ -24,6 +24,7 @@ BUILDERS: Mapping[str, Callable[..., Classifier]] = {
     "resnet56": partial(build_small_resnet, 56),
     **{name: partial(build_family, name) for name in REPLACED},
 }
+_NO_MEMORY = ("allocate memory", "out of memory", "size calculation overflowed")  # torch's words
 
 
 def build_network(name: str, args: Mapping[str, Any], shape: Shape, classes: int) -> Classifier:
@@ -36,7 +37,7 @@ def build_network(name: str, args: Mapping[str, Any], shape: Shape, classes: int
         classes: number of classes.
 
     Raises:
-        PipelineError: unknown name or argument, or images too small for the network.
+        PipelineError: unknown name or argument, or images too small or too large for the network.
     """
     try:
         model: Model = parse(AnyModel, {"name": name, "args": dict(args)})
@@ -49,10 +50,17 @@ def build_network(name: str, args: Mapping[str, Any], shape: Shape, classes: int
         _try_one_image(network, shape)
     except (DoesNotFitError, RuntimeError) as error:
         _, height, width = shape
+        reason = str(error)
+        if any(word in reason for word in _NO_MEMORY):
+            raise PipelineError(
+                f"{name} for images of {height} x {width} px and {classes} classes takes more"
+                f" memory than there is ({reason}); lower the size of the images (pack.height and"
+                " pack.width in params.yaml, --height and --width) or the number of classes"
+            ) from error
         also = ", or change model.args," if name == "plain" else ""
         raise PipelineError(
-            f"{name} does not take images of {height} x {width} px ({error}); raise pack.height"
-            f" and pack.width{also} in params.yaml"
+            f"{name} does not take images of {height} x {width} px ({reason}); raise pack.height"
+            f" and pack.width{also} in params.yaml; or --height and --width, if they are given"
         ) from error
     return network
 

@@ -60,6 +60,7 @@ def test_the_matrix_of_a_layer_is_drawn(capsys):
     [
         (["nowhere"], "nowhere is not a model bundle"),
         (["model", "--height", "3"], "does not take images of 3 x 28 px"),
+        (["model", "--height", "9" * 9, "--width", "9" * 9], "takes more memory than there is"),
         (["model", "--height", "0"], "0 is not in the range"),
         (["model", "--classes", "3"], "a bundle has its own"),
         (["model", "--output", "a.png"], "--output is for the picture of --matrix"),

@@ -75,6 +75,12 @@ def test_json_and_a_folder_of_pictures(bundle, images, capsys, options):
     ]
 
 
+def test_a_problem_is_one_line_whatever_the_name(bundle, images, capsys):
+    Path("in/text.png").rename("in/two\nlines.png")
+    assert run(["locate", "in"]) == 0
+    assert "convoy: in/two lines.png: not an image: no known format" in capsys.readouterr().err
+
+
 def test_a_class_that_nothing_speaks_for_has_no_box(bundle, images, capsys):
     assert run(["locate", "in/a.png", "--class", "night"]) == 0
     assert "no box: nothing speaks for the class" in capsys.readouterr().out
@@ -93,10 +99,18 @@ def test_the_threshold_is_that_of_the_stage_for_this_model_alone(bundle, images,
         chosen_on="validation",
         boxes=None,
     )
-    for model, box in ((bundle.digest, "x 20 y 20 w 20 h 20"), ("other", "x 0 y 0 w 80 h 80")):
-        write_report(Path("reports/localize.json"), report.model_copy(update={"model": model}))
-        assert run(["locate", "dim.png"]) == 0
-        assert box in capsys.readouterr().out
+    whole = "x 0 y 0 w 80 h 80"
+    no_box = "no box: it would be the whole image; a higher --threshold makes it smaller"
+    for changes, words, said in (
+        ({}, [], "x 20 y 20 w 20 h 20"),
+        ({"threshold": 0.3}, [], whole),  # as validation boxes would have it
+        ({"model": "other"}, [], no_box),
+        ({"threshold": 0.3, "chosen_on": "params"}, [], no_box),
+        ({"model": "other"}, ["--threshold", "0.2"], whole),
+    ):
+        write_report(Path("reports/localize.json"), report.model_copy(update=changes))
+        assert run(["locate", "dim.png", *words]) == 0
+        assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,8 @@ def test_the_threshold_is_that_of_the_stage_for_this_model_alone(bundle, images,
         (["in", "--class", "lamb"], "--class lamb: the model has no such class"),
         (["in", "--threshold", "0"], "--threshold is 0; expected more than 0 and at most 1"),
         (["in", "--threshold", "nan"], "--threshold is nan; expected more than 0"),
+        (["in", "--output", "a.gif"], "a.gif: expected a name that ends in .png, or a folder's"),
+        (["in", "--output", "/proc/a.png"], "; name a file that can be written"),
         (["in", "--output", "in/text.png/x.png"], "--output in/text.png/x.png: "),
         (["in", "--output", "in/text.png/x"], "--output in/text.png/x/image.png: "),
     ],

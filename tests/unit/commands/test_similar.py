@@ -8,6 +8,7 @@ from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
 from pipeline.cli import run
+from pipeline.commands import similar
 from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.data.shards.shards import ImageSet
 from pipeline.evaluation.latent import approximate
@@ -105,11 +106,24 @@ def test_lines_and_files_that_cannot_be_used(inside, capsys, tmp_path):
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert len(lines) == 6  # each file once
-    assert lines[0].startswith("in/known.png\tcosine 1.0000 to the nearest training image; 100.0 %")
-    assert lines[1].split("\t")[:4] == ["1", "1.0000", "lying", "train"]
+    assert lines[0].startswith("in/known.png\tcosine 1.000 to the nearest training image, higher")
+    assert lines[1].split("\t")[:4] == ["1", "1.000", "lying", "train"]
     assert lines[1].split("\t")[4] == "lying/7.png"
-    assert err == "convoy: in/text.png: not an image: no known format\n"
+    assert "convoy: in/text.png: not an image: no known format" in err.splitlines()
     assert sheet.stat().st_size > 1000
+
+
+def test_a_sheet_has_a_bound_and_the_answers_do_not(inside, capsys, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(similar, "draw_similar", lambda *sheet: sheets.append(sheet))
+    monkeypatch.setattr(similar, "save", lambda *_: None)
+    monkeypatch.setattr(similar, "_ROWS_DRAWN", 2)
+    for k, heading in ((3, "those nearest to it"), (12, "the 10 of 12 nearest to it; 1 more are")):
+        words = ["in/known.png", "in/new.png", "-k", str(k), "--output", str(tmp_path / "a.png")]
+        assert run(["similar", *words]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 2 * (k + 1)
+        assert heading in sheets[-1][1]
+    assert [[len(near) for _, near in drawn] for drawn, _ in sheets] == [[3, 3], [10]]
 
 
 @pytest.mark.parametrize(

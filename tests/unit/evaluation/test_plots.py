@@ -8,7 +8,7 @@ from pipeline.evaluation.metrics.precision_recall import Curve
 from pipeline.evaluation.metrics.scores import Reliability
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots._labels import place_labels
-from pipeline.evaluation.plots._text import ending, named, width_of, wrapped
+from pipeline.evaluation.plots._text import all_named, ending, named, width_of, wrapped
 from pipeline.evaluation.plots.confusion import draw_confusion
 from pipeline.evaluation.plots.curves import draw_learning_curves
 from pipeline.evaluation.plots.map import draw_map
@@ -54,6 +54,14 @@ def test_long_names_keep_both_ends():
 def test_names_of_one_length_keep_as_much_as_fits():
     """What is kept is measured, not counted: an i is narrower than a W."""
     assert len(named("i" * 100, 60, 8)) > 2 * len(named("W" * 100, 60, 8))
+
+
+def test_names_that_begin_alike_are_told_apart():
+    names = [f"hand sign of the number {n}, {c}" for n in ("five", "six") for c in ("blue", "grey")]
+    shown = all_named(names, 80, 8)
+    assert shown == ["…five, blue", "…five, grey", "…six, blue", "…six, grey"]
+    assert all_named(["ant", "antelope"], 80, 8) == ["ant", "antelope"]
+    assert all_named(names[:1], 80, 8) == [named(names[0], 80, 8)]
 
 
 def test_names_are_wrapped_between_words():
@@ -197,7 +205,7 @@ def test_neighbours_are_marked_right_or_wrong(tmp_path):
     figure = draw_neighbours([(Neighbour(image, "ant", None), near)])
     found = texts(figure)
     assert found.count("ant") == 2
-    assert {"query", "✓ 0.90", "bee", "✗ 0.80"} <= set(found)
+    assert {"query", "✓ 0.900", "bee", "✗ 0.800"} <= set(found)
     save(figure, tmp_path / "a.png")
 
 

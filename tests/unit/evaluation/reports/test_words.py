@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.evaluation.reports.words import interval_text, number
+from pipeline.evaluation.reports.words import cosine_text, interval_text, number
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -20,6 +20,12 @@ MINUS = "\N{MINUS SIGN}"
 )
 def test_a_number_is_rounded_before_it_gets_its_sign(value, plain, signed):
     assert (number(value), number(value, sign=True)) == (plain, signed)
+
+
+def test_a_cosine_that_is_nearly_1_does_not_look_like_it():
+    values = (0.8519, -0.5, 0.9996, 0.999987, 0.9999996, 1.0000001)
+    written = ["0.852", MINUS + "0.500", "0.9996", "0.99999", "1.000", "1.000"]
+    assert [cosine_text(value) for value in values] == written
 
 
 def test_digits_and_intervals():

@@ -16,6 +16,14 @@ def test_a_map_is_interpolated_between_the_middles_of_its_places():
     assert heights.min() == 0.0  # what speaks against is none
 
 
+def test_places_lie_where_their_receptive_fields_do():
+    found = np.array([[0.0, 4.0, 8.0]], np.float32)
+    # Middles at columns 1.5, 5.5 and 9.5; all places see the same rows.
+    heights = enlarged(found, 2, 16, ((1.0, 0.0), (1.5, 4.0)))
+    expected = np.interp(np.arange(16) + 0.5, [1.5, 5.5, 9.5], [0.0, 4.0, 8.0])
+    assert np.allclose(heights, [expected, expected])
+
+
 def test_boxes_surround_the_largest_connected_part():
     rng = np.random.default_rng(0)
     heights = enlarged(rng.normal(size=(7, 9)).astype(np.float32), 40, 60)

@@ -96,3 +96,21 @@ def test_other_networks_get_layercam(name):
     assert expected.max() > 0
     assert found.shape == (2, *maps.size)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6 * float(expected.max()))
+
+
+# Start and jump by hand. resnet20: two steps of 2, each padded by 1 for a kernel of 3. lenet5: a
+# convolution of 5 that is padded, a pooling of 2, a convolution of 5 that is not, a pooling of 2.
+# mobilenet_v3_small: five steps of 2, with squeeze-and-excitation, which moves nothing.
+# vgg11_bn: five poolings of 2.
+@pytest.mark.parametrize(
+    ("name", "shape", "start", "jump"),
+    [
+        ("resnet20", (1, 16, 24), 0.5, 4),
+        ("lenet5", (1, 28, 28), 6.0, 4),
+        ("mobilenet_v3_small", (3, 64, 96), 0.5, 32),
+        ("vgg11_bn", (3, 64, 64), 16.0, 32),
+    ],
+)
+def test_places_of_a_map_are_the_middles_of_receptive_fields(name, shape, start, jump):
+    maps = ClassMaps(network_of(name, {}, shape), shape)
+    assert maps.places == ((start, jump), (start, jump))
