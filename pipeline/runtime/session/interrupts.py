@@ -18,7 +18,10 @@ T = TypeVar("T")
 _PATIENCE_S = 8.0
 _POLL_S = 0.1
 _RETRY_S = 0.05
-_IMPORTLIB = "<frozen importlib._bootstrap>"
+# Files of code in whose midst nothing may be raised: while two threads import, Python drops the
+# exception and keeps a lock, so that the signal is lost and the other thread waits for ever; and
+# pydantic turns it into an error about the class that it builds.
+_INDIVISIBLE = ("<frozen importlib._bootstrap>", "pydantic/_internal/_model_construction.py")
 
 
 @contextmanager
@@ -29,20 +32,16 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not in the midst of an import: soon after it.
-
-    While two threads import, it may come where Python drops exceptions and keeps a lock, so that
-    the signal is lost and the other thread waits for ever.
-    """
-    if _is_importing(frame):
+    """Raise KeyboardInterrupt, but not in the midst of an import or the like: soon after it."""
+    if _is_indivisible(frame):
         threading.Timer(_RETRY_S, os.kill, (os.getpid(), number)).start()
         return
     raise KeyboardInterrupt
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _is_indivisible(frame: FrameType | None) -> bool:
     while frame:
-        if frame.f_code.co_filename == _IMPORTLIB:
+        if frame.f_code.co_filename.endswith(_INDIVISIBLE):
             return True
         frame = frame.f_back
     return False

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from pydantic import create_model
 
 from pipeline.runtime.session import interrupts
 from pipeline.runtime.session.interrupts import run_here, run_in_thread, sigterm_interrupts
@@ -108,3 +109,19 @@ def test_a_signal_waits_for_the_end_of_an_import(name, tmp_path, monkeypatch):
         module = importlib.import_module(f"slow_{name}")
         assert module.done
         time.sleep(5)
+
+
+def test_a_signal_waits_until_a_class_of_values_is_built():
+    """In its midst, pydantic makes an error of its own of a KeyboardInterrupt."""
+    built = []
+
+    class Signalling:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source, handler):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return handler.generate_schema(int)
+
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        built.append(create_model("Built", value=(Signalling, ...)))
+        time.sleep(5)
+    assert built[0](value=1).value == 1
