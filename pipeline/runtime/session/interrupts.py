@@ -21,7 +21,7 @@ _RETRY_S = 0.05
 # Files of code in whose midst nothing may be raised: while two threads import, Python drops the
 # exception and keeps a lock, so that the signal is lost and the other thread waits for ever; and
 # pydantic turns it into an error about the class that it builds.
-_INDIVISIBLE = ("<frozen importlib._bootstrap>", "pydantic/_internal/_model_construction.py")
+_INDIVISIBLE = ("<frozen importlib._bootstrap>", "/_model_construction.py")
 
 
 @contextmanager
