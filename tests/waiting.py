@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+_POLL_S = 0.01
+
 
 def wait_until(true: Callable[[], object], patience_s: float = 120.0, what: str = "") -> None:
     """Return as soon as `true()` holds.
@@ -13,4 +15,4 @@ def wait_until(true: Callable[[], object], patience_s: float = 120.0, what: str 
     deadline_s = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < deadline_s, f"waited in vain for {patience_s:g} s {what}"
-        time.sleep(0.01)
+        time.sleep(_POLL_S)

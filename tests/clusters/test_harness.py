@@ -28,7 +28,7 @@ nodes = [n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and "CPU" in
 there = [where.options(resources={f"node:{node}": 0.01}).remote() for node in sorted(nodes)]
 print("seen", ray.get(there))
 """
-LONG = "python -u -c \"import time; print('on'); time.sleep(1000)\""
+LONG = "python -u -c \"import signal; print('on'); signal.pause()\""
 
 
 def ends(client, job):

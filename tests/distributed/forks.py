@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from functools import cache
 
 import psutil
 
 from tests.contract.imports import ROOT
+from tests.waiting import wait_until
 
 FORKING = f"""
 import json, os, signal, sys, traceback
@@ -66,10 +66,7 @@ class Fork:
         return psutil.pid_exists(self._pid)
 
     def wait(self, patience_s=60):
-        deadline_s = time.monotonic() + patience_s
-        while self.lives():
-            assert time.monotonic() < deadline_s, f"process {self._pid} goes on"
-            time.sleep(0.02)
+        wait_until(lambda: not self.lives(), patience_s, f"for the end of process {self._pid}")
 
     def kill(self):
         self.send(signal.SIGKILL)

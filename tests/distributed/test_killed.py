@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -63,17 +62,16 @@ def _command(process):
 
 
 class Killer:
-    """Kills a process -9, a random time after the training has begun."""
+    """Kills a process -9 in a random one of the first epochs."""
 
     def __init__(self, name, seed, news):
         self.killed = None
         self._name, self._news = name, news
-        self._delay_s = random.Random(seed).uniform(0.3, 1.5)
+        self._epochs = random.Random(seed).randint(0, 3)
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self):
-        wait_until(lambda: self._news.glances)
-        time.sleep(self._delay_s)
+        wait_until(lambda: self._news.glances and len(self._news.records) >= self._epochs)
         self.killed = random.Random(0).choice(processes(self._name))
         self.killed.kill()
 
@@ -150,10 +148,10 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(params, more, undisturb
 
     def trains():
         assert first.poll() is None
-        return log.exists() and "epoch_progress" in log.read_text()
+        saved = checkpoints(folder_in(tmp_path).checkpoints)
+        return saved and log.exists() and "epoch_progress" in log.read_text()
 
     wait_until(trains)
-    time.sleep(random.Random(4).uniform(0.3, 1.5))
     helpers = psutil.Process(first.pid).children(recursive=True)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()

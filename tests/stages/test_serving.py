@@ -11,10 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from pipeline.vision.bundle.description import Views, rewrite_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set
+from tests.waiting import wait_until
 
 MODEL = "models:/forms@champion"
 POLICY = [
@@ -100,15 +101,15 @@ def address(folder):
             start_new_session=True,
         )
     try:
-        until = time.monotonic() + 120
-        while True:
-            try:
+
+        def answers():
+            assert server.poll() is None, (folder / "log").read_text()
+            with suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < until, (folder / "log").read_text()
-                time.sleep(0.1)
+                return True
+            return False
+
+        wait_until(answers, what=f"for the server, see {folder / 'log'}")
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(server.pid, signal.SIGKILL)

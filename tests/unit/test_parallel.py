@@ -1,7 +1,6 @@
 import os
 import threading
-import time
-from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ def squares(numbers):
     return np.array(numbers) ** 2
 
 
-def total_and_process(numbers, pause_s=0.0):
-    time.sleep(pause_s)
+def total_and_process(numbers):
     return sum(numbers), os.getpid()
 
 
@@ -42,12 +40,13 @@ def test_more_workers_are_other_processes():
     assert os.getpid() not in {process for _, process in results}
 
 
-@pytest.mark.parametrize(("pause_s", "elsewhere"), [(0.0, False), (0.02, True)])
-def test_only_long_work_starts_other_processes(monkeypatch, pause_s, elsewhere):
-    monkeypatch.setattr(parallel, "_WORTH_PROCESSES_S", 0.1)
+@pytest.mark.parametrize(("first_s", "elsewhere"), [(0.05, False), (0.06, True)])
+def test_only_long_work_starts_other_processes(monkeypatch, first_s, elsewhere):
+    """Of 20 pieces 19 are left after the first: 0.95 s, or 1.14."""
+    clock = SimpleNamespace(perf_counter=iter([0.0, first_s]).__next__)
+    monkeypatch.setattr(parallel, "time", clock)
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
-    work = partial(total_and_process, pause_s=pause_s)
-    results = list(map_chunks(work, range(20), chunk=1, label="x"))
+    results = list(map_chunks(total_and_process, range(20), chunk=1, label="x"))
     assert [total for total, _ in results] == list(range(20))
     assert results[0][1] == os.getpid()
     assert (results[-1][1] != os.getpid()) == elsewhere

@@ -2,12 +2,12 @@ import io
 import re
 import sys
 import threading
-import time
 
 import pytest
 
 from pipeline import progress
 from pipeline.progress import command_clock, progress_bar, watched
+from tests.waiting import wait_until
 
 # As they are: the other tests change them.
 KNOWN = {name: getattr(progress, name) for name in ("_FIRST_S", "_LINE_S", "_MOST_S")}
@@ -24,10 +24,7 @@ class Console(io.StringIO):
         return self.terminal
 
     def wait_for(self, pattern, times=1):
-        until = time.monotonic() + 20
-        while len(re.findall(pattern, self.getvalue())) < times:
-            assert time.monotonic() < until, self.getvalue()
-            time.sleep(0.005)
+        wait_until(lambda: len(re.findall(pattern, self.getvalue())) >= times, 20, f"for {pattern}")
 
 
 @pytest.fixture

@@ -145,7 +145,6 @@ def test_a_log_is_no_longer_read_when_its_job_has_ended(serve):
     async def stream(send):
         while True:
             await send("more\n")
-            await asyncio.sleep(0.01)
 
     server, lines, ended = serve(stream), [], threading.Event()
 
@@ -161,11 +160,14 @@ def test_a_log_is_no_longer_read_when_its_job_has_ended(serve):
 def test_a_log_of_which_nothing_comes_is_left(serve, monkeypatch):
     monkeypatch.setattr(job_server, "_ANSWER_S", 0.2)
 
+    left = threading.Event()
+
     async def stream(send):
         await send("one\n")
-        await asyncio.sleep(1)
+        await asyncio.to_thread(left.wait, 30)
 
     assert read(serve(stream)) == ["one\n"]
+    left.set()
 
 
 def test_a_stream_that_breaks_is_left(serve):

@@ -23,7 +23,6 @@ from pipeline.runtime.registry.aliases import (
 )
 from pipeline.runtime.registry.lookup import StoreGoneError, has_version, lookup_aliases
 from pipeline.runtime.tracking.store import connect, open_client
-from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -158,19 +157,15 @@ def test_a_rollback_killed_at_any_moment(tracking, name, monkeypatch, changes):
 
 
 RACER = """
-import sys, time
-from pathlib import Path
+import sys
 from pipeline.params import Tracking
 from pipeline.runtime.registry.aliases import ChampionChangedError, promote
 from pipeline.runtime.tracking.store import connect
 uri, name, version = sys.argv[1:]
 tracking = Tracking(uri=uri, experiment="tests", system_metrics=False, checkpoints="best")
 connect(tracking).get_registered_model(name)
-Path(f"ready-{version}").touch()
-until = time.monotonic() + 60
-while not Path("go").exists():
-    assert time.monotonic() < until
-    time.sleep(0.001)
+print("ready", flush=True)
+sys.stdin.readline()
 try:
     promote(tracking, name, version, "champion", "1")
     print("won")
@@ -184,13 +179,16 @@ def test_two_promotions_at_once_end_in_one_champion(tracking, name):
     racers = {
         version: subprocess.Popen(
             [sys.executable, "-c", RACER, tracking.uri, name, version],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         for version in ("2", "3")
     }
-    wait_until(lambda: all(Path(f"ready-{version}").exists() for version in racers))
-    Path("go").touch()
+    assert [racer.stdout.readline() for racer in racers.values()] == ["ready\n"] * 2
+    for racer in racers.values():
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
     said = {version: racer.communicate(timeout=60)[0].strip() for version, racer in racers.items()}
     assert sorted(said.values()) == ["lost", "won"]
     (winner,) = (version for version, word in said.items() if word == "won")

@@ -9,6 +9,7 @@ from pydantic import create_model
 
 from pipeline.runtime.session import interrupts
 from pipeline.runtime.session.interrupts import run_here, run_in_thread, sigterm_interrupts
+from tests.waiting import wait_until
 
 BOTH = pytest.mark.parametrize("run", [run_here, run_in_thread])
 
@@ -19,6 +20,10 @@ def soon(act):
 
 def tell(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
+
+
+def until_interrupted():
+    wait_until(lambda: False, what="for the signal")
 
 
 @BOTH
@@ -77,7 +82,7 @@ def test_sigterm_interrupts_within_the_block():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         tell()
-        time.sleep(1)
+        until_interrupted()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -108,7 +113,7 @@ def test_a_signal_waits_for_the_end_of_an_import(name, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         module = importlib.import_module(f"slow_{name}")
         assert module.done
-        time.sleep(5)
+        until_interrupted()
 
 
 def test_a_signal_waits_until_a_class_of_values_is_built():
@@ -123,5 +128,5 @@ def test_a_signal_waits_until_a_class_of_values_is_built():
 
     with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
         built.append(create_model("Built", value=(Signalling, ...)))
-        time.sleep(5)
+        until_interrupted()
     assert built[0](value=1).value == 1

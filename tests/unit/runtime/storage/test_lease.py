@@ -77,15 +77,18 @@ def test_of_many_at_once_exactly_one_holds_it(storage):
 
 def test_that_of_a_killed_process_is_taken_over_at_once(storage):
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from pipeline.runtime.storage.lease import held_lease\n"
         "from pipeline.runtime.storage.shared import Storage\n"
         f"with held_lease(Storage(sys.argv[1]), {FOLDER!r}):\n"
         "    print('held', flush=True)\n"
-        "    time.sleep(600)\n"
+        "    sys.stdin.read()\n"  # until it is killed
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, storage.uri], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, storage.uri],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "held\n"
     with pytest.raises(LeaseTakenError), held_lease(storage, FOLDER):
