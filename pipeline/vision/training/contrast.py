@@ -21,6 +21,7 @@ from torch.nn import functional
 from pipeline.params.choices.training import ClassPrototypes
 from pipeline.vision.networks import Classifier
 from pipeline.vision.training.losses import log_priors
+from pipeline.vision.training.worker import Worker
 
 # Beyond it the mean of a class says no more than that all its features point the same way.
 _LARGEST_CONCENTRATION = 1e5
@@ -34,15 +35,13 @@ class Contrast:
         settings: from params.yaml.
     """
 
-    def __init__(
-        self, network: Classifier, settings: ClassPrototypes, device: torch.device
-    ) -> None:
+    def __init__(self, network: Classifier, settings: ClassPrototypes, worker: Worker) -> None:
         """Put a second head, seeded by torch's generator, beside the one of `network`."""
         width, classes = network.head.in_features, network.head.out_features
         self.settings = settings
-        self.module = ContrastiveNetwork(network, width, settings.dimensions).to(device)
-        self._prototypes = Prototypes(classes, settings.dimensions, device)
-        self._log_priors = torch.zeros(classes, device=device)
+        self.module = ContrastiveNetwork(network, width, settings.dimensions).to(worker.device)
+        self._prototypes = Prototypes(classes, settings.dimensions, worker)
+        self._log_priors = torch.zeros(classes, device=worker.device)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -109,13 +108,13 @@ class Prototypes:
     are alike, and the loss has no gradient.
     """
 
-    def __init__(self, classes: int, dimensions: int, device: torch.device) -> None:
+    def __init__(self, classes: int, dimensions: int, worker: Worker) -> None:
         """Know nothing yet of `classes` in so many dimensions, 16 at least."""
-        self._dimensions = dimensions
+        self._dimensions, self._workers = dimensions, worker.share.workers
         self._epoch = torch.tensor(-1)
         # Of directions, and their number in the last column: one exchange between workers.
-        self._gathered = torch.zeros(classes, dimensions + 1, device=device)
-        self._pulls = torch.zeros(classes, dimensions, dtype=torch.float64, device=device)
+        self._gathered = torch.zeros(classes, dimensions + 1, device=worker.device)
+        self._pulls = torch.zeros(classes, dimensions, dtype=torch.float64, device=worker.device)
 
     def gather(self, directions: Tensor, labels: Tensor) -> None:
         """Count directions, n x d, of classes, n, towards the next epoch.
@@ -125,7 +124,7 @@ class Prototypes:
         ones = torch.ones_like(directions[:, :1])
         found = torch.zeros_like(self._gathered)
         found.index_add_(0, labels, torch.cat([directions.detach(), ones], dim=1))
-        if torch.distributed.is_initialized():
+        if self._workers > 1:
             torch.distributed.all_reduce(found)
         self._gathered += found
 

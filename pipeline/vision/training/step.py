@@ -65,7 +65,7 @@ class TrainStep:
         *groups, head = self._freezing.parameters
         self._contrast = None
         if isinstance(recipe.contrast, ClassPrototypes):
-            self._contrast = Contrast(network, recipe.contrast, worker.device)
+            self._contrast = Contrast(network, recipe.contrast, worker)
             head = head + self._contrast.parameters
         module = self._contrast.module if self._contrast else trained
         self._optimizer = build_optimizer([*groups, head], recipe.optimizer)

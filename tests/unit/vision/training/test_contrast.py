@@ -16,7 +16,7 @@ from pipeline.vision.training.worker import Worker
 from tests.jobs import RECIPE, job_on
 
 DIMENSIONS = 16
-CPU = torch.device("cpu")
+ALONE = Worker(Share(), torch.device("cpu"), Arithmetic())
 
 
 @pytest.mark.parametrize("dimensions", [16, 31, 128])
@@ -46,7 +46,7 @@ def test_the_concentration_is_found_again():
 def test_the_loss_is_that_of_many_samples():
     """The mean of e^(z.z'/t) over a class's directions, instead of its closed form."""
     classes = [sample(1, 20.0, 40_000), sample(2, 60.0, 40_000), sample(3, 5.0, 40_000)]
-    prototypes = Prototypes(3, DIMENSIONS, CPU)
+    prototypes = Prototypes(3, DIMENSIONS, ALONE)
     prototypes.begin_epoch(0)
     for label, directions in enumerate(classes):
         prototypes.gather(directions, torch.full((len(directions),), label))
@@ -60,7 +60,7 @@ def test_the_loss_is_that_of_many_samples():
 
 
 def test_a_class_that_did_not_come_keeps_its_distribution():
-    prototypes = Prototypes(2, DIMENSIONS, CPU)
+    prototypes = Prototypes(2, DIMENSIONS, ALONE)
     prototypes.begin_epoch(0)
     prototypes.gather(sample(0, 30.0, 50), torch.arange(50) % 2)
     prototypes.begin_epoch(1)
@@ -79,7 +79,7 @@ def trainer(sets, **changes):
     torch.manual_seed(0)
     network = build_network("lenet5", {}, (1, 16, 16), 3)
     job = job_on(sets, type(RECIPE).model_validate(values, strict=False))
-    return Trainer(network, job, Worker(Share(), CPU, Arithmetic()))
+    return Trainer(network, job, ALONE)
 
 
 CONTRAST = {"contrast": {"name": "prototypes", "dimensions": 32}, "augment": [{"hflip": {}}]}
