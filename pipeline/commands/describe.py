@@ -13,6 +13,7 @@ from pipeline.evaluation.plots.weight_matrix import check_size, draw_weight_matr
 from pipeline.evaluation.reports.network_words import table_text, volume
 from pipeline.params import load_params
 from pipeline.progress import command_clock
+from pipeline.recipes.kept import recipe_of
 from pipeline.stages._paths import PACKED
 from pipeline.vision.anatomy.convolution_matrix import convolution_matrix
 from pipeline.vision.anatomy.layers import describe_network
@@ -101,7 +102,7 @@ def _build(asked: Asked) -> tuple[str, Classifier, tuple[int, int, int]]:
     shape = _sized((pack.channels, pack.height, pack.width), asked)
     args = model.args.model_dump(exclude_unset=True)
     network = build_network(model.name, args, shape, asked.classes or _packed_classes())
-    recipe = params.train if asked.stage == "train" else params.finetune
+    recipe = recipe_of(params, asked.stage)
     network.requires_grad_(False)
     for group in Freezing(network, recipe).parameters:
         for parameter in group:

@@ -2,6 +2,7 @@
 
 from pipeline.params._load import load_params
 from pipeline.params._mistakes import MistakesError, parse
+from pipeline.params._recipe import Recipe
 from pipeline.params._retrain import Hold, Retrain, When
 from pipeline.params._schema import (
     JOINED,
@@ -36,6 +37,7 @@ __all__ = [
     "MistakesError",
     "Pack",
     "Params",
+    "Recipe",
     "Register",
     "Report",
     "Resources",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.params._recipe import Recipe
 from pipeline.params._retrain import Retrain
 from pipeline.params._types import (
     LISTED,
@@ -335,6 +336,7 @@ class Params(Section):
     pack: Pack
     balance: Balance
     model: AnyModel
+    recipe: Recipe
     start: Start
     train: Training
     finetune: Training

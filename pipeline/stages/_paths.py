@@ -39,11 +39,6 @@ CALLS = STATE / "retraining" / "shown"  # what calls of convoy retrain leave for
 RETRAINING = REPORTS / "retraining"  # the same for DVC
 
 
-def compute_file(stage: str) -> Path:
-    """Return where the stage autotune keeps its choice for 'train' or 'finetune'."""
-    return MODELS / "compute" / f"{stage}.json"
-
-
 def training_folders(images: str) -> list[Path]:
     """Return the folders that make up the training set that params name.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.files import damaged, read_json
 from pipeline.params import Params
 from pipeline.params.choices.training import Training
+from pipeline.recipes.kept import recipe_of
 from pipeline.runtime.tracking.trained import Trained
 from pipeline.stages._paths import CHAMPION_FILE, PACKED, START, START_BUNDLE, training_folders
 
@@ -46,9 +47,16 @@ def trained(params: Params, stage: str) -> Trained:
 
 
 def planned(params: Params, stage: str) -> Trained:
-    """Return the training of a stage, 'train' or 'finetune', and its inputs, as params say."""
-    recipes: dict[str, Training] = {"train": params.train, "finetune": params.finetune}
-    recipe = recipes[stage]
+    """Return the training of a stage, 'train' or 'finetune', and its inputs.
+
+    Raises:
+        PipelineError: see `recipe_of`.
+    """
+    return with_inputs(stage, recipe_of(params, stage))
+
+
+def with_inputs(stage: str, recipe: Training) -> Trained:
+    """Return a training by a recipe, and its inputs."""
     return Trained(stage, recipe, tuple(training_folders(recipe.images)), PACKED / "val")
 
 

@@ -5,10 +5,11 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.files import missing, read_json
 from pipeline.params import Params
+from pipeline.recipes.kept import compute_file
 from pipeline.runtime.tracking.store import check_address, tracking_uri
 from pipeline.runtime.training.initial_weights import find_initial_weights
 from pipeline.runtime.training.run import run_training
-from pipeline.stages._paths import HISTORY, MODELS, compute_file
+from pipeline.stages._paths import HISTORY, MODELS
 from pipeline.stages._trained import planned, trained
 from pipeline.vision.bundle.arithmetic import Arithmetic
 from pipeline.vision.training.job import Job

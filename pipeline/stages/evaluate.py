@@ -35,6 +35,7 @@ from pipeline.stages._pictures import (
     draw_suspicious,
     draw_trainings,
 )
+from pipeline.stages._trained import planned
 from pipeline.vision.inference.bundle import Bundle
 from pipeline.vision.inference.predict import probabilities
 from pipeline.vision.inference.sets import over_set
@@ -99,7 +100,7 @@ def run(params: Params) -> None:
         _suspicious_report(sets, suspicious, _why_withheld(report, how)),
     )
     draw_trainings()
-    draw_inputs({"train": params.train, "finetune": params.finetune})
+    draw_inputs({stage: planned(params, stage).recipe for stage in ("train", "finetune")})
     draw_answers(sets["test"], final["test"], report.final.test)
     series = tempered_series(untempered.answers, shipped.answers, temperature, how.calibration_bins)
     save(draw_reliability(series), FOLDER / "reliability.png")

@@ -6,5 +6,5 @@ from pipeline.stages._training import train_stage
 
 
 def run(params: Params) -> None:
-    """Write models/tuned, as params.finetune says."""
+    """Write models/tuned, by the recipe of finetune."""
     train_stage(params, "finetune", TUNED.name)

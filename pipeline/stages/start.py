@@ -35,7 +35,8 @@ def run(params: Params) -> None:
     trials: dict[str, Any] = {}
     if found and params.start.mode == "auto":
         trials = _try_both(params, found)
-        found, reason = _choose(trials, params.train.early_stopping.metric, found)
+        metric = planned(params, "train").recipe.early_stopping.metric
+        found, reason = _choose(trials, metric, found)
     _write(question, found, reason, trials)
     print(f"start: {_describe(read_start())}: {reason}")
 
@@ -61,7 +62,7 @@ def _question(params: Params) -> dict[str, Any]:
         "model": params.section("model"),
     }
     if mode == "auto":
-        question |= {"epochs": params.start.epochs, "train": params.section("train")}
+        question |= {"epochs": params.start.epochs, "train": inputs.recipe.model_dump(mode="json")}
     return question
 
 

@@ -6,5 +6,5 @@ from pipeline.stages._training import train_stage
 
 
 def run(params: Params) -> None:
-    """Write models/base, as params.train says."""
+    """Write models/base, by the recipe of train."""
     train_stage(params, "train", BASE.name)

@@ -23,6 +23,7 @@ PLUMBING = {
     "pipeline.remote": "asks a file system until it answers",
     "pipeline.parallel": "results are the same at any number of workers",
     "pipeline.params": "params.yaml states every value, and DVC tracks those",
+    "pipeline.recipes": "what it chose is kept, whatever code chose it",
     "pipeline.runtime": "starts, transports and records",
     "pipeline.stages._paths": "dvc.yaml names the same paths; another one fails at once",
     "pipeline.stages._trained": "the same",
@@ -63,14 +64,10 @@ PARTS = {
 }
 # Besides what its own module takes from params, a stage may hand all of them on.
 HANDED_ON = {
-    "autotune": {
-        f"{stage}.{key}"
-        for stage in ("train", "finetune")
-        for key in ("accumulate", "global_batch_size", "precision", "trainable")
-    },
-    "start": {"model", "start", "train", "register.alias", "register.name"},
-    "train": {"model", "train"},
-    "finetune": {"model", "finetune"},
+    "autotune": {"model", "recipe", "train", "finetune", "evaluate.metric"},
+    "start": {"model", "start", "register.alias", "register.name"},
+    "train": {"model"},
+    "finetune": {"model"},
 }
 UNTRACKED = {"resources", "tracking"}
 

@@ -21,6 +21,7 @@ ROOMS = (
         "pipeline.remote",
     ),
     ("pipeline.params",),
+    ("pipeline.recipes",),
     ("pipeline.data", "pipeline.evaluation"),
     ("pipeline.vision",),
     ("pipeline.runtime.storage",),

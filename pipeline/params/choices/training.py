@@ -179,6 +179,23 @@ class ClassPrototypes(Section):
 Contrast = Annotated[NoContrast | ClassPrototypes, Named()]
 
 
+class WholeSize(Section):
+    """Images as they were packed, in every epoch."""
+
+    name: Literal["none"]
+
+
+class ProgressiveResizing(Section):
+    """Smaller images first: `scale` of each side, for the share `until` of the epochs."""
+
+    name: Literal["progressive"]
+    until: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.6
+    scale: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.6
+
+
+Resizing = Annotated[WholeSize | ProgressiveResizing, Named()]
+
+
 class EarlyStopping(Section):
     """Which epoch's weights are kept, and when to stop waiting for a better one.
 
@@ -200,7 +217,7 @@ class Training(Section):
     images: Literal["data/packed/train", "data/balanced"]
     weights: Name | None
     normalization: Literal["auto", "data", "imagenet"]
-    trainable: Literal["all", "head", "gradual"]
+    trainable: Literal["all", "head", "gradual", "probe"]
     epochs: Count
     global_batch_size: Count
     accumulate: Count
@@ -217,6 +234,7 @@ class Training(Section):
     cutmix_alpha: Bounded
     mix_partners: Literal["any", "other_classes"]
     contrast: Contrast
+    resizing: Resizing
     ema_decay: Share
     clip_norm: NonNegative
     early_stopping: EarlyStopping
@@ -226,15 +244,39 @@ class Training(Section):
         """Views of each image in a step; the first one is classified."""
         return 1 + (self.contrast.views if isinstance(self.contrast, ClassPrototypes) else 0)
 
+    @property
+    def same_features(self) -> bool:
+        """Whether an image gives the same features in every epoch, so that one pass is enough."""
+        changed = self.augment or max(self.mixup_alpha, self.cutmix_alpha) > 0
+        return self.trainable in ("head", "probe") and not changed
+
+    @model_validator(mode="after")
+    def _probes_images_as_they_are(self) -> Self:
+        needs = {
+            "augment: []": not self.augment,
+            "mixup_alpha: 0": self.mixup_alpha == 0,
+            "cutmix_alpha: 0": self.cutmix_alpha == 0,
+            "ema_decay: 0": self.ema_decay == 0,
+            "sampler: {name: natural}": self.sampler.name == "natural",
+        }
+        missing = [need for need, there in needs.items() if not there]
+        if self.trainable == "probe" and missing:
+            raise ValueError(
+                "trainable: probe solves the head once on all images as they are; set"
+                f" {', '.join(missing)}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _choices_suit_each_other(self) -> Self:
         if self.trainable != "all" and self.weights is None:
             raise ValueError(
                 f"trainable: {self.trainable} on weights: null would freeze random layers"
             )
-        if self.views > 1 and self.trainable == "head":
+        if self.views > 1 and self.trainable in ("head", "probe"):
             raise ValueError(
-                "contrast: prototypes on trainable: head has no layers to shape; set trainable: all"
+                f"contrast: prototypes on trainable: {self.trainable} has no layers to shape; set"
+                " trainable: all"
             )
         if self.views > 1 and max(self.mixup_alpha, self.cutmix_alpha) > 0:
             raise ValueError(

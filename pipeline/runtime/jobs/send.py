@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path, fresh_folder
 from pipeline.params import Params
-from pipeline.params.choices.training import Training
+from pipeline.recipes.kept import recipe_of
 from pipeline.remote import is_uri
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.follow import follow
@@ -295,9 +295,10 @@ def _weights(params: Params, stage: str) -> dict[str, object]:
 
         champion = None if params.start.mode == "cold" else find_champion(params)
         return champion.values() if champion else {}
-    recipes: dict[str, Training] = {"train": params.train, "finetune": params.finetune}
-    recipe = recipes.get(stage)
-    if recipe is None or recipe.weights is None:
+    if stage not in ("train", "finetune"):
+        return {}
+    recipe = recipe_of(params, stage)
+    if recipe.weights is None:
         return {}
     if recipe.weights in stage_files(stage, params).inputs:
         return {}

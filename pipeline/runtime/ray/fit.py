@@ -149,17 +149,19 @@ def fit_member(job: Job, arithmetic: Arithmetic, resources: Resources, folder: R
         raise KeyboardInterrupt
 
 
-def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]]:
+def autotune(
+    job: Job, resources: Resources, *, timed: bool = False
+) -> tuple[Arithmetic, dict[str, Any]]:
     """Choose precision and memory order where a worker would train, see `choose_compute`.
 
     Returns:
-        The choice, and what it was chosen from.
+        The choice, and what it was chosen from; `timed`, also the "pace", see `measure_pace`.
 
     Raises:
         PipelineError: not enough resources, or see `choose_compute`.
     """
     if runs_here(resources):
-        return _autotune(job, resources, grant_here(resources), in_actor=False)
+        return _autotune(job, resources, grant_here(resources), timed=timed, in_actor=False)
     with open_cluster(resources) as cluster:
         demand = cluster.grant()
         task = cluster.ray.remote(_autotune).options(
@@ -169,7 +171,7 @@ def autotune(job: Job, resources: Resources) -> tuple[Arithmetic, dict[str, Any]
         )
         within = current_job()
         inputs, job = publish_job(job, within) if within else (None, job)
-        answer = task.remote(job, resources, demand, in_actor=True, inputs=inputs)
+        answer = task.remote(job, resources, demand, timed=timed, in_actor=True, inputs=inputs)
         chosen: tuple[Arithmetic, dict[str, Any]] = cluster.ask(lambda: cluster.ray.get(answer))
         return chosen
 
@@ -179,6 +181,7 @@ def _autotune(
     resources: Resources,
     demand: Demand,
     *,
+    timed: bool,
     in_actor: bool,
     inputs: Inputs | None = None,
 ) -> tuple[Arithmetic, dict[str, Any]]:
@@ -186,7 +189,7 @@ def _autotune(
 
     if inputs:
         job = job.moved(Path(), inputs.fetch())
-    return tune(job, resources, demand, in_actor=in_actor)
+    return tune(job, resources, demand, timed=timed, in_actor=in_actor)
 
 
 def probe(resources: Resources) -> str:

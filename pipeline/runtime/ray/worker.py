@@ -28,6 +28,7 @@ from pipeline.vision.training.building import build_trainer
 from pipeline.vision.training.compute_config import ComputeConfig, supported
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.memory import keep_freed_memory
+from pipeline.vision.training.pace import measure_pace
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
 
@@ -70,7 +71,7 @@ def _sampling(config: WorkerConfig, node: int) -> AbstractContextManager[None]:
 
 
 def tune(
-    job: Job, resources: Resources, demand: Demand, *, in_actor: bool
+    job: Job, resources: Resources, demand: Demand, *, timed: bool, in_actor: bool
 ) -> tuple[Arithmetic, dict[str, Any]]:
     """Choose how one of the workers of a training computes.
 
@@ -78,18 +79,23 @@ def tune(
         job: what will be trained.
         resources: as in params.yaml.
         demand: what each worker gets.
+        timed: whether to measure its pace, too: "pace" of the record, see `measure_pace`.
         in_actor: whether Ray chooses the GPU.
     """
     keep_freed_memory()
+    share, device = Share(0, demand.most), _device("GPU" in demand.per_worker, in_actor, 0)
     with progress_bar(None, f"autotune: {job.stage}", "trial") as bar:
         chosen, trial = choose_compute(
             job,
-            Share(0, demand.most),
-            _device("GPU" in demand.per_worker, in_actor, 0),
+            share,
+            device,
             threads=resources.threads,
             most_threads=int(demand.per_worker["CPU"]),
             report=lambda text: bar.say(f"autotune: {job.stage}: {text}"),
         )
+        if timed:
+            bar.say(f"autotune: {job.stage}: measuring the pace")
+            trial = {**trial, "pace": measure_pace(job, share, device, chosen)}
     return chosen.arithmetic, trial
 
 

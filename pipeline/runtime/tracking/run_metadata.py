@@ -132,7 +132,8 @@ def recipe_line(params: Params, recipe: Training) -> str:
     parts = {
         params.model.name: True,
         f"from {recipe.weights}": recipe.weights is not None,
-        f"{recipe.trainable} only": recipe.trainable == "head",
+        "head only": recipe.trainable == "head",
+        "probe": recipe.trainable == "probe",
         "unfrozen gradually": recipe.trainable == "gradual",
         "balanced images": recipe.images == "data/balanced",
         f"{recipe.epochs} epochs": True,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import PipelineError, some
+from pipeline.params.choices.training import ProgressiveResizing, Training
 from pipeline.vision.bundle.description import read_description
 from pipeline.vision.bundle.digest import DESCRIPTION_FILE
 from pipeline.vision.networks import Classifier
@@ -12,6 +13,7 @@ from pipeline.vision.networks import build_network as build_by_name
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.job import Job
+from pipeline.vision.training.resizing import small_side, small_until
 from pipeline.vision.training.sync_norm import synchronise_norms
 from pipeline.vision.training.trainer import Trainer
 from pipeline.vision.training.worker import Worker
@@ -32,6 +34,7 @@ def build_network(job: Job) -> tuple[Classifier, Loaded | None]:
         loaded = load_weights(network, job.weights, head=_may_share_classes(job, job.weights))
     if loaded and "head.weight" in loaded.new:
         network.silence_head()
+    _check_size(network, shape, job.recipe)
     if loaded and job.recipe.trainable != "all":
         _check_nothing_random_is_frozen(loaded, job.recipe.trainable)
     return network, loaded
@@ -55,6 +58,25 @@ def _may_share_classes(job: Job, weights: Path) -> bool:
     if not (weights / DESCRIPTION_FILE).is_file():
         return True
     return read_description(weights).classes == job.classes
+
+
+def _check_size(network: Classifier, shape: tuple[int, int, int], recipe: Training) -> None:
+    """Run one of the smaller images through, if there are any: some networks take one size only."""
+    if not small_until(recipe):
+        return
+    assert isinstance(recipe.resizing, ProgressiveResizing)
+    channels, *sides = shape
+    height, width = (small_side(side, recipe.resizing.scale) for side in sides)
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, channels, height, width))
+    except RuntimeError as error:
+        raise PipelineError(
+            f"resizing: progressive: the network does not take images of {height} x {width} px"
+            f" ({error}); raise resizing.scale, or set resizing.name: none"
+        ) from error
+    network.train()
 
 
 def _check_nothing_random_is_frozen(loaded: Loaded, trainable: str) -> None:

@@ -4,16 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.params.choices.training import Training
 from pipeline.vision.training.batches import map_ahead, own_rows
 from pipeline.vision.training.sources import Features, Rows, Source
 from pipeline.vision.training.worker import Worker
-
-
-def features_suffice(recipe: Training) -> bool:
-    """Whether the same image gives the same features in every epoch of a training."""
-    unchanged = not recipe.augment and recipe.mixup_alpha == 0 and recipe.cutmix_alpha == 0
-    return recipe.trainable == "head" and unchanged
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from pipeline.vision.networks.depth import depth_groups
 class Freezing:
     """The depth groups of a network, and from which of them on an epoch trains.
 
-    'all' trains every group, 'head' the last one. 'gradual' (Howard and Ruder 2018) begins with
-    the head and adds group by group from there down, all of them when half of the epochs are
-    done.
+    'all' trains every group, 'head' and 'probe' the last one. 'gradual' (Howard and Ruder 2018)
+    begins with the head and adds group by group from there down, all of them when half of the
+    epochs are done.
     """
 
     def __init__(self, network: Classifier, recipe: Training) -> None:
@@ -24,7 +24,7 @@ class Freezing:
     @property
     def parameters(self) -> list[list[nn.Parameter]]:
         """The parameters that are trained sooner or later, by depth."""
-        first = len(self._groups) - 1 if self._recipe.trainable == "head" else 0
+        first = len(self._groups) - 1 if self._recipe.trainable in ("head", "probe") else 0
         return [
             [parameter for module in group for parameter in module.parameters()]
             for group in self._groups[first:]
@@ -33,7 +33,8 @@ class Freezing:
     def first_trained(self, epoch: int) -> int:
         """Return the position of the first group that `epoch` (from 0) trains."""
         last = len(self._groups) - 1
-        left = {"all": 0.0, "head": 1.0, "gradual": 1 - 2 * epoch / self._recipe.epochs}
+        gradual = 1 - 2 * epoch / self._recipe.epochs
+        left = {"all": 0.0, "head": 1.0, "probe": 1.0, "gradual": gradual}
         return max(0, math.ceil(last * left[self._recipe.trainable]))
 
     def apply(self, epoch: int) -> None:

@@ -53,6 +53,8 @@ def make_job(
     """
     training_set, validation_set = ImageSet.open(*images), ImageSet.open(validation)
     _check_sets(training_set, validation_set)
+    if recipe.trainable == "probe":  # which takes one step per epoch
+        recipe = recipe.model_copy(update={"global_batch_size": len(training_set)})
     mean, std = _normalization(recipe, training_set, initial)
     job = Job(
         stage=stage,

@@ -20,6 +20,7 @@ _IMAGES = 1024
 _PER_CLASS = 8
 _PENALTY = 0.1  # on squared weights of standardised features, beside the mean loss in nats
 _ITERATIONS = 50
+_MOST_ITERATIONS = 1000  # of a probe that is solved to the end
 _SMALLEST_SCALE = 0.01  # of the features' own, for those that hardly vary
 
 
@@ -33,30 +34,53 @@ def probe_rows(labels: npt.NDArray[np.integer], seed: int) -> Rows:
     return np.union1d(mixed[:_IMAGES], some)
 
 
-def fit_probe(features: Tensor, targets: Tensor, losses: RowLosses) -> tuple[Tensor, Tensor]:
+def penalty_at(epoch: int) -> float:
+    """Return the penalty of an epoch (from 0) of a probe: 1, then two to each decade below."""
+    return float(10 ** (-epoch / 2))
+
+
+def fit_probe(
+    features: Tensor,
+    targets: Tensor,
+    losses: RowLosses,
+    penalty: float = _PENALTY,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Minimise the mean loss of a linear layer, penalised by the squares of its weights.
+
+    Minimised is mean(loss) + penalty / 2 * sum(w^2), w being the weights of standardised features.
+    scikit-learn's LogisticRegression has the same minimum with C = 1 / (n * penalty).
 
     Args:
         features: n x d floats; they are standardised, and the result is for them as they are.
         targets: n x classes, rows sum to 1.
         losses: of logits and targets, which the training begins with.
+        penalty: on the squares.
+        start: weights and biases to begin from, and then to go on to the end; by default some
+            iterations from zeros.
 
     Returns:
         Weights (classes x d) and biases (classes) of the layer.
     """
-    x, classes = features.float(), targets.shape[1]
+    # The end of a weakly penalised problem lies beyond what single precision can tell apart.
+    x, classes = features.double() if start else features.float(), targets.shape[1]
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0)
     scale = scale.clamp_min(_SMALLEST_SCALE * scale.square().mean().sqrt()).clamp_min(1e-12)
     x = (x - mean) / scale
-    weights = x.new_zeros(classes, x.shape[1], requires_grad=True)
-    biases = x.new_zeros(classes, requires_grad=True)
+    weights, biases = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
+    if start:
+        before = start[0].double()
+        weights, biases = before * scale, start[1] + before @ mean
+    weights, biases = (values.detach().requires_grad_() for values in (weights, biases))
+    iterations = _MOST_ITERATIONS if start else _ITERATIONS
     optimizer = torch.optim.LBFGS(
-        [weights, biases], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+        [weights, biases], max_iter=iterations, line_search_fn="strong_wolfe"
     )
+    half = penalty / 2
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        penalty = _PENALTY / 2 * weights.square().sum()
+        penalty = half * weights.square().sum()
         value = losses(functional.linear(x, weights, biases), targets).mean() + penalty
         value.backward()  # type: ignore[no-untyped-call]
         return value
@@ -64,4 +88,4 @@ def fit_probe(features: Tensor, targets: Tensor, losses: RowLosses) -> tuple[Ten
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         found = weights / scale
-        return found, biases - found @ mean
+        return found.float(), (biases - found @ mean).float()

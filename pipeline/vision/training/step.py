@@ -26,6 +26,7 @@ from pipeline.vision.training.optimizers import (
 )
 from pipeline.vision.training.probe import fit_probe
 from pipeline.vision.training.replicas import Replica
+from pipeline.vision.training.resizing import resize
 from pipeline.vision.training.sharpness import Ascent
 from pipeline.vision.training.sources import Source
 from pipeline.vision.training.worker import Worker
@@ -60,7 +61,7 @@ class TrainStep:
             worker: this one.
         """
         self.network, self._trained = network, trained
-        self._recipe, self._worker = recipe, worker
+        self._source, self._recipe, self._worker = source, recipe, worker
         self._freezing = Freezing(network, recipe)
         *groups, head = self._freezing.parameters
         self._contrast = None
@@ -108,6 +109,7 @@ class TrainStep:
         """
         set_learning_rate(self._optimizer, rate)
         inputs, targets = self._compose(plan)
+        inputs = resize(inputs, self._recipe, plan.epoch)
         loss = self._backward(plan, inputs, targets)
         if self._ascent:
             self._ascent.climb()
@@ -163,9 +165,12 @@ class TrainStep:
             features: n x d, on the device.
             labels: n, int64, on the device.
         """
+        self._set_head(*fit_probe(features, self._targets[labels], self._loss))
+
+    def _set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Give the head these values, of the first worker."""
         head = self.network.head
-        found = fit_probe(features, self._targets[labels], self._loss)
-        for parameter, values in zip((head.weight, head.bias), found, strict=True):
+        for parameter, values in ((head.weight, weight), (head.bias, bias)):
             if self._worker.share.workers > 1:
                 torch.distributed.broadcast(values, 0)
             parameter.data.copy_(values)

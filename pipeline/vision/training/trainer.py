@@ -19,12 +19,14 @@ from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, starts_at
 from pipeline.vision.training.checkpoint import read_best, read_tensors, write_checkpoint
 from pipeline.vision.training.error_translation import translate_errors
-from pipeline.vision.training.features import extract_features, features_suffice
+from pipeline.vision.training.features import extract_features
 from pipeline.vision.training.freezing import settled_at
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.norm_statistics import batches_needed
 from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.probe import probe_rows
+from pipeline.vision.training.probe_step import ProbeStep
+from pipeline.vision.training.resizing import small_until
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import (
     MappedPixels,
@@ -82,7 +84,7 @@ class Trainer:
         plain: Source = MappedPixels(job.training_set, unchanged, worker.device.type == "cuda")
         trained, below = cast("nn.Module", network), network.extractor
         rows = max(1, min(_MOST_VALIDATION_ROWS, _VALIDATION_VALUES // math.prod(info.shape)))
-        if features_suffice(recipe):
+        if recipe.same_features:
             source, validation = (
                 extract_features(pixels, below, width, batch_size=rows, worker=worker)
                 for pixels in (source, validation)
@@ -96,7 +98,8 @@ class Trainer:
         self._class_counts = partial(
             target_counts, job.training_set.class_counts(), recipe, shape=info.shape[:2]
         )
-        self._step = TrainStep(network, trained, source=source, recipe=recipe, worker=worker)
+        kind = ProbeStep if recipe.trainable == "probe" else TrainStep
+        self._step = kind(network, trained, source=source, recipe=recipe, worker=worker)
         classes = len(info.classes)
         self._measure = partial(
             validate, source=validation, classes=classes, batch_size=rows, worker=worker
@@ -260,7 +263,7 @@ class Trainer:
         changes = [starts_at(recipe.loss, recipe), starts_at(recipe.sampler, recipe)]
         if state.epochs_done in changes:
             state.forget_best()
-        settled = state.epochs_done >= max(*changes, settled_at(recipe))
+        settled = state.epochs_done >= max(*changes, settled_at(recipe), small_until(recipe))
         if state.end_epoch(record, recipe.early_stopping, settled):
             self.best_weights = self._step.weights()
         self._stream = None

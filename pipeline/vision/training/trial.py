@@ -1,27 +1,32 @@
 """The first steps of a training, taken on copies: to time them and to see their losses."""
 
 import copy
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 
+import numpy as np
 import torch
 
+from pipeline.params.choices.training import WholeSize
 from pipeline.vision.bundle.inputs import Normalization
 from pipeline.vision.training.augment import build_augment
 from pipeline.vision.training.batches import Batches, BatchPlan, Share
 from pipeline.vision.training.building import build_network
 from pipeline.vision.training.compute_config import ComputeConfig
 from pipeline.vision.training.error_translation import translate_errors
-from pipeline.vision.training.features import features_suffice
 from pipeline.vision.training.job import Job
 from pipeline.vision.training.priors import target_counts
 from pipeline.vision.training.schedule import learning_rate
 from pipeline.vision.training.sources import MappedPixels, PixelTransform
 from pipeline.vision.training.step import TrainStep
 from pipeline.vision.training.worker import Worker
+
+_FORWARD_ROWS = 64
+_FORWARD_TIMES = 3
 
 
 class Trial:
@@ -46,7 +51,9 @@ class Trial:
         """
         self._job, self._share, self._device = job, share, device
         size = max(int(batch_rows(job) * part), 1)
-        self._recipe = job.recipe.model_copy(update={"global_batch_size": size})
+        # Of images of their own size: smaller ones take less of all.
+        whole = {"global_batch_size": size, "resizing": WholeSize(name="none")}
+        self._recipe = job.recipe.model_copy(update=whole)
         self._network, _ = build_network(job)
 
     def steps(self, compute: ComputeConfig) -> Generator[tuple[float, float]]:
@@ -80,6 +87,25 @@ class Trial:
                     torch.cuda.synchronize(self._device)
             yield float(loss), time.perf_counter() - begin
 
+    def forward_seconds(self, compute: ComputeConfig) -> float:
+        """Return the seconds that an image takes which goes forward alone, the best of some."""
+        job, device = self._job, self._device
+        network = copy.deepcopy(self._network).eval()
+        memory_format = compute.arithmetic.torch_format
+        network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+        rows = np.arange(min(len(job.training_set), _FORWARD_ROWS))
+        normalization = Normalization.of(job.mean, job.std, device)
+        info = job.training_set.info
+        transform = PixelTransform.of(info, normalization, None, memory_format)
+        source, fastest = MappedPixels(job.training_set, transform, pin=False), math.inf
+        worker = Worker(Share(), device, compute.arithmetic)
+        with torch.inference_mode(), _threads(compute.threads), worker.autocast():
+            for _ in range(_FORWARD_TIMES):
+                begin = time.perf_counter()
+                network(source.prepare(source.fetch(rows).to(device), {})).sum().item()
+                fastest = min(fastest, time.perf_counter() - begin)
+        return fastest / len(rows) / self._share.workers
+
     def _plans(self, batches: Batches) -> Iterator[BatchPlan]:
         for epoch in count():
             for plan in batches.stream(self._share, epoch, 0):
@@ -104,7 +130,7 @@ def training_steps(job: Job) -> float:
     Validation is left out. Where features of a frozen extractor are computed once, that is the
     training: the steps of the head take next to no time.
     """
-    if not features_suffice(job.recipe):
+    if not job.recipe.same_features:
         return job.recipe.epochs * job.steps_per_epoch
     return (len(job.training_set) + len(job.validation_set)) / batch_rows(job)
 

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from pipeline.data.shards.shards import ImageSet
+from pipeline.params.choices.training import Training
 from pipeline.vision.networks import build_network
 from pipeline.vision.training.batches import Share
 from pipeline.vision.training.losses import cross_entropy
@@ -43,7 +46,7 @@ def test_features_computed_once_train_the_same_head(sets, monkeypatch):
     how = recipe(trainable="head", weights="elsewhere", label_smoothing=0.1)
     cached = trainer(sets, how, "resnet20")
     assert cached._step.judged is cached.network.head
-    monkeypatch.setattr("pipeline.vision.training.trainer.features_suffice", lambda _: False)
+    monkeypatch.setattr(Training, "same_features", False)
     again = trainer(sets, how, "resnet20")
     assert again._step.judged is again.network
     for _ in range(3):
@@ -61,6 +64,31 @@ def test_features_are_judged_many_at_a_time_however_large_the_images(sets, monke
     )
     one.advance(1)
     assert taken == [90, 90, 30]  # to fit the new head, to train, to validate
+
+
+def test_a_probe_solves_the_head_with_a_smaller_penalty_in_each_epoch(sets, tmp_path):
+    how = recipe(trainable="probe", weights="elsewhere", global_batch_size=90)
+    one = trainer(sets, how, "resnet20")
+    extractor = {k: v.clone() for k, v in one.network.extractor.state_dict().items()}
+    features = one._features().values
+    labels = torch.from_numpy(ImageSet.open(sets[0]).labels.astype("int64"))
+    for epoch in range(4):
+        record = one.advance(ALL_STEPS)
+        scaled = (features - features.mean(0)) / features.std(0, correction=0)
+        reference = LogisticRegression(C=10 ** (epoch / 2) / 90, tol=1e-10, max_iter=10_000)
+        reference.fit(scaled, labels)
+        expected = log_loss(labels, reference.predict_proba(scaled))
+        assert record["train_loss"] == pytest.approx(expected, abs=2e-3)
+        if epoch == 1:
+            one.save(tmp_path)
+    assert all(torch.equal(v, extractor[k]) for k, v in one.network.extractor.state_dict().items())
+    losses = [record["train_loss"] for record in one.state.history]
+    assert losses == sorted(losses, reverse=True)
+    again = trainer(sets, how, "resnet20")
+    again.restore(tmp_path)
+    while not again.done:
+        again.advance(ALL_STEPS)
+    assert torch.equal(again.network.head.weight, one.network.head.weight)
 
 
 def test_gradual_unfreezing_goes_from_the_head_down(sets):

@@ -20,6 +20,7 @@ CASES = {
     "averaged": {"ema_decay": 0.9, "mixup_alpha": 0.3},
     # There are fewer validation images than workers.
     "features": {"weights": "elsewhere", "trainable": "head"},
+    "a probe": {"weights": "elsewhere", "trainable": "probe", "global_batch_size": 53},
 }
 UNSYNCHRONISED = "norms of each worker's own, averaged"
 
