@@ -17,7 +17,7 @@ from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import brier_difference, compare, measure
 from pipeline.evaluation.metrics.scores import Floats, answers
 from pipeline.evaluation.metrics.table import Scored, metric_named, metrics_of
-from pipeline.evaluation.page import Page
+from pipeline.evaluation.page import Page, Recipe
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.schema import EvaluateReport, TtaReport
 from pipeline.evaluation.retraining.history import Rows
@@ -276,7 +276,13 @@ def make_page(
     }
     reports |= {name: kind.model_validate(reports[name]) for name, kind in SCHEMA.items()}
     split = {name: {"train": 2, "val": 1, "test": 1} for name in classes}
-    plain = {"title": "Ants & bees", "split": split, "pictures": {}, "calls": Rows(())}
+    plain = {
+        "title": "Ants & bees",
+        "split": split,
+        "pictures": {},
+        "calls": Rows(()),
+        "recipe": Recipe("train: {}"),
+    }
     return Page(**{**plain, **reports, **changes})
 
 

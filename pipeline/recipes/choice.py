@@ -10,6 +10,7 @@ from pipeline.params.choices.training import Training
 from pipeline.recipes import long_tail, transfer
 from pipeline.recipes.facts import Facts
 from pipeline.recipes.lengths import Pace
+from pipeline.recipes.params_form import in_words
 
 # What is switched off unless a recipe says otherwise.
 _OFF: Mapping[str, Any] = {
@@ -58,7 +59,7 @@ class Plan:
     seconds: float | None
 
     def __str__(self) -> str:
-        long = "" if self.seconds is None else f" in some {self.seconds:.0f} s"
+        long = "" if self.seconds is None else f" in some {in_words(self.seconds)}"
         epochs = f"{self.train.epochs} + {self.finetune.epochs} epochs"
         return f"{self.name}, {epochs}{long}: {self.reason}"
 

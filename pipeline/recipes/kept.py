@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_json
+from pipeline.files import damaged, read_json
 from pipeline.params import MistakesError, Params, parse
 from pipeline.params.choices.training import Training
 from pipeline.recipes.choice import KEPT
@@ -18,6 +18,24 @@ def compute_file(stage: str) -> Path:
 def given_recipe(params: Params, stage: str) -> Training:
     """Return the section of 'train' or 'finetune'."""
     return {"train": params.train, "finetune": params.finetune}[stage]
+
+
+def kept_choice(stage: str) -> tuple[Training, dict[str, Any] | None]:
+    """Return the recipe that 'train' or 'finetune' was made by, and why; None: by params.
+
+    The record has "name", "reason", and "seconds" that both trainings were expected to take, or
+    None.
+
+    Raises:
+        PipelineError: the file is missing or damaged.
+    """
+    file = compute_file(stage)
+    match read_json(file):
+        case {"plan": None, "recipe": recipe}:
+            return _parse(recipe, file), None
+        case {"plan": {"name": str(), "reason": str(), "seconds": _} as record, "recipe": recipe}:
+            return _parse(recipe, file), record
+    raise damaged(file, "it has no recipe, or not why it is that one")
 
 
 def asked_for(params: Params) -> dict[str, Any]:

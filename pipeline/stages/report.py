@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import some
-from pipeline.evaluation.page import Page, count_split, find_pictures, render
+from pipeline.evaluation.page import Page, Recipe, count_split, find_pictures, render
 from pipeline.evaluation.registration.outcome import RegisterReport
 from pipeline.evaluation.reports.files import read_report
 from pipeline.evaluation.reports.images import BalanceReport, DataReport, SuspiciousReport
@@ -21,6 +21,8 @@ from pipeline.evaluation.retraining.record import CALLS_FILE
 from pipeline.files import atomic_path, damaged
 from pipeline.params import Params
 from pipeline.parquet import read_table
+from pipeline.recipes.kept import kept_choice
+from pipeline.recipes.params_form import in_words, params_form
 from pipeline.stages._paths import (
     DATA_REPORT,
     NETWORK_REPORT,
@@ -53,6 +55,7 @@ def run(params: Params) -> None:
         retrieve=read_report(REPORTS / "retrieve.json", RetrieveReport),
         network=read_report(NETWORK_REPORT, NetworkReport),
         register=register,
+        recipe=_recipe(),
         calls=read_report(RETRAINING / CALLS_FILE, Rows),
         split=count_split(labels, splits),
         pictures=find_pictures(PICTURES, RETRAINING) | _disagreements(register),
@@ -61,6 +64,19 @@ def run(params: Params) -> None:
     with atomic_path(target) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
     print(f"report: {target}, {target.stat().st_size / 1e6:.1f} MB")
+
+
+def _recipe() -> Recipe:
+    """Return how the networks were trained, and why so."""
+    sections, record = {}, None
+    for stage in ("train", "finetune"):
+        recipe, record = kept_choice(stage)
+        sections[stage] = recipe.model_dump(mode="json")
+    text = params_form(sections)
+    if record is None:
+        return Recipe(text)
+    planned = "" if record["seconds"] is None else in_words(record["seconds"])
+    return Recipe(text, record["name"], record["reason"], planned)
 
 
 def _disagreements(register: RegisterReport) -> dict[str, bytes]:

@@ -132,7 +132,7 @@ def test_a_recipe_that_was_edited_by_hand_and_does_not_fit_is_one_line(capsys):
     capsys.readouterr()
     assert run(["train"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"convoy: {TRAIN}: the recipe does not fit (epochs: got many, need a")
+    assert err.startswith(f'convoy: {TRAIN}: the recipe does not fit (epochs: got "many"')
     assert "delete the file and run dvc repro" in err
 
 

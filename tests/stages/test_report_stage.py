@@ -1,12 +1,14 @@
 """report on invented reports, and on the images that a champion's challenger changed."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.registration.outcome import RegisterReport
@@ -28,10 +30,17 @@ def write_workspace(register):
     for name in reports.SCHEMA:
         write_report(Path("reports") / f"{name}.json", getattr(page, name))
     write_json(Path("reports/retraining/calls.json"), [])
+    write_recipes(None)
     images = np.full((IMAGES, 8, 8, 1), 99, np.uint8)
     write_set(Path("data/packed/test"), images, [row % 2 for row in range(IMAGES)], CLASSES)
     table = pa.table({"label": list(CLASSES), "split": ["train", "test"]})
     pq.write_table(table, "data/split.parquet")
+
+
+def write_recipes(plan):
+    for stage in ("train", "finetune"):
+        values = {"plan": plan, "recipe": PARAMS.section(stage)}
+        write_json(Path(f"models/compute/{stage}.json"), values)
 
 
 def met():
@@ -53,6 +62,27 @@ def test_images_that_changed_sides_are_shown():
     page = run()
     assert CAPTION in page
     assert page.count("<img") == 1
+
+
+def test_the_recipe_stands_there_as_params_state_it():
+    write_workspace(reports.first())
+    text = unescape(re.search(r"<pre>(recipe:.*?)</pre>", run(), re.DOTALL)[1])
+    raw = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    copied = {**raw, **yaml.safe_load(text)}
+    assert copied["recipe"]["name"] == "custom"
+    Path("params.yaml").write_text(yaml.safe_dump(copied))
+    assert load_params() == PARAMS
+
+
+def test_a_recipe_that_was_made_says_why():
+    write_workspace(reports.first())
+    write_recipes({"name": "long_tail", "reason": "no <b>weights</b>", "seconds": 630.0})
+    page = run()
+    assert "Recipe <b>long_tail</b>, made for these images: no &lt;b&gt;weights" in page
+    assert "expected to take 10 min" in page or "expected to take 11 min" in page
+    write_json(Path("models/compute/train.json"), {"recipe": PARAMS.section("train")})
+    with pytest.raises(PipelineError, match="it has no recipe"):
+        run()
 
 
 @pytest.mark.parametrize("register", [reports.first(), reports.unchanged()])

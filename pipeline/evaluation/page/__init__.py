@@ -3,6 +3,6 @@
 Templates stand beside the modules, a file per section; `index.html` says in which order.
 """
 
-from pipeline.evaluation.page.render import Page, count_split, find_pictures, render
+from pipeline.evaluation.page.render import Page, Recipe, count_split, find_pictures, render
 
-__all__ = ["Page", "count_split", "find_pictures", "render"]
+__all__ = ["Page", "Recipe", "count_split", "find_pictures", "render"]

@@ -42,6 +42,23 @@ _CONFUSIONS = 10
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How the networks were trained.
+
+    Attributes:
+        text: in the form of params.yaml.
+        name: of the recipe that was made for the images; None: params.yaml states it.
+        reason: why this one.
+        planned: the time that both trainings were expected to take, in words; '' where none was.
+    """
+
+    text: str
+    name: str | None = None
+    reason: str = ""
+    planned: str = ""
+
+
+@dataclass(frozen=True)
 class Page:
     """What the page is made of: the reports of the stages.
 
@@ -49,6 +66,7 @@ class Page:
         title: of the page.
         data, balance, baseline, evaluate, suspicious, tta, localize, retrieve, network, register:
             reports/<name>.json.
+        recipe: of the trainings.
         calls: the latest ones of `convoy retrain`, the oldest first.
         split: class name to images by split name.
         pictures: '<stage>/<name>' to the bytes of a PNG; those that are absent are left out of
@@ -66,6 +84,7 @@ class Page:
     retrieve: RetrieveReport
     network: NetworkReport
     register: RegisterReport
+    recipe: Recipe
     calls: Rows
     split: Mapping[str, Mapping[str, int]]
     pictures: Mapping[str, bytes]
