@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics.calibration import calibrate, calibrate_at
+from pipeline.evaluation.metrics.class_sizes import SizeGroup, by_class_size
 from pipeline.evaluation.metrics.confusions import confusions
 from pipeline.evaluation.metrics.measure import compare, measure
 from pipeline.evaluation.metrics.posteriors import temper
@@ -88,6 +89,7 @@ def run(params: Params) -> None:
                 f"{later}_minus_{earlier}": compare(scored[later], scored[earlier])
                 for earlier, later in combinations(scored, 2)
             },
+            "class_sizes": [vars(group) for group in _by_class_size(scored)],
         }
     )
     suspicious = suspicious_labels(final, how.suspicious_images)
@@ -159,6 +161,11 @@ def _judge(given: Given, how: Evaluate, prior: Prior) -> tuple[Block, Scored]:
         "calibration": calibrate(validation, test.probabilities, plain, test.classes, prior),
     }
     return block, plain
+
+
+def _by_class_size(scored: Mapping[str, Scored]) -> list[SizeGroup]:
+    training = ImageSet.open(PACKED / "train").class_counts()
+    return by_class_size(training, {name: one.answers for name, one in scored.items()})
 
 
 def _headline(model: Model) -> dict[str, dict[str, float | None]]:

@@ -162,12 +162,23 @@ class FinalModel(Model):
     confusions: tuple[Confusion, ...]
 
 
+class SizeGroup(Part):
+    """Classes with like numbers of training images, and each model's mean recall of them."""
+
+    name: str
+    classes: int
+    fewest: int
+    most: int
+    recall: dict[str, Figure]
+
+
 class EvaluateReport(Part):
     """evaluate.json: the models, the simplest first, and each minus each earlier one.
 
     Attributes:
         metrics: what each model is judged by, in order.
         baseline: None where `baseline.classifier` is none.
+        class_sizes: the classes by their size, the largest first; empty where they are alike.
     """
 
     metrics: tuple[MetricInfo, ...]
@@ -176,6 +187,7 @@ class EvaluateReport(Part):
     tuned: Model
     final: FinalModel
     comparisons: dict[str, Comparison]
+    class_sizes: tuple[SizeGroup, ...] = ()
 
     @property
     def models(self) -> dict[str, Model]:

@@ -91,6 +91,9 @@ def write_other_reports(labels):
     register = reports.changed(reports.first(), **refused)
     write_report(Path("reports/register.json"), register)
     write_json(Path("reports/retraining/calls.json"), [])
+    for stage in ("train", "finetune"):
+        values = {"plan": None, "recipe": PARAMS.section(stage)}
+        write_json(Path(f"models/compute/{stage}.json"), values)
 
 
 def read(path):

@@ -37,7 +37,7 @@ def test_predictions_are_those_of_the_bundle(inside, name):
 def test_evaluate_reports_four_models_and_their_differences(inside):
     found = read("reports/evaluate.json")
     names = ("baseline", "base", "tuned", "final")
-    assert set(found) == {"metrics", *names, "comparisons"}
+    assert set(found) == {"metrics", *names, "comparisons", "class_sizes"}
     assert found["baseline"]["test"] == read("reports/baseline.json")["test"]
     assert set(read("reports/metrics.json")) == set(names)
     for name in names:
