@@ -29,12 +29,17 @@ COPIES_IN_ROW = 9
 
 
 def run(params: Params) -> None:
-    """Write data/balanced, reports/balance.json and the pictures of both."""
-    balance = params.balance
+    """Write data/balanced, reports/balance.json and the pictures of both.
+
+    Recipes that are made take no synthetic images: none are made then.
+    """
+    balance, made = params.balance, params.recipe.made
     train = ImageSet.open(TRAIN)
     classes, before = train.info.classes, train.class_counts()
     policies = _policies(balance, train)
-    targets = class_targets(before, balance.target, balance.ratio, balance.beta)
+    targets = before
+    if not made:
+        targets = class_targets(before, balance.target, balance.ratio, balance.beta)
     per_class = plan_copies(before, targets, balance.max_copies_per_image)
     copies = spread_copies(train, per_class, balance.seed)
     state, key = repository() / STATE / "balanced", balance_key(train.info)
@@ -45,6 +50,9 @@ def run(params: Params) -> None:
     _report(classes, before, targets, per_class)
     _draw(train, before, copies)
 
+    if made:
+        print(f"balance: no synthetic images: recipe.name: {params.recipe.name} takes none")
+        return
     after = before + per_class
     short = [
         f"{name} ({after[i]} of {targets[i]})"

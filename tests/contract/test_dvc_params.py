@@ -19,7 +19,7 @@ EXPECTED = {
     "pack": {"pack"},
     "balance": {"balance"},
     "model": {"autotune", "start", "train", "finetune"},
-    "recipe": {"autotune"},
+    "recipe": {"balance", "autotune"},
     "start": {"start"},
     "train": {"autotune"},
     "finetune": {"autotune"},

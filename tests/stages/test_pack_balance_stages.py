@@ -186,6 +186,17 @@ def test_balance_with_nothing_to_do_writes_an_empty_set(split):
     assert len(ImageSet.open(Path("data/balanced"))) == 0
 
 
+def test_recipes_that_are_made_take_no_synthetic_images(split, capsys):
+    pack.run(params_with())
+    balance.run(params_with(recipe={"name": "auto"}))
+    assert len(ImageSet.open(Path("data/balanced"))) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "balance: no synthetic images: recipe.name: auto takes none"
+    report = json.loads(Path("reports/balance.json").read_text())
+    assert report["synthetic_images"] == 0
+    assert report["capped_classes"] == []
+
+
 def test_an_unknown_class_with_a_policy_is_an_error(split):
     pack.run(params_with())
     message = re.escape(
