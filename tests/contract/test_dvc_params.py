@@ -38,7 +38,6 @@ EXPECTED = {
 # What single values re-run beside.
 ALSO = {
     ("train", "images"): {"start", "train"},
-    ("finetune", "images"): {"finetune"},
     ("register", "alias"): {"start"},
     ("register", "name"): {"start"},
     ("evaluate", "metric"): {"autotune"},
