@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path, fresh_folder
 from pipeline.params import Params
-from pipeline.recipes.kept import recipe_of
+from pipeline.recipes.kept import given_recipe, recipe_of
 from pipeline.remote import is_uri
 from pipeline.runtime.jobs.fetch import fetch
 from pipeline.runtime.jobs.follow import follow
@@ -43,6 +43,8 @@ _WEIGHTS = Path(".convoy/weights")
 _DIGESTS = Path(".convoy/digests.json")
 # Seconds that a job has to save a checkpoint when it is stopped.
 _STOP_WAIT_S = "15"
+# The stages that train, and whose recipe they follow.
+_TRAINED = {"start": "train", "train": "train", "finetune": "finetune"}
 # Stages whose first weights a job needs, where these are not the stage itself.
 _WEIGHTS_NEEDED = {"repro": ("start", "train", "finetune"), "start": ("start", "train")}
 _QUICK_S = 5.0  # with a storage that is asked for the first time
@@ -61,7 +63,10 @@ def send_stage(params: Params, stage: str) -> None:
     files = stage_files(stage, params)
     carried = [path for path in files.inputs if stage != "index" or path != params.data.root]
     listing = _listing(params) if stage == "index" else None
-    job = SentJob(params, stage, carried, files.outs, about=[files.values(params), listing])
+    # What params say is not in the file of the stage autotune before that stage has run.
+    recipe = recipe_of(params, _TRAINED[stage]) if stage in _TRAINED else None
+    about = [files.values(params), recipe and recipe.model_dump(mode="json"), listing]
+    job = SentJob(params, stage, carried, files.outs, about=about)
     result = job.run()
     job.fetch(result)
 
@@ -297,7 +302,9 @@ def _weights(params: Params, stage: str) -> dict[str, object]:
         return champion.values() if champion else {}
     if stage not in ("train", "finetune"):
         return {}
-    recipe = recipe_of(params, stage)
+    if stage == "finetune" and params.recipe.made:
+        return {}  # such a recipe goes on from the first training, and may not be made yet
+    recipe = given_recipe(params, stage)
     if recipe.weights is None:
         return {}
     if recipe.weights in stage_files(stage, params).inputs:

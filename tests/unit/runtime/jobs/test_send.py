@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from pipeline.errors import PipelineError
 from pipeline.runtime.jobs import package, send
 from pipeline.runtime.jobs.send import SentJob, send_stage
 from pipeline.runtime.jobs.spec import JobSpec
 from pipeline.runtime.training import champion
 from pipeline.runtime.training.champion import Champion
 from pipeline.runtime.training.champion import find_champion as job_champion
+from tests.images import params_with
 
 
 def test_a_job_is_submitted_with_its_inputs_and_followed_to_its_result(
@@ -128,3 +132,15 @@ def test_the_champion_of_the_sender_travels_where_a_start_is_to_be_chosen(
         monkeypatch.delenv("CONVOY_JOB")
     sent("train", "auto")
     assert not asked
+
+
+@pytest.mark.usefixtures("job")
+def test_recipes_that_are_not_made_yet_need_no_weights_but_those_of_params():
+    """finetune goes on from models/base then, whatever its section says."""
+    weights = {"weights": "nowhere.safetensors"}
+    params = params_with(recipe={"name": "auto"}, finetune=weights)
+    assert send._weights(params, "finetune") == send._weights(params, "train") == {}
+    with pytest.raises(PipelineError, match="nowhere"):
+        send._weights(params_with(finetune=weights), "finetune")
+    with pytest.raises(PipelineError, match="nowhere"):
+        send._weights(params_with(recipe={"name": "auto"}, train=weights), "train")

@@ -38,15 +38,8 @@ def test_three_stages_of_dvc_yaml_by_hand(params):
     assert autotune.inputs == ("data/packed", "data/packed/train", "data/balanced", *compute)
     assert autotune.outs == compute
     assert autotune.values(params) == {
-        "model": params.section("model"),
-        "train.accumulate": 1,
-        "train.global_batch_size": 64,
-        "train.precision": "auto",
-        "train.trainable": "all",
-        "finetune.accumulate": 1,
-        "finetune.global_batch_size": 64,
-        "finetune.precision": "auto",
-        "finetune.trainable": "all",
+        **{name: params.section(name) for name in ("recipe", "model", "train", "finetune")},
+        "evaluate.metric": "macro_f1",
     }
 
 
