@@ -368,7 +368,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _trials_are_short_trainings(self) -> Self:
-        if self.start.mode != "auto":
+        if self.start.mode != "auto" or self.recipe.made:
             return self
         epochs, most = self.start.epochs, self.train.epochs
         fewest = getattr(self.train.schedule, "warmup_epochs", 0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PipelineError
 from pipeline.files import damaged, fresh_folder, read_json, write_json
 from pipeline.params import Params
+from pipeline.params.choices.training import Training
 from pipeline.progress import command_clock
 from pipeline.stages._paths import CHAMPION_FILE, START, START_BUNDLE, START_REPORT
 from pipeline.stages._trained import Started, planned, read_start
@@ -120,8 +121,7 @@ def _try_both(params: Params, champion: "Champion") -> dict[str, Any]:
     from pipeline.vision.training.make_job import make_job
 
     inputs, epochs = planned(params, "train"), params.start.epochs
-    stopping = inputs.recipe.early_stopping.model_copy(update={"patience": epochs})
-    cold = inputs.recipe.model_copy(update={"epochs": epochs, "early_stopping": stopping})
+    cold = _shortened(inputs.recipe, epochs)
     warm = cold.model_copy(update={"weights": str(champion.weights)})
     begins = {
         "cold": (cold, find_initial_weights(params, cold, "train")),
@@ -139,6 +139,18 @@ def _try_both(params: Params, champion: "Champion") -> dict[str, Any]:
         for name, (recipe, initial) in begins.items()
     }
     return run_trials(params, jobs, tuned_arithmetic("train"))
+
+
+def _shortened(recipe: Training, epochs: int) -> Training:
+    """Return a recipe of so many epochs, without early stopping."""
+    schedule = recipe.schedule
+    if hasattr(schedule, "warmup_epochs"):
+        warmup = min(schedule.warmup_epochs, epochs)
+        schedule = schedule.model_copy(update={"warmup_epochs": warmup})
+    stopping = recipe.early_stopping.model_copy(update={"patience": epochs})
+    return recipe.model_copy(
+        update={"epochs": epochs, "schedule": schedule, "early_stopping": stopping}
+    )
 
 
 def _choose(
