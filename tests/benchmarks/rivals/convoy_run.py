@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder that cut.py made")
     parser.add_argument("result", type=Path, help="the JSON file to write")
     parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--project", type=Path, help="keep the clone here; default: a temporary one")
+    parser.add_argument("--project", type=Path, help="keep the clone here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         project = arguments.project or Path(name) / "convoy"
@@ -41,6 +41,8 @@ def main() -> None:
 def run(data: Path, project: Path, settings: list[str]) -> dict[str, Any]:
     """Return what is known of the run."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, cwd=project, check=True, capture_output=True, text=True)
     apply_overrides(project / "params.yaml", [f"data.root={data}", *settings])
     # The `convoy` of this environment, and the code of the clone.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -56,6 +58,7 @@ def run(data: Path, project: Path, settings: list[str]) -> dict[str, Any]:
     predicted = [answers.classes[answer] for answer in answers.predicted]
     return {
         "seconds": seconds,
+        "commit": commit.stdout.strip(),
         "epochs": sum(map(_epochs, sorted((project / "reports" / "history").glob("*.json")))),
         "predictions": dict(zip(names, predicted, strict=True)),
     }
