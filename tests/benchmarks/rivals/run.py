@@ -11,12 +11,15 @@ The rivals have an environment of their own, since fastai is no dependency of Co
 
 On Linux, take torch and torchvision from PyTorch's index of CPU builds first, or they bring CUDA.
 
-For each seed Convoy comes first: `dvc repro evaluate` in a fresh clone, see convoy_run.py. Its
-seconds are the budget of the others. All have the same images, network, size and weights, and each
-is timed as a process of its own, with its start and its predictions. How many epochs of a rival
-fit is told by a run of one epoch and one of two. Where the run that follows misses the budget, its
-own seconds tell better, and another is made. How a rival computes fastest, in fp32 or bf16, with
-channels first or last, is found without the clock; Convoy's own trial is on it.
+All take turns, seed by seed, so that a slow hour of the machine slows all of them. Convoy comes
+first: `dvc repro evaluate` in a fresh clone, see convoy_run.py. Its seconds are the budget of the
+others. All have the same images, network, size and weights, and each is timed as a process of its
+own, with its start and its predictions.
+
+How many epochs of a rival fit is told by a run of one epoch and one of two. Where the run that
+follows misses the budget, its own seconds tell better, and another is made. How a rival computes
+fastest, in fp32 or bf16, with channels first or last, is found without the clock; Convoy's own
+trial is on it.
 
 The table has means over the seeds, and paired 95 % intervals of a bootstrap over the test images.
 These are for the very networks of these seeds. The epochs of Convoy are those of both trainings;
@@ -31,6 +34,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,10 +70,13 @@ def main() -> None:
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
     keep_settings(arguments)
-    rivals = RIVALS[arguments.weights is not None]
-    found: dict[str, list[Result]] = {CONVOY: [run_convoy(arguments, s) for s in arguments.seeds]}
-    for name, words in rivals.items():
-        found[name] = run_rival(arguments, name, words, [one["seconds"] for one in found[CONVOY]])
+    rivals = [Rival(arguments, name) for name in RIVALS[arguments.weights is not None]]
+    found: dict[str, list[Result]] = {name: [] for name in (CONVOY, *(r.name for r in rivals))}
+    for seed in arguments.seeds:
+        result = run_convoy(arguments, seed)
+        found[CONVOY].append(result)
+        for rival in rivals:
+            found[rival.name].append(rival.run_within(result["seconds"], seed))
     print(table(found, read_truth(arguments.cut)))
 
 
@@ -86,10 +93,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="of the rivals")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the rivals")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    rates = {"action": "append", "default": [], "metavar": "RIVAL=RATE"}
-    parser.add_argument("--lr", **rates, help="a rival's rate, where its own is not to be taken")
-    values = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
-    parser.add_argument("-S", "--set", **values, help="a value of Convoy's params.yaml")
+    parser.add_argument("--lr", action="append", default=[], metavar="RIVAL=RATE")
+    parser.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     arguments.cut, arguments.out = arguments.cut.resolve(), arguments.out.resolve()
     arguments.python = arguments.python.absolute()  # a link, which makes it that environment's
@@ -130,33 +135,37 @@ def run_convoy(arguments: argparse.Namespace, seed: int) -> Result:
     return play([sys.executable, "-m", f"{HERE}.convoy_run", str(arguments.cut)], file, words)
 
 
-def run_rival(
-    arguments: argparse.Namespace, name: str, words: list[str], budgets: Sequence[float]
-) -> list[Result]:
-    """Run a rival once for each seed, each time as near to its budget as whole epochs come."""
-    module, *mode = words
-    command = [str(arguments.python), "-m", f"{HERE}.{module}", str(arguments.cut)]
-    options = [*mode, "--arch", arguments.arch, "--size", str(arguments.size)]
-    options += ["--batch", str(arguments.batch), "--workers", str(arguments.workers)]
-    options += ["--weights", str(arguments.weights)] if arguments.weights else []
-    options += ["--flip"] if arguments.flip else []
-    options += ["--lr", arguments.lr[name]] if name in arguments.lr else []
-    compute = play(command, arguments.out / f"{name}-compute.json", options)["compute"]
+class Rival:
+    """A contestant whose epochs are made to fill a budget.
 
-    def of_seed(seed: int) -> Callable[[int], Result]:
-        def run(epochs: int) -> Result:
-            file = arguments.out / f"{name}-seed{seed}-epochs{epochs}.json"
-            asked = ["--compute", compute, "--seed", str(seed), "--epochs", str(epochs)]
-            return play(command, file, options + asked)
+    Attributes:
+        name: in the table, and of its files.
+        pace: the seconds of its latest run of so many epochs.
+    """
 
-        return run
+    def __init__(self, arguments: argparse.Namespace, name: str) -> None:
+        module, *mode = RIVALS[arguments.weights is not None][name]
+        self.name, self.pace = name, dict[int, float]()
+        self._out = arguments.out
+        self._command = [str(arguments.python), "-m", f"{HERE}.{module}", str(arguments.cut)]
+        options = [*mode, "--arch", arguments.arch, "--size", str(arguments.size)]
+        options += ["--batch", str(arguments.batch), "--workers", str(arguments.workers)]
+        options += ["--weights", str(arguments.weights)] if arguments.weights else []
+        options += ["--flip"] if arguments.flip else []
+        options += ["--lr", arguments.lr[name]] if name in arguments.lr else []
+        self._options = options
 
-    first = of_seed(arguments.seeds[0])
-    pace = {epochs: first(epochs)["seconds"] for epochs in (1, 2)}
-    return [
-        nearest(of_seed(seed), budget, pace)
-        for seed, budget in zip(arguments.seeds, budgets, strict=True)
-    ]
+    def run_within(self, budget: float, seed: int) -> Result:
+        """Return the run of a seed that is as near to so many seconds as whole epochs come."""
+        if not self.pace:
+            self.pace = {epochs: self._run(seed, epochs)["seconds"] for epochs in (1, 2)}
+        return nearest(partial(self._run, seed), budget, self.pace)
+
+    def _run(self, seed: int, epochs: int) -> Result:
+        tried = play(self._command, self._out / f"{self.name}-compute.json", self._options)
+        asked = ["--compute", tried["compute"], "--seed", str(seed), "--epochs", str(epochs)]
+        file = self._out / f"{self.name}-seed{seed}-epochs{epochs}.json"
+        return play(self._command, file, self._options + asked)
 
 
 def play(command: list[str], file: Path, options: list[str]) -> Result:
