@@ -108,6 +108,7 @@ def test_a_mistake_is_one_line(data, tmp_path, monkeypatch, capsys, words, line)
         (60, {1: 10, 2: 15, 8: 80}, 6),  # the longer run is believed
         (60, {1: 70, 2: 75}, 1),  # nothing fits
         (60, {1: 10, 2: 9}, 12),  # noise: 4.5 s an epoch, and 1 epoch is 10 s
+        (60, {1: 10, 2: 10.01}, 16),  # noise: at most 8 times the longest
     ],
 )
 def test_epochs_fit_the_budget(budget, pace, epochs):
@@ -121,11 +122,11 @@ def test_a_run_that_misses_the_budget_is_followed_by_a_nearer_one():
         played.append(epochs)
         return {"epochs": epochs, "seconds": 5 + 2.0 * epochs}
 
-    # The two short runs say 1 s an epoch, the long one 2 s.
-    pace = {1: 7.0, 2: 8.0}
+    # The two short runs say 3 s an epoch, the long one 2 s.
+    pace = {1: 7.0, 2: 10.0}
     assert run.nearest(train, 45, pace)["epochs"] == 20
-    assert played == [39, 20]
-    assert pace[39] == 83
+    assert played == [14, 20]
+    assert pace[14] == 33
 
 
 def result(predictions, seconds=60.0):
