@@ -176,7 +176,7 @@ def _choose_network(val: ImageSet, params: Params) -> tuple[NetworkChoice, Float
         label = f"tta: {name}, validation images"
         posteriors[name] = over_set(SeenIn(_AS_IT_IS, 0), bundle, val, label)
         scored[name] = Scored.of(labels, posteriors[name], params.evaluate)
-    choice = choose_network(scored["base"], scored["tuned"])
+    choice = choose_network(scored["base"], scored["tuned"], made=params.recipe.made)
     return choice, posteriors[choice.name]
 
 

@@ -19,7 +19,7 @@ EXPECTED = {
     "pack": {"pack"},
     "balance": {"balance"},
     "model": {"autotune", "start", "train", "finetune"},
-    "recipe": {"balance", "autotune"},
+    "recipe": {"balance", "autotune", "tta"},
     "start": {"start"},
     "train": {"autotune"},
     "finetune": {"autotune"},

@@ -9,8 +9,8 @@ from tests.reports import HOW, posteriors
 LABELS = np.repeat([0, 1, 2], [60, 30, 10])
 
 
-def chosen(base, tuned, how=HOW):
-    return choose_network(Scored.of(LABELS, base, how), Scored.of(LABELS, tuned, how))
+def chosen(base, tuned, how=HOW, **options):
+    return choose_network(Scored.of(LABELS, base, how), Scored.of(LABELS, tuned, how), **options)
 
 
 def test_a_network_that_fine_tuning_made_worse_does_not_ship():
@@ -39,6 +39,19 @@ def test_a_tie_goes_to_the_later_training():
         "base and tuned give the same answers on all 100 validation images, macro-F1"
         f" {found.base:.3f}; a tie goes to the later training"
     )
+
+
+def test_of_a_recipe_that_was_made_the_first_ships_if_it_is_better_beyond_chance():
+    base, tuned = posteriors(LABELS, 3, 3.0, 0), posteriors(LABELS, 3, 1.5, 1)
+    assert chosen(base, tuned, made=True) == chosen(base, tuned)
+    assert chosen(tuned, base, made=True) == chosen(tuned, base)
+    one_wrong = base.copy()
+    at = int(np.flatnonzero(base.argmax(axis=1) == LABELS)[0])
+    one_wrong[at] = np.roll(base[at], 1)
+    assert chosen(base, one_wrong).name == "base"
+    found = chosen(base, one_wrong, made=True)
+    assert found.name == "tuned"
+    assert found.reason.endswith("; the later training ships unless it is worse beyond chance")
 
 
 def test_the_metric_decides():
