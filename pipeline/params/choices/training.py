@@ -49,7 +49,18 @@ class AdamW(_StepRule):
     weight_decay: Bounded = 0.01
 
 
-Optimizer = Annotated[Sgd | AdamW, Named()]
+class Muon(_StepRule):
+    """Muon (Jordan et al. 2024) below the head, AdamW for the head, biases and norms.
+
+    Its steps are as long as those of AdamW, so that rate and decay are of the same kind.
+    """
+
+    name: Literal["muon"]
+    momentum: Share = 0.95
+    weight_decay: Bounded = 0.1
+
+
+Optimizer = Annotated[Sgd | AdamW | Muon, Named()]
 
 
 class _WarmedUp(Section):

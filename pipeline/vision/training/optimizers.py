@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.params.choices.training import Optimizer
+from pipeline.vision.training.muon import Muon
 
 # One kernel per step instead of several per operation; torch has others for other devices.
 _FUSED = frozenset({"cpu", "cuda"})
@@ -22,8 +23,9 @@ def build_optimizer(
     """Build the optimiser of parameters that are on their device already.
 
     SGD takes Nesterov's momentum (none at a momentum of 0); AdamW takes `momentum` as its first
-    beta. Biases and norms (one-dimensional) decay no weights. Parameters may be frozen: without a
-    gradient nothing moves them, weight decay included, until they are unfrozen.
+    beta; Muon makes the steps of all filters and dense layers below the head orthogonal. Biases and
+    norms (one-dimensional) decay no weights. Parameters may be frozen: without a gradient nothing
+    moves them, weight decay included, until they are unfrozen.
 
     Args:
         groups_by_depth: from the input to the head. One step further below the head multiplies
@@ -38,6 +40,8 @@ def build_optimizer(
     if settings.name == "adamw":
         betas = (settings.momentum, 0.999)
         return torch.optim.AdamW(groups, settings.lr, betas=betas, fused=fused)
+    if settings.name == "muon":
+        return Muon(groups, settings.lr, settings.momentum)
     moving = settings.momentum > 0
     optimizer = torch.optim.SGD(
         groups, settings.lr, settings.momentum, nesterov=moving, fused=fused
@@ -77,19 +81,22 @@ def _param_groups(
     groups_by_depth: Sequence[Sequence[nn.Parameter]], settings: Optimizer
 ) -> list[dict[str, Any]]:
     """Merge parameters of the same rate and weight decay: the fewer groups, the faster a step."""
-    merged: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    merged: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for below_head, parameters in enumerate(reversed(groups_by_depth)):
         scale = settings.layer_decay**below_head
         for parameter in parameters:
-            merged.setdefault((scale, parameter.ndim > 1), []).append(parameter)
+            decays = parameter.ndim > 1
+            orthogonal = settings.name == "muon" and below_head > 0 and decays
+            merged.setdefault((scale, decays, orthogonal), []).append(parameter)
     return [
         {
             "params": parameters,
             "lr": settings.lr * scale,
             "lr_scale": scale,
             "weight_decay": settings.weight_decay if decays else 0.0,
+            **({"orthogonal": orthogonal} if settings.name == "muon" else {}),
         }
-        for (scale, decays), parameters in merged.items()
+        for (scale, decays, orthogonal), parameters in merged.items()
     ]
 
 

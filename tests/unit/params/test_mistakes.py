@@ -60,7 +60,7 @@ def said_of(key, value):
         ("report.title", "a\0b", "holds 'a\\x00b', need text without control characters"),
         ("train.schedule.name", ..., f"missing, add {SCHEDULES}"),
         ("train.optimizer.lr", ..., "missing, add it"),
-        ("train.optimizer", None, "got null, need a mapping with name: sgd or adamw"),
+        ("train.optimizer", None, "got null, need a mapping with name: sgd, adamw or muon"),
         ("train.epochs", 99999999999999999999, "got 99999999999999999999, need at most 2147483647"),
         ("model.args", None, f"got null, need {MAPPING}"),
         ("train", "short", f'got "short", need {MAPPING}'),

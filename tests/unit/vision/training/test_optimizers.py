@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from pipeline.params.choices.training import AdamW, Sgd
+from pipeline.params.choices.training import AdamW, Muon, Sgd
 from pipeline.vision.training.optimizers import (
     build_optimizer,
     set_learning_rate,
@@ -13,11 +13,12 @@ from pipeline.vision.training.optimizers import (
 )
 
 NAMES = pytest.mark.parametrize("name", ["sgd", "adamw"])
+ALL = pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 
 
 def settings(name="sgd", **changes):
     values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "layer_decay": 1.0}
-    return {"sgd": Sgd, "adamw": AdamW}[name](name=name, **(values | changes))
+    return {"sgd": Sgd, "adamw": AdamW, "muon": Muon}[name](name=name, **(values | changes))
 
 
 def network():
@@ -79,7 +80,7 @@ def test_steps_are_fused_and_in_two_groups(name):
     assert decays == {p: 0.01 if p.ndim > 1 else 0.0 for p in net.parameters()}
 
 
-@NAMES
+@ALL
 def test_rates_fall_from_the_head_towards_the_input(name):
     a, b, c = ([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))] for _ in range(3))
     optimizer = build_optimizer([a, b, c], settings(name, layer_decay=0.5))
@@ -119,7 +120,7 @@ def test_frozen_parameters_stay_and_join_when_unfrozen(name):
     assert_close(net[0].parameters(), twin[0].parameters())
 
 
-@NAMES
+@ALL
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("at", [0, 3])
 def test_goes_on_from_a_saved_state_of_tensors(name, momentum, at):
@@ -143,7 +144,7 @@ def test_goes_on_from_a_saved_state_of_tensors(name, momentum, at):
     assert_close(take_steps(twin, resumed, range(at, 6)), undisturbed, rtol=0, atol=0)
 
 
-@NAMES
+@ALL
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_bare_step_is_torchs_own(name, momentum):
     found = []

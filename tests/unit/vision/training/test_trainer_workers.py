@@ -15,6 +15,7 @@ SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.001, "layer
 CASES = {
     "parts of batches, clipped": {"accumulate": 2, "clip_norm": 0.5, "optimizer": SGD},
     "unfrozen by and by": {"weights": "elsewhere", "trainable": "gradual", "optimizer": SGD},
+    "orthogonal steps": {"optimizer": {"name": "muon", "lr": 0.005}},
     "sharpness-aware": {"optimizer": SGD | {"sam_rho": 0.1}, "accumulate": 2},
     "contrast": {"contrast": {"name": "prototypes"}, "accumulate": 2, "optimizer": SGD},
     "averaged": {"ema_decay": 0.9, "mixup_alpha": 0.3},
