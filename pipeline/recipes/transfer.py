@@ -8,13 +8,16 @@ import math
 from typing import Any
 
 from pipeline.recipes.facts import Facts
-from pipeline.recipes.long_tail import augment, last_epoch, loss
+from pipeline.recipes.long_tail import last_epoch, loss
 
 # Down to 1e-4 of the loss, see `penalty_at`.
 _PENALTIES = 9
 _STEPS = 500
 _FEWEST_EPOCHS = 4
 _IMAGES_PER_STEP = 32
+_MOVES: list[dict[str, Any]] = [
+    {"affine": {"degrees": 15.0, "translate": 0.1, "scale": [0.8, 1.2], "shear": 8.0}}
+]
 # Smaller images than this lose what the first epochs could learn from them.
 _SMALLEST_SIDE = 64
 
@@ -48,7 +51,7 @@ def tuned(facts: Facts, epochs: int) -> dict[str, Any]:
         "global_batch_size": _IMAGES_PER_STEP,
         "optimizer": {
             "name": "adamw",
-            "lr": 3e-4,
+            "lr": 2e-3,
             "momentum": 0.9,
             "weight_decay": 0.05,
             "layer_decay": 0.8,
@@ -56,7 +59,7 @@ def tuned(facts: Facts, epochs: int) -> dict[str, Any]:
         "schedule": {"name": "cosine", "warmup_epochs": epochs / 10},
         "loss": loss(facts),
         "label_smoothing": 0.1,
-        "augment": augment(facts),
+        "augment": _MOVES + [{"hflip": {}}] * facts.mirrored,
         "resizing": {"name": "progressive"} if small_first else {"name": "none"},
         # An average over the last tenth of the steps.
         "ema_decay": 1 - 1 / max(10.0, steps / 10),
