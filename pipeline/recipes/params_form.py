@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-_WIDTH = 96
+_WIDTH = 84
 
 
 def params_form(sections: Mapping[str, Mapping[str, Any]]) -> str:
@@ -13,11 +13,21 @@ def params_form(sections: Mapping[str, Mapping[str, Any]]) -> str:
     custom = {"recipe": {"name": "custom", "budget": None, "mirror": "auto"}}
     parts = [
         yaml.safe_dump(
-            {name: dict(section)}, sort_keys=False, default_flow_style=None, width=_WIDTH
+            {name: {key: _name_first(value) for key, value in section.items()}},
+            sort_keys=False,
+            default_flow_style=None,
+            width=_WIDTH,
         )
         for name, section in {**custom, **sections}.items()
     ]
     return "\n".join(parts)
+
+
+def _name_first(value: Any) -> Any:
+    """Return a choice with its name before its options."""
+    if not isinstance(value, Mapping) or "name" not in value:
+        return value
+    return {"name": value["name"], **value}
 
 
 def in_words(seconds: float) -> str:
