@@ -16,12 +16,12 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.data.shards.shards import ImageSet
-from pipeline.evaluation.mirror import chosen_rows, compare_mirrored
 from pipeline.files import read_json, write_json
 from pipeline.params import Params, Recipe
 from pipeline.params.choices.training import Training
 from pipeline.recipes import Facts, Pace, plan
 from pipeline.recipes.kept import asked_for, compute_file, given_recipe, recipe_of
+from pipeline.recipes.mirror import chosen_rows, compare_mirrored
 from pipeline.runtime.ray.fit import autotune
 from pipeline.stages._paths import PACKED
 from pipeline.stages._trained import with_inputs

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from pipeline.evaluation.mirror import chosen_rows, compare_mirrored
+from pipeline.recipes.mirror import chosen_rows, compare_mirrored
 
 
 def test_digits_are_unlike_their_mirror_images():
