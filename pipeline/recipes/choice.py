@@ -128,8 +128,7 @@ def _check_weights(given: Training) -> None:
 
 
 def _affordable(section: Training, pace: Pace, seconds: float, recipe: Recipe) -> int:
-    """Return the epochs that the time allows for, once more for what depends on their number."""
-    epochs = min(_MOST_EPOCHS, pace.epochs(section, seconds))
+    """Return the epochs that the time allows for."""
     one = pace.seconds(section.model_copy(update={"epochs": 1}))
     if seconds < one:
         raise PipelineError(
@@ -137,7 +136,7 @@ def _affordable(section: Training, pace: Pace, seconds: float, recipe: Recipe) -
             f" two trainings, and one epoch takes {one:.0f} s; give more time, or take smaller"
             " images (pack.height, pack.width) or a smaller network"
         )
-    return epochs
+    return min(_MOST_EPOCHS, pace.epochs(section, seconds))
 
 
 def _with(given: Training, changes: Mapping[str, Any]) -> Training:

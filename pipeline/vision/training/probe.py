@@ -76,12 +76,11 @@ def fit_probe(
     optimizer = torch.optim.LBFGS(
         [weights, biases], max_iter=iterations, line_search_fn="strong_wolfe"
     )
-    half = penalty / 2
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        penalty = half * weights.square().sum()
-        value = losses(functional.linear(x, weights, biases), targets).mean() + penalty
+        value = losses(functional.linear(x, weights, biases), targets).mean()
+        value = value + penalty / 2 * weights.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
