@@ -4,7 +4,8 @@
 
 CUT is a folder that cut.py made. With weights, fastai puts its own head on the network, trains it
 alone for an epoch, and then all layers for --epochs: `fine_tune`. Without, it trains all layers
-from random weights: `fit_one_cycle`. Images are cut to a square by `Resize` and augmented in
+from random weights: `fit_one_cycle`. A network that torchvision lacks keeps its own head and is
+trained from random weights. Images are cut to a square by `Resize` and augmented in
 batches by `aug_transforms`. --lr is the highest rate; without it, fastai's default is taken.
 """
 
@@ -65,9 +66,13 @@ def main() -> None:
         bs=loops.batch_size(arguments),
         num_workers=arguments.workers,
     )
-    arch = architecture(arguments.arch, arguments.weights)
     pretrained = arguments.weights is not None
-    learner = vision_learner(images, arch, pretrained=pretrained, metrics=accuracy)
+    if loops.is_torchvision(arguments.arch):
+        arch = architecture(arguments.arch, arguments.weights)
+        learner = vision_learner(images, arch, pretrained=pretrained, metrics=accuracy)
+    else:
+        network = loops.build(arguments.arch, arguments.size, images.c)
+        learner = Learner(images, network, metrics=accuracy)
     compute = arguments.compute
     if compute == "auto":
         batch, labels = (part.as_subclass(torch.Tensor) for part in images.one_batch())

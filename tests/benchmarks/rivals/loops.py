@@ -18,8 +18,9 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 from pipeline.vision._torchvision import import_torchvision  # noqa: E402
+from pipeline.vision.networks import build_network  # noqa: E402
 
-import_torchvision()
+torchvision = import_torchvision()
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # How the processor computes: the number format, and the order of images in memory.
@@ -36,7 +37,9 @@ def parser(page: str) -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=page.splitlines()[0])
     words.add_argument("data", type=Path, help="a folder that cut.py made")
     words.add_argument("result", type=Path, help="the JSON file to write")
-    words.add_argument("--arch", default="squeezenet1_0", help="a network of torchvision")
+    words.add_argument(
+        "--arch", default="squeezenet1_0", help="a network, of torchvision or Convoy"
+    )
     words.add_argument("--weights", type=Path, help="a .safetensors file of the network")
     words.add_argument("--size", type=int, default=128, help="px of each side")
     words.add_argument("--epochs", type=int, default=1)
@@ -53,6 +56,19 @@ def parser(page: str) -> argparse.ArgumentParser:
 def batch_size(arguments: argparse.Namespace) -> int:
     """Return the size of a batch: at most all training images, since the last part is dropped."""
     return min(arguments.batch, len(list((arguments.data / "train").glob("*/*"))))
+
+
+def is_torchvision(arch: str) -> bool:
+    """Say whether a network is one of torchvision's; lenet5 and the small resnets are Convoy's."""
+    return arch in torchvision.models.list_models()
+
+
+def build(arch: str, size: int, classes: int) -> torch.nn.Module:
+    """Return a network with random weights, for RGB images of so many pixels a side."""
+    if is_torchvision(arch):
+        network: torch.nn.Module = torchvision.models.get_model(arch, num_classes=classes)
+        return network
+    return build_network(arch, {}, (3, size, size), classes)
 
 
 def autocast(compute: str) -> AbstractContextManager[None]:

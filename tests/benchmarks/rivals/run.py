@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("cut", type=Path, help="a folder that cut.py made")
     parser.add_argument("out", type=Path, help="a folder for the results")
     parser.add_argument("--python", type=Path, required=True, help="of the rivals' environment")
-    parser.add_argument("--arch", default="squeezenet1_0", help="a network of torchvision")
+    parser.add_argument("--arch", default="squeezenet1_0", help="a network, as model.name")
     parser.add_argument("--weights", type=Path, help="its .safetensors file; default: random")
     parser.add_argument("--size", type=int, default=128, help="px of each side")
     parser.add_argument("--flip", action="store_true", help="rivals may mirror images")

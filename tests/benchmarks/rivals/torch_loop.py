@@ -19,7 +19,6 @@ from tests.benchmarks.rivals import loops  # first: the clock starts
 
 # isort: split
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
@@ -66,7 +65,8 @@ def main() -> None:
         for split, images in sets.items()
     }
     classes = sets["train"].classes
-    network, new = build(arguments.arch, len(classes), arguments.weights)
+    network = loops.build(arguments.arch, arguments.size, len(classes))
+    new = load(network, arguments.weights)
     if arguments.mode == "head":
         for name, weights in network.named_parameters():
             weights.requires_grad_(name in new)
@@ -85,12 +85,11 @@ def main() -> None:
     loops.write_result(arguments, compute, files, answers)
 
 
-def build(arch: str, classes: int, weights: Path | None) -> tuple[nn.Module, list[str]]:
-    """Return a network of torchvision, and the names of those weights that are not loaded.
+def load(network: nn.Module, weights: Path | None) -> list[str]:
+    """Load those weights of a file that fit, and return the names of all others.
 
     A file for other classes has a last layer of another shape, which is left out.
     """
-    network = torchvision.models.get_model(arch, num_classes=classes)
     own = network.state_dict()
     loaded = load_file(weights) if weights else {}
     fitting = {
@@ -101,8 +100,8 @@ def build(arch: str, classes: int, weights: Path | None) -> tuple[nn.Module, lis
     network.load_state_dict(fitting, strict=False)
     new = [name for name in own if name not in fitting]
     if weights and len({name.rpartition(".")[0] for name in new}) > 1:
-        raise SystemExit(f"{weights}: these are not the weights of {arch}")
-    return network, new
+        raise SystemExit(f"{weights}: these are the weights of another network")
+    return new
 
 
 def train(
