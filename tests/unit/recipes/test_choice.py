@@ -97,6 +97,24 @@ def test_images_that_may_not_be_mirrored_are_not():
             assert "hflip" not in [item.key for item in section.augment]
 
 
+def test_augmentation_follows_the_images_and_the_length():
+    """An epoch takes 9.65 s, see below; half of the side are 16 px."""
+
+    def found(budget, *, mirrored):
+        facts, paces = replace(FACTS, mirrored=mirrored), {"train": PACE, "finetune": PACE}
+        section = plan(facts, asked("long_tail", budget), GIVEN, paces).train
+        return section.epochs, [(item.key, getattr(item, "size", None)) for item in section.augment]
+
+    windows = [("crop", None), ("hflip", None)]
+    assert found("400 s", mirrored=True) == (39, windows)
+    assert found("700 s", mirrored=True) == (
+        70,
+        [*windows, ("auto_augment", None), ("cutout", 16)],
+    )
+    for budget, epochs in (("400 s", 39), ("700 s", 70)):
+        assert found(budget, mirrored=False) == (epochs, [("affine", None), ("cutout", 16)])
+
+
 def test_accuracy_counts_the_classes_as_they_are():
     for name in ("long_tail", "transfer"):
         chosen = plan(replace(FACTS, metric="accuracy"), asked(name), FROM_WEIGHTS)
