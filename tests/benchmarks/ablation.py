@@ -86,8 +86,9 @@ def variants(off: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     yield "plain", list(off.values())
     for name in off:
         yield f"plain + {name}", [setting for part, setting in off.items() if part != name]
-    for name, setting in off.items():
-        yield f"all but {name}", [setting]
+    if len(off) > 2:  # of two, one left out is the other one alone
+        for name, setting in off.items():
+            yield f"all but {name}", [setting]
     yield "all", []
 
 
