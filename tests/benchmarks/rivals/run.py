@@ -50,19 +50,21 @@ ROOT = Path(__file__).parents[3]
 HERE = "tests.benchmarks.rivals"
 CONVOY = "Convoy"
 # The module and the arguments of each, with and without weights to start from.
+SCRATCH = {"torch-scratch": ["torch_loop", "--mode", "scratch"]}
 RIVALS = {
     True: {
         "fastai": ["fastai_loop"],
         "torch-tune": ["torch_loop", "--mode", "tune"],
         "torch-head": ["torch_loop", "--mode", "head"],
+        **SCRATCH,
     },
-    False: {"fastai": ["fastai_loop"], "torch-scratch": ["torch_loop", "--mode", "scratch"]},
+    False: {"fastai": ["fastai_loop"], **SCRATCH},
 }
 # A run that is nearer to its budget than this share is not repeated.
 TOLERANCE, TRIES = 0.05, 5
 # A run has at most so many times the epochs of the longest before it: what noise makes of the pace
 # of short runs must not become an endless one.
-GROWTH = 8
+GROWTH = 16
 RESAMPLES = 2000
 
 Result = dict[str, Any]
@@ -155,7 +157,8 @@ class Rival:
         self._command = [str(arguments.python), "-m", f"{HERE}.{module}", str(arguments.cut)]
         options = [*mode, "--arch", arguments.arch, "--size", str(arguments.size)]
         options += ["--batch", str(arguments.batch), "--workers", str(arguments.workers)]
-        options += ["--weights", str(arguments.weights)] if arguments.weights else []
+        if arguments.weights and name not in SCRATCH:
+            options += ["--weights", str(arguments.weights)]
         options += ["--flip"] if arguments.flip else []
         options += ["--lr", arguments.lr[name]] if name in arguments.lr else []
         self._options = options
