@@ -108,7 +108,7 @@ def test_a_mistake_is_one_line(data, tmp_path, monkeypatch, capsys, words, line)
         (60, {1: 10, 2: 15, 8: 80}, 6),  # the longer run is believed
         (60, {1: 70, 2: 75}, 1),  # nothing fits
         (60, {1: 10, 2: 9}, 12),  # noise: 4.5 s an epoch, and 1 epoch is 10 s
-        (60, {1: 10, 2: 10.01}, 16),  # noise: at most 8 times the longest
+        (60, {1: 10, 2: 10.01}, 32),  # noise: at most 16 times the longest
     ],
 )
 def test_epochs_fit_the_budget(budget, pace, epochs):
