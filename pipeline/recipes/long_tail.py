@@ -88,8 +88,10 @@ def _augment(facts: Facts, epochs: int) -> list[dict[str, Any]]:
     hidden: dict[str, Any] = {"cutout": {"size": max(1, facts.side // 2)}}
     if not facts.mirrored:
         return [{"affine": _MOVES}, hidden]
-    windows: list[dict[str, Any]] = [{"crop": {"padding": max(1, round(facts.side / 8))}}]
-    windows += [{"hflip": {}}]
+    windows: list[dict[str, Any]] = [
+        {"crop": {"padding": max(1, round(facts.side / 8))}},
+        {"hflip": {}},
+    ]
     return windows if epochs < _SHORT_EPOCHS else [*windows, {"auto_augment": {}}, hidden]
 
 

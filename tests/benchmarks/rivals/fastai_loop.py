@@ -54,7 +54,10 @@ class CpuBf16(Callback):
 
 def main() -> None:
     """Train, predict and write the result."""
-    arguments = loops.parser(__doc__).parse_args()
+    parser = loops.parser(__doc__)
+    arguments = parser.parse_args()
+    if arguments.weights and not loops.is_torchvision(arguments.arch):
+        parser.error(f"--weights: fastai loads those of torchvision alone, not of {arguments.arch}")
     set_seed(arguments.seed)
     images = ImageDataLoaders.from_folder(
         arguments.data,

@@ -19,6 +19,7 @@ import torch  # noqa: E402
 
 from pipeline.vision._torchvision import import_torchvision  # noqa: E402
 from pipeline.vision.networks import build_network  # noqa: E402
+from tests.benchmarks.rivals.cut import Parser  # noqa: E402
 
 torchvision = import_torchvision()
 
@@ -34,7 +35,7 @@ TRIED_STEPS = 3
 
 def parser(page: str) -> argparse.ArgumentParser:
     """Return a parser of the arguments that both loops have."""
-    words = argparse.ArgumentParser(description=page.splitlines()[0])
+    words = Parser(description=page.splitlines()[0])
     words.add_argument("data", type=Path, help="a folder that cut.py made")
     words.add_argument("result", type=Path, help="the JSON file to write")
     words.add_argument(
