@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 
 _NUMBERS = range(16)  # as many sessions can run on one machine
 _PLACE = Path("/tmp")  # the same for all sessions, whatever their TMPDIR
-_MARK = "CONVOY_TEST_HOST"  # this variable names the host in the environment of its processes
+MARK = "CONVOY_TEST_HOST"  # this variable names the host in the environment of its processes
 CAN_ISOLATE = os.geteuid() == 0 and shutil.which("ip") is not None
 
 
@@ -84,7 +84,7 @@ class Host:
             set_name = f'echo {self.name} > /proc/sys/kernel/hostname; exec "$@"'
             inside = ["ip", "netns", "exec", self.name, "unshare", "--uts"]
             command = [*inside, "sh", "-c", set_name, "sh", *command]
-        full = os.environ | {_MARK: self.name} | (env or {})
+        full = os.environ | {MARK: self.name} | (env or {})
         full = {name: text for name, text in full.items() if text is not None}
         with Path(log or os.devnull).open("ab") as sink:
             started = subprocess.Popen(
@@ -178,21 +178,20 @@ def _remove(number):
 
 
 def _processes_of(name, sessions=()):
-    """Return the processes in a namespace; without one, those with the host's mark or session.
+    """Return the processes with the host's mark, those of its sessions and those in its namespace.
 
-    Ray's workers overwrite their environment, and with it the mark, when they set their title.
+    None of the three finds all: Ray's workers overwrite their environment, and with it the mark,
+    when they set their title, and a process that `ip` has just started is not in the namespace yet.
     """
     found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) in sessions or process.environ().get(MARK) == name:
+                found |= {process, *process.children(recursive=True)}
     if (Path("/run/netns") / name).exists():
         for pid in _ip("netns", "pids", name, check=False).split():
             with suppress(psutil.NoSuchProcess):
                 found.add(psutil.Process(int(pid)))
-    else:
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, ProcessLookupError):
-                ours = os.getsid(process.pid) in sessions or process.environ().get(_MARK) == name
-                if ours:
-                    found |= {process, *process.children(recursive=True)}
     return sorted((one for one in found if _lives(one)), key=lambda process: process.pid)
 
 

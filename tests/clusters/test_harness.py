@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from tests.clusters.hosts import CAN_ISOLATE, hosts
+from tests.clusters.hosts import CAN_ISOLATE, MARK, hosts
 from tests.contract.imports import ROOT
 from tests.waiting import wait_until
 
@@ -154,3 +154,12 @@ def test_what_a_killed_session_left_is_removed(isolated):
     with hosts(1, isolated=isolated) as (host,):
         wait_until(lambda: not left.is_running() or left.status() == psutil.STATUS_ZOMBIE)
         assert host.processes() == []
+
+
+@pytest.mark.skipif(not CAN_ISOLATE, reason="needs root and `ip` for networks of their own")
+def test_a_process_that_has_not_entered_its_network_yet_belongs_to_its_host():
+    with hosts(1) as (host,):
+        starting = subprocess.Popen(["sleep", "1000"], env=os.environ | {MARK: host.name})
+        assert [process.pid for process in host.processes()] == [starting.pid]
+        host.kill()
+        assert starting.wait() == -signal.SIGKILL
