@@ -45,6 +45,12 @@ class Recipe(Section):
         """Whether the sections are made for the images."""
         return self.name != "custom"
 
+    def resolved(self, pretrained: bool) -> Literal["custom", "long_tail", "transfer"]:
+        """Return the name that `auto` stands for, with weights to start from or without."""
+        if self.name == "auto":
+            return "transfer" if pretrained else "long_tail"
+        return self.name
+
     @property
     def budget_s(self) -> float | None:
         """The limit in seconds; None where there is none."""

@@ -88,7 +88,7 @@ def plan(
     Raises:
         PipelineError: the time is too short for one epoch; or no weights for `transfer`.
     """
-    name, reason = _choose(facts, recipe.name)
+    name, reason = recipe.resolved(facts.pretrained), _reason(facts, recipe)
     if name == "transfer":
         _check_weights(given["train"])
         limited, at_length = "finetune", transfer.tuned
@@ -110,13 +110,12 @@ def plan(
     return Plan(name, reason, sections["train"], sections["finetune"], seconds)
 
 
-def _choose(facts: Facts, asked: str) -> tuple[str, str]:
-    """Return the name of a recipe and why it is that one."""
-    if asked != "auto":
-        return asked, "as recipe.name says"
+def _reason(facts: Facts, recipe: Recipe) -> str:
+    if recipe.name != "auto":
+        return "as recipe.name says"
     if facts.pretrained:
-        return "transfer", "there are weights to start from (train.weights)"
-    return "long_tail", "there are no weights to start from (train.weights is null)"
+        return "there are weights to start from (train.weights)"
+    return "there are no weights to start from (train.weights is null)"
 
 
 def _check_weights(given: Training) -> None:

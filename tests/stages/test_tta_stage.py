@@ -1,6 +1,7 @@
 """tta on small packed sets: what it measures, what it chooses, and the model that it writes."""
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from pipeline.vision.bundle.digest import weights_digest
 from pipeline.vision.inference.bundle import load_bundle
 from pipeline.vision.inference.predict import probabilities, view_posteriors
 from pipeline.vision.inference.views import build_views, expand
+from tests.bundles import save_bundle
 from tests.contract.imports import ROOT
 from tests.fitted import fit_bundle
 from tests.packed import BARS, bars, write_set
@@ -51,10 +53,11 @@ def sets():
     return packed
 
 
-def searched(*views, choose="auto", mean="arithmetic", calibrate="natural"):
+def searched(*views, choose="auto", mean="arithmetic", calibrate="natural", recipe="custom"):
     """Run the stage and return its report."""
     given = {"seed": 5, "mean": mean, "choose": choose, "calibrate": calibrate, "views": views}
-    tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given)}))
+    made = PARAMS.recipe.model_copy(update={"name": recipe})
+    tta.run(PARAMS.model_copy(update={"tta": Tta.model_validate(given), "recipe": made}))
     return read_report(REPORT, TtaReport)
 
 
@@ -177,6 +180,23 @@ def test_the_network_that_is_better_on_validation_ships(sets, capsys):
         BARS,
     )
     assert found.steps[0].test.macro_f1.value == pytest.approx(expected["macro_f1"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weights", "ships"),
+    [
+        ("custom", "random", "tuned"),
+        ("long_tail", "random", "base"),
+        ("transfer", "IMAGENET1K_V1", "tuned"),
+        ("auto", "random", "base"),
+        ("auto", "IMAGENET1K_V1", "tuned"),
+    ],
+)
+def test_of_two_equal_networks_the_one_that_the_recipe_favours_ships(sets, recipe, weights, ships):
+    base = load_bundle(Path("models/base"))
+    described = replace(base.description, origin={"weights": weights})
+    save_bundle(base.folder, described, base.network.state_dict())
+    assert searched(IDENTITY, recipe=recipe).network.name == ships
 
 
 @pytest.mark.parametrize(

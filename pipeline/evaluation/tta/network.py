@@ -29,27 +29,30 @@ class NetworkChoice:
     reason: str
 
 
-def choose_network(base: Scored, tuned: Scored, *, made: bool = False) -> NetworkChoice:
+def choose_network(base: Scored, tuned: Scored, favoured: Name | None = None) -> NetworkChoice:
     """Take the network with the higher `how.metric` on validation images; of equals, the tuned one.
 
     A tie goes to the later training, which is what the recipe asks for. Both networks kept the
     epoch that was best on the same images, so that neither is flattered more than the other.
 
-    A recipe that is `made` flatters the first: its penalty is the best of some on these images,
-    where the second keeps its last epoch. And its second training is known to gain, as a rule. So
-    there the first ships only if it is better beyond chance.
+    A network that is `favoured`, because it is known to be the better one as a rule, ships unless
+    the other is better beyond chance: the 95 % interval of the difference is on that side of 0.
 
     Args:
         base: the first training, on the images as they are.
         tuned: the fine-tuned one, likewise.
-        made: whether their recipes were made, see `recipe.name`.
+        favoured: the network to take unless these images speak clearly against it.
     """
     metric = metric_named(base.how.metric)
     of_base, of_tuned = metric.value(base), metric.value(tuned)
     compared = compare(tuned, base)
     difference = compared[metric.name]
-    shown = difference["ci95"][1] < 0 if made else of_base > of_tuned
-    name: Name = "base" if shown else "tuned"
+    low, high = difference["ci95"]
+    name: Name = "base" if of_base > of_tuned else "tuned"
+    if favoured == "tuned":
+        name = "base" if high < 0 else "tuned"
+    elif favoured == "base":
+        name = "tuned" if low > 0 else "base"
     count = len(base.answers.labels)
     if compared["same_answers"]:
         reason = (
@@ -57,14 +60,14 @@ def choose_network(base: Scored, tuned: Scored, *, made: bool = False) -> Networ
             f" {metric.noun} {number(of_base)}"
         )
     else:
-        low, high = (number(end, sign=True) for end in difference["ci95"])
+        interval = f"{number(low, sign=True)} to {number(high, sign=True)}"
         reason = (
             f"{metric.noun} on {count} validation images is {number(of_base)} for base and"
             f" {number(of_tuned)} for tuned, a difference of"
-            f" {number(difference['value'], sign=True)} (95 % interval {low} to {high})"
+            f" {number(difference['value'], sign=True)} (95 % interval {interval})"
         )
-    if of_base > of_tuned and name == "tuned":
-        reason += "; the later training ships unless it is worse beyond chance"
-    if of_base == of_tuned:
+    if name == favoured:
+        reason += f"; of this recipe {name} ships unless it is worse beyond chance"
+    elif of_base == of_tuned:
         reason += "; a tie goes to the later training"
     return NetworkChoice(name, of_base, of_tuned, difference, reason)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FORMAT = 4
 _READ = (1, 2, 3, 4)
 _WEIGHTS_KEY = "weights_sha256"
+RANDOM_WEIGHTS = "random"  # what `origin` says of weights that started from none
 
 Mean = Literal["arithmetic", "geometric"]
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -81,6 +82,11 @@ class Description:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width of the network's input."""
         return self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether its training started from random weights, as far as is known."""
+        return bool(self.origin.get("weights", RANDOM_WEIGHTS) == RANDOM_WEIGHTS)
 
     def build(self) -> "Classifier":
         """Build the network with random weights."""

@@ -9,6 +9,7 @@ from pipeline.data.shards.statistics import channel_statistics, images_digest
 from pipeline.errors import PipelineError
 from pipeline.params.choices.networks import Model
 from pipeline.params.choices.training import Training
+from pipeline.vision.bundle.description import RANDOM_WEIGHTS
 from pipeline.vision.training.job import Job
 from pipeline.vision.weights.normalization import IMAGENET_MEAN, IMAGENET_STD, for_channels
 
@@ -25,7 +26,7 @@ class InitialWeights:
     """
 
     weights: Path | None = None
-    origin: str = "random"
+    origin: str = RANDOM_WEIGHTS
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
@@ -108,7 +109,7 @@ def make_trial_job(
         network=model.name,
         args=model.model_dump(mode="json")["args"],
         weights=None,
-        origin="random",
+        origin=RANDOM_WEIGHTS,
         recipe=recipe.model_copy(update={"weights": None}),
     )
 

@@ -41,17 +41,21 @@ def test_a_tie_goes_to_the_later_training():
     )
 
 
-def test_of_a_recipe_that_was_made_the_first_ships_if_it_is_better_beyond_chance():
-    base, tuned = posteriors(LABELS, 3, 3.0, 0), posteriors(LABELS, 3, 1.5, 1)
-    assert chosen(base, tuned, made=True) == chosen(base, tuned)
-    assert chosen(tuned, base, made=True) == chosen(tuned, base)
-    one_wrong = base.copy()
-    at = int(np.flatnonzero(base.argmax(axis=1) == LABELS)[0])
-    one_wrong[at] = np.roll(base[at], 1)
-    assert chosen(base, one_wrong).name == "base"
-    found = chosen(base, one_wrong, made=True)
-    assert found.name == "tuned"
-    assert found.reason.endswith("; the later training ships unless it is worse beyond chance")
+@pytest.mark.parametrize("favoured", ["base", "tuned"])
+def test_a_favoured_network_ships_unless_the_other_is_better_beyond_chance(favoured):
+    good, bad = posteriors(LABELS, 3, 3.0, 0), posteriors(LABELS, 3, 1.5, 1)
+    assert chosen(good, bad, favoured=favoured).name == "base"
+    assert chosen(bad, good, favoured=favoured).name == "tuned"
+    one_wrong = good.copy()
+    at = int(np.flatnonzero(good.argmax(axis=1) == LABELS)[0])
+    one_wrong[at] = np.roll(good[at], 1)
+    assert chosen(good, one_wrong).name == "base"
+    assert chosen(one_wrong, good).name == "tuned"
+    for pair in ((good, one_wrong), (one_wrong, good), (good, good)):
+        found = chosen(*pair, favoured=favoured)
+        assert found.name == favoured
+        end = f"; of this recipe {favoured} ships unless it is worse beyond chance"
+        assert found.reason.endswith(end)
 
 
 def test_the_metric_decides():
