@@ -36,6 +36,7 @@ SGD = "{name: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.0005, layer_decay: 1.
 OFF = {
     "balanced softmax": "train.loss={name: cross_entropy}",
     "AutoAugment and cutout": "train.augment=[{crop: {padding: 4}}, {hflip: {}}]",
+    "mixup": "train.mixup_alpha=0.0",
     "Muon": f"train.optimizer={SGD}",
 }
 TRAINED = ("base", "tuned")
@@ -76,6 +77,7 @@ def parts(recipe: Training) -> dict[str, str]:
     there = {
         "balanced softmax": recipe.loss.name == "balanced_softmax",
         "AutoAugment and cutout": "auto_augment" in keys,
+        "mixup": recipe.mixup_alpha > 0,
         "Muon": recipe.optimizer.name == "muon",
     }
     return {name: OFF[name] for name, present in there.items() if present}

@@ -58,6 +58,16 @@ def test_a_long_tail_is_geometric_from_the_largest_class_down(data):
     assert kept == {"b": 75, "d": 38, "c": 19, "a": 9}
 
 
+@pytest.mark.parametrize("variant", VARIANTS[1:3] + VARIANTS[4:])
+def test_what_is_left_out_may_judge(data, variant):
+    classes = cut.read_classes(data)
+    by_test, found = cut.cut(classes, **variant), cut.cut(classes, **variant, left_out=True)
+    for name, files in classes.items():
+        assert found[name] | {"test": by_test[name]["test"]} == by_test[name]
+        parts = [*found[name].values(), by_test[name]["test"]]
+        assert sorted(file for part in parts for file in part) == files
+
+
 def test_another_seed_draws_another_test_set(data):
     classes = cut.read_classes(data)
     assert cut.cut(classes, seed=1)["a"]["test"] != cut.cut(classes, seed=0)["a"]["test"]
@@ -86,6 +96,7 @@ def test_the_command_writes_what_was_drawn(data, tmp_path, monkeypatch, capsys):
         (["{data}", "{out}", "--per-class", "1"], "--per-class: got 1, need at least 2"),
         (["{data}", "{out}", "--per-class", "31"], "class a has 30 images beside the test"),
         (["{data}", "{out}", "--ratio", "0.5"], "--ratio: got 0.5, need at least 1"),
+        (["{data}", "{out}", "--left-out"], "--left-out: all images are kept, give --per-class"),
         (["{data}/a", "{out}"], "expected two or more class folders, found 0"),
         (["{out}", "{out}"], "No such file or directory"),
     ],

@@ -1,6 +1,6 @@
 """Cut a folder of class folders down to few images, or to a long tail, with the same test set.
 
-    python -m tests.benchmarks.rivals.cut DATA OUT [--per-class N | --ratio R] [--seed S]
+    python -m tests.benchmarks.rivals.cut DATA OUT [--per-class N | --ratio R] [--left-out]
 
 Makes OUT/train, OUT/val and OUT/test with a folder per class, of hard links where these are
 possible, else of copies. A quarter of each class is the test set. It depends on the seed alone, so
@@ -10,6 +10,9 @@ that all cuts of a data set are judged by the same images. Of the others are kep
 - N of each class, with --per-class;
 - all of the largest class, with --ratio, and 1/R as many of the smallest; the classes in between
   lie on a geometric series, as in Cao et al. 2019.
+
+With --left-out the images that are not kept stand in OUT/test, and the test images nowhere: to
+choose settings for a small set by many images without reading the test set.
 
 15 % of what is kept validates, at least one image of each class. A smaller cut is a part of a
 larger one: its images are the first of the same random order.
@@ -48,11 +51,18 @@ def main() -> None:
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--per-class", type=int, help="images of each class to train and validate")
     kept.add_argument("--ratio", type=float, help="largest class by smallest class")
+    parser.add_argument("--left-out", action="store_true", help="test by what is not kept")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     try:
         classes = read_classes(arguments.data)
-        found = cut(classes, arguments.per_class, arguments.ratio, arguments.seed)
+        found = cut(
+            classes,
+            arguments.per_class,
+            arguments.ratio,
+            arguments.seed,
+            left_out=arguments.left_out,
+        )
         write(found, arguments.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -84,6 +94,8 @@ def cut(
     per_class: int | None = None,
     ratio: float | None = None,
     seed: int = 0,
+    *,
+    left_out: bool = False,
 ) -> Cut:
     """Draw the splits of each class.
 
@@ -92,12 +104,14 @@ def cut(
         per_class: how many of each class are kept, beside the test images.
         ratio: how many times as many images of the largest class are kept as of the smallest.
         seed: of the random order.
+        left_out: whether "test" holds the images that are not kept instead of the test images.
 
     Returns:
         {class: {"train": files, "val": files, "test": files}}
 
     Raises:
-        ValueError: a class or what would be kept of it is too small, or an option is out of range.
+        ValueError: a class or what would be kept of it is too small, an option is out of range, or
+            nothing is left out.
     """
     tests, others = {}, {}
     for number, (name, files) in enumerate(classes.items()):
@@ -113,7 +127,10 @@ def cut(
     for name, files in others.items():
         kept = files[: keep[name]]
         count = max(1, round(VAL * len(kept)))
-        found[name] = {"train": kept[count:], "val": kept[:count], "test": tests[name]}
+        judged = files[keep[name] :] if left_out else tests[name]
+        found[name] = {"train": kept[count:], "val": kept[:count], "test": judged}
+    if not any(parts["test"] for parts in found.values()):
+        raise ValueError("--left-out: all images are kept, give --per-class or --ratio")
     return found
 
 
