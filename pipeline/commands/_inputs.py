@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -37,6 +38,30 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         names = ", ".join(map(as_text, paths))
         raise PipelineError(f"no files in {names}; name image files or folders")
     return files
+
+
+class UnusableFiles:
+    """What is wrong with files that cannot be used: a line each on stderr while there are others.
+
+    Args:
+        count: of all files that were named.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._last = ""
+
+    def add(self, problem: object) -> None:
+        """Take in what is wrong with one of them."""
+        self._last = str(problem)
+        if self._count > 1:
+            print(f"convoy: {self._last}", file=sys.stderr)
+
+    def none_is(self, what: str) -> PipelineError:
+        """Return the mistake that none of them is what is needed, of one file its own problem."""
+        if self._count == 1:
+            return PipelineError(self._last)
+        return PipelineError(f"none of {self._count} files is {what}")
 
 
 def check_output(output: Path, suffixes: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """`convoy locate`: where images show a class, from a network that only learned labels."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.commands._inputs import check_output, find_files, open_model
+from pipeline.commands._inputs import UnusableFiles, check_output, find_files, open_model
 from pipeline.errors import PipelineError, did_you_mean, some
 from pipeline.evaluation.plots import save
 from pipeline.evaluation.plots.located import LocatedImage, draw_located
@@ -72,10 +71,10 @@ def run(
     if not chosen:
         found = map(_without_whole, found)
     drawn: list[LocatedImage] = []
-    rows, usable = [], 0
+    rows, unusable, usable = [], UnusableFiles(len(files)), 0
     for (one,) in watched(_singly(found), len(files), "locate"):
         if one.location is None:
-            print(f"convoy: {one.problem}", file=sys.stderr)
+            unusable.add(one.problem)
         else:
             usable += 1
             if not single:
@@ -87,7 +86,7 @@ def run(
         if as_json:
             rows.append(_as_json(bundle, one))
     if not usable:
-        raise PipelineError(f"none of {len(files)} files is an image that can be located")
+        raise unusable.none_is("an image that can be located")
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     if single:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from pipeline.commands._inputs import check_output, find_files, open_model
+from pipeline.commands._inputs import UnusableFiles, check_output, find_files, open_model
 from pipeline.errors import PipelineError
 from pipeline.files import as_text, atomic_path
 from pipeline.parallel import usable_cores
@@ -53,17 +53,17 @@ def run(paths: Sequence[Path], model: str, output: Path | None) -> None:
         check_output(output, (".csv", ".json", ".parquet"))
     files = find_files(paths)
     bundle = open_model(model)
-    usable = 0
+    unusable, usable = UnusableFiles(len(files)), 0
     with _written(output, bundle.classes) as write:
         for answer in _answers(bundle, files):
             write(answer)
             if answer.problem is not None:
-                print(f"convoy: {answer.problem}", file=sys.stderr)
+                unusable.add(answer.problem)
             else:
                 usable += 1
                 print(_line(answer, bundle.classes))
     if not usable:
-        raise PipelineError(f"none of {len(files)} files is an image that can be classified")
+        raise unusable.none_is("an image that can be classified")
 
 
 def _answers(bundle: Bundle, files: Sequence[Path]) -> Iterator[Answer]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.commands._inputs import check_output, find_files, open_model
+from pipeline.commands._inputs import UnusableFiles, check_output, find_files, open_model
 from pipeline.data.packing.preprocess import preprocess_file
 from pipeline.data.shards.shards import ImageSet
 from pipeline.errors import PipelineError
@@ -88,10 +87,11 @@ def run(
     sets = {split: ImageSet.open(PACKED / split) for split in dict.fromkeys(gallery.splits)}
     _check_images(gallery, sets)
     vectors, problems = embed_files(bundle, files, usable_cores())
+    unusable = UnusableFiles(len(files))
     for problem in problems:
-        print(f"convoy: {problem}", file=sys.stderr)
+        unusable.add(problem)
     if not vectors:
-        raise PipelineError(f"none of {len(files)} files is an image that can be searched for")
+        raise unusable.none_is("an image that can be searched for")
     queries = unit(np.stack(list(vectors.values())))
     answers = _answers(gallery, list(vectors), queries, k, among)
     if as_json:

@@ -123,10 +123,16 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_is_classified(bundle, 
 
 
 def test_nothing_that_can_be_used_is_a_mistake(bundle, capsys):
-    Path("a.jpg").write_text("x")
-    assert run(["predict", "a.jpg"]) == 2
+    for name in ("a.jpg", "b.jpg"):
+        Path(name).write_text("x")
+    alone = "convoy: a.jpg: not an image: no known format"
+    assert run(["predict", "a.jpg", "--output", "a.json"]) == 2
+    assert capsys.readouterr().err.splitlines() == [alone]
+    assert [row["path"] for row in json.loads(Path("a.json").read_text())] == ["a.jpg"]
+    assert run(["predict", "a.jpg", "b.jpg"]) == 2
     err = capsys.readouterr().err.splitlines()
-    assert err[-1] == "convoy: none of 1 files is an image that can be classified"
+    assert err[0] == alone
+    assert err[-1] == "convoy: none of 2 files is an image that can be classified"
 
 
 @pytest.mark.parametrize(

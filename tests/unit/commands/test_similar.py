@@ -130,7 +130,8 @@ def test_a_sheet_has_a_bound_and_the_answers_do_not(inside, capsys, tmp_path, mo
     ("arguments", "message"),
     [
         (["nothing.png"], "convoy: nothing.png: No such file or directory; name image files"),
-        (["in/text.png"], "convoy: none of 1 files is an image that can be searched for"),
+        (["in/text.png"], "convoy: in/text.png: not an image: no known format"),
+        (["in/text.png"] * 2, "convoy: none of 2 files is an image that can be searched for"),
         (["in/new.png", "-k", "61"], "convoy: -k is 61, and 60 images are searched; lower -k"),
         (["in/new.png", "-k", "0"], "convoy: Invalid value for '-k': 0 is not in the range x>=1"),
         (["in/new.png", "--model", "in"], "convoy: in is not a model bundle: bundle.json is mis"),
